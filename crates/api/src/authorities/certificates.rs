@@ -1,0 +1,241 @@
+//! What an authority has and makes: its CSR, its certificates, certificates for authorities below it, its lists. The v1
+//! family and the typed family have the same paths below the authority and share these handlers.
+
+use super::authority_id;
+use super::shapes::path_length;
+use crate::app::App;
+use crate::error::Result;
+use crate::render::timestamp;
+use crate::route::{Endpoint, Input, Reply, Route};
+use crate::schema::{Schema, date, integer, list, number, object, one_of, optional, required, text, uuid};
+use domain::caller::Caller;
+use domain::{AuthorityCertificateId, AuthorityId, Error, Time};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use services::authorities::RenderedCertificate;
+use services::certify_authority::CertifyAuthority;
+use x509::CertificationRequest;
+
+const TAG: &str = "Certificate authorities";
+
+pub(super) fn routes() -> Vec<Route<App>> {
+    let id = || [required("caId", text())];
+    vec![
+        Endpoint::get("/api/v1/pki/ca/{caId}/csr", TAG, "Get the CSR of an intermediate")
+            .also_at("/api/v1/cert-manager/ca/internal/{caId}/csr")
+            .path(id())
+            .returns(object([required("csr", text())]))
+            .bearer(csr),
+        Endpoint::post("/api/v1/pki/ca/{caId}/renew", TAG, "Renew the certificate of an authority with the same key")
+            .also_at("/api/v1/cert-manager/ca/internal/{caId}/renew")
+            .path(id())
+            .body(object([required("type", one_of(&["existing"])), required("notAfter", date())]))
+            .returns(certificate_schema())
+            .bearer(renew),
+        Endpoint::get("/api/v1/pki/ca/{caId}/certificate", TAG, "Get the active certificate of an authority")
+            .also_at("/api/v1/cert-manager/ca/internal/{caId}/certificate")
+            .path(id())
+            .returns(certificate_schema())
+            .bearer(certificate),
+        Endpoint::get("/api/v1/pki/ca/{caId}/ca-certificates", TAG, "List the certificates of an authority")
+            .also_at("/api/v1/cert-manager/ca/internal/{caId}/ca-certificates")
+            .path(id())
+            .returns(list(certificate_schema().with([required("version", number())])))
+            .bearer(certificates),
+        Endpoint::post("/api/v1/cert-manager/ca/internal/{caId}/certificate", TAG, "Make the certificate of an authority")
+            .describe("Without parentCaId a root signs itself; with it an authority of this project signs.")
+            .path(id())
+            .body(object([
+                required("notBefore", date()),
+                required("notAfter", date()),
+                optional("maxPathLength", integer().at_least(-1).at_most(255).default(json!(-1))),
+                optional("parentCaId", uuid()),
+            ]))
+            .returns(certificate_schema())
+            .bearer(certify),
+        Endpoint::get(
+            "/api/v1/cert-manager/ca/internal/{caId}/certificate/{certId}",
+            TAG,
+            "Get one certificate of an authority",
+        )
+        .path([required("caId", text()), required("certId", text())])
+        .returns(certificate_schema())
+        .bearer(certificate_by_id),
+        Endpoint::post("/api/v1/pki/ca/{caId}/sign-intermediate", TAG, "Sign the certificate of another authority")
+            .also_at("/api/v1/cert-manager/ca/internal/{caId}/sign-intermediate")
+            .path(id())
+            .body(object([
+                required("csr", text().at_least(1).at_most(16_384)),
+                optional("notBefore", date()),
+                required("notAfter", date()),
+                optional("maxPathLength", integer().at_least(-1).at_most(255).default(json!(-1))),
+            ]))
+            .returns(object([
+                required("certificate", text()),
+                required("certificateChain", text()),
+                required("issuingCaCertificate", text()),
+                required("serialNumber", text()),
+            ]))
+            .bearer(sign_intermediate),
+        Endpoint::post(
+            "/api/v1/pki/ca/{caId}/import-certificate",
+            TAG,
+            "Import certificate and chain to CA",
+        )
+        .also_at("/api/v1/cert-manager/ca/internal/{caId}/import-certificate")
+        .describe(
+            "The path must build from exactly the given certificates and hold under RFC 5280. What is refused leaves the \
+             authority as it was, and the answer names the rule and the certificate.",
+        )
+        .path([required("caId", text().describe("The ID of the CA to import the certificate for."))])
+        .body(object([
+            required("certificate", text().describe("The certificate of the authority in PEM.")),
+            required("certificateChain", text().describe("Its issuer and the issuer's parents in PEM.")),
+        ]))
+        .returns(object([required("message", text()), required("caId", text())]))
+        .bearer(import),
+        Endpoint::get("/api/v1/pki/ca/{caId}/crls", TAG, "Get the revocation lists of an authority")
+            .also_at("/api/v1/cert-manager/ca/internal/{caId}/crls")
+            .path(id())
+            .returns(list(object([required("id", uuid()), required("crl", text())])))
+            .bearer(crls),
+    ]
+}
+
+fn certificate_schema() -> Schema {
+    object([
+        required("certificate", text()),
+        required("certificateChain", text()),
+        required("serialNumber", text()),
+        required("certId", uuid()),
+        optional("notBefore", date()),
+        optional("notAfter", date()),
+        optional("maxPathLength", number()),
+        optional("parentCaId", uuid()),
+    ])
+}
+
+fn shown(rendered: &RenderedCertificate) -> Value {
+    let constraints = rendered.parsed.extensions().basic_constraints().ok().flatten();
+    let length = constraints.and_then(|constraints| constraints.path_length);
+    let mut shown = json!({
+        "certificate": rendered.certificate,
+        "certificateChain": rendered.chain,
+        "serialNumber": domain::inventory::serial_hex(&rendered.parsed),
+        "certId": rendered.id,
+        "notBefore": timestamp(Time::from_seconds(rendered.parsed.not_before())),
+        "notAfter": timestamp(Time::from_seconds(rendered.parsed.not_after())),
+        "maxPathLength": length.map_or(-1, i64::from),
+    });
+    if let Some(parent) = rendered.parent {
+        shown["parentCaId"] = json!(parent);
+    }
+    shown
+}
+
+async fn csr(app: App, caller: Caller, input: Input) -> Result<Reply> {
+    let csr = app.services.authority_csr(&caller, authority_id(&input)?).await?;
+    Reply::json(&json!({ "csr": csr }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Renew {
+    not_after: Time,
+}
+
+async fn renew(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let id = authority_id(&input)?;
+    let body: Renew = input.body()?;
+    Reply::json(&shown(&app.services.renew_authority(&caller, id, body.not_after).await?))
+}
+
+async fn certificate(app: App, caller: Caller, input: Input) -> Result<Reply> {
+    Reply::json(&shown(&app.services.authority_certificate(&caller, authority_id(&input)?).await?))
+}
+
+async fn certificates(app: App, caller: Caller, input: Input) -> Result<Reply> {
+    let certificates = app.services.authority_certificates(&caller, authority_id(&input)?).await?;
+    let with_version = |rendered: &RenderedCertificate| {
+        let mut shown = shown(rendered);
+        shown["version"] = json!(rendered.version);
+        shown
+    };
+    Reply::json(&certificates.iter().map(with_version).collect::<Vec<_>>())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Certify {
+    not_before: Time,
+    not_after: Time,
+    max_path_length: i64,
+    parent_ca_id: Option<AuthorityId>,
+}
+
+async fn certify(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let id = authority_id(&input)?;
+    let body: Certify = input.body()?;
+    let asked = CertifyAuthority {
+        not_before: body.not_before,
+        not_after: body.not_after,
+        path_length: path_length(Some(body.max_path_length)),
+        parent: body.parent_ca_id,
+    };
+    Reply::json(&shown(&app.services.certify_authority(&caller, id, asked).await?))
+}
+
+async fn certificate_by_id(app: App, caller: Caller, input: Input) -> Result<Reply> {
+    let id = authority_id(&input)?;
+    let text = input.parameter("certId");
+    let missing = || Error::not_found(format!("the authority has no certificate {text}"));
+    let certificate = AuthorityCertificateId::parse(text).ok_or_else(missing)?;
+    Reply::json(&shown(&app.services.authority_certificate_by_id(&caller, id, certificate).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SignIntermediate {
+    csr: String,
+    not_before: Option<Time>,
+    not_after: Time,
+    max_path_length: i64,
+}
+
+async fn sign_intermediate(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let id = authority_id(&input)?;
+    let body: SignIntermediate = input.body()?;
+    let csr = CertificationRequest::from_pem(&body.csr).map_err(|error| Error::invalid(format!("csr: {error}")))?;
+    let asked = CertifyAuthority {
+        not_before: body.not_before.unwrap_or(app.services.now()),
+        not_after: body.not_after,
+        path_length: path_length(Some(body.max_path_length)),
+        parent: None,
+    };
+    let signed = app.services.sign_intermediate(&caller, id, &csr, asked).await?;
+    Reply::json(&json!({
+        "certificate": signed.certificate,
+        "certificateChain": signed.chain,
+        "issuingCaCertificate": signed.issuing_ca,
+        "serialNumber": signed.serial_number,
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Import {
+    certificate: String,
+    certificate_chain: String,
+}
+
+async fn import(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let id = authority_id(&input)?;
+    let body: Import = input.body()?;
+    app.services.import_authority_certificate(&caller, id, &body.certificate, &body.certificate_chain).await?;
+    Reply::json(&json!({ "message": "The certificate and its chain are installed", "caId": input.parameter("caId") }))
+}
+
+async fn crls(app: App, caller: Caller, input: Input) -> Result<Reply> {
+    let lists = app.services.lists(&caller, authority_id(&input)?).await?;
+    Reply::json(&lists.iter().map(|list| json!({ "id": list.id, "crl": list.crl })).collect::<Vec<_>>())
+}

@@ -1,0 +1,15 @@
+//! Certificates over REST: issuing and signing (contract §6.1–6.4, 6.10), their records (§6.7, 6.10) and their lists.
+
+mod issue;
+mod records;
+mod shapes;
+
+use crate::app::App;
+use crate::route::Route;
+
+/// Every route of this family.
+pub fn routes() -> Vec<Route<App>> {
+    let mut routes = issue::routes();
+    routes.extend(records::routes());
+    routes
+}

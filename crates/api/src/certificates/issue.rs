@@ -1,0 +1,514 @@
+//! Issuing and signing (contract §6.1–6.4, 6.10): two seed endpoints and the family that current clients call.
+
+use super::shapes::{EXTENDED_KEY_USAGES, KEY_USAGES, alt_names_schema, issued, issued_schema};
+use crate::app::App;
+use crate::error::Result;
+use crate::render::{KEY_ALGORITHMS, SIGNATURE_ALGORITHMS};
+use crate::route::{Endpoint, Input, Reply, Route};
+use crate::schema::{
+    Schema, any, boolean, boolean_or_text, date, integer, list, object, one_of, optional, required, template_field,
+    text, uuid, verbatim,
+};
+use domain::caller::Caller;
+use domain::duration::parse_ttl;
+use domain::identity::MetadataEntry;
+use domain::issuance::{IssuanceRequest, Subject, Wishes};
+use domain::policy::{SanType, SubjectAttribute};
+use domain::{CertificateId, Error, ProfileId, Time};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use services::idempotency::Begun;
+use services::issue::{IssueOptions, Issued};
+use x509::{BasicConstraints, CertificationRequest, ExtendedKeyUsage, KeyAlgorithm, KeyUsage, KeyUsages, SignatureAlgorithm};
+
+const TAG: &str = "Certificates";
+/// The longest CSR, in characters (contract §6.3).
+const CSR_CHARACTERS_MAX: i64 = 4096;
+
+pub(super) fn routes() -> Vec<Route<App>> {
+    vec![
+        Endpoint::post("/api/v3/pki/certificates/issue-certificate", TAG, "Issue Certificate")
+            .also_at("/api/v1/cert-manager/certificates/issue-certificate")
+            .describe(
+                "Makes a key and a certificate from a profile. An `Idempotency-Key` header makes repeating safe for a day.",
+            )
+            .body(issue_schema())
+            .returns(issued_schema())
+            .bearer(issue),
+        Endpoint::post("/api/v3/pki/certificates/sign-certificate", TAG, "Sign Certificate")
+            .also_at("/api/v1/cert-manager/certificates/sign-certificate")
+            .describe(
+                "Makes a certificate for the key of a CSR. An `Idempotency-Key` header makes repeating safe for a day.",
+            )
+            .body(sign_schema())
+            .returns(issued_schema().without(&["privateKey"]))
+            .bearer(sign),
+        Endpoint::post("/api/v3/pki/certificates/order-certificate", TAG, "Order Certificate")
+            .also_at("/api/v1/cert-manager/certificates/order-certificate")
+            .describe("For certificate authorities outside this server, which are not supported: always 400.")
+            .body(object([required("profileId", uuid())]))
+            .bearer(order),
+        Endpoint::post("/api/v1/cert-manager/certificates", TAG, "Request a certificate")
+            .describe("Signs the CSR when there is one, else makes a key and a certificate from the attributes.")
+            .body(request_schema())
+            .returns(object([
+                required("certificate", issued_schema().nullable()),
+                required("certificateRequestId", uuid()),
+                optional("status", text()),
+                optional("message", text()),
+            ]))
+            .bearer(request),
+    ]
+}
+
+fn ttl() -> Schema {
+    text()
+        .at_least(1)
+        .at_most(100)
+        .must("Must be a duration greater than zero, such as 90d, 12h or 30m", |value| parse_ttl(value).is_ok())
+        .example("90d")
+}
+
+fn issue_schema() -> Schema {
+    object([
+        required("profileId", uuid()),
+        optional("commonName", template_field()),
+        required("ttl", ttl()),
+        optional("keyUsages", list(one_of(KEY_USAGES))),
+        optional("extendedKeyUsages", list(one_of(EXTENDED_KEY_USAGES))),
+        optional("notBefore", date()),
+        optional("notAfter", date()),
+        optional("altNames", alt_names_schema()),
+        required("signatureAlgorithm", one_of(&SIGNATURE_ALGORITHMS)),
+        required("keyAlgorithm", one_of(&KEY_ALGORITHMS)),
+        optional("removeRootsFromChain", boolean_or_text()),
+    ])
+    .rule(&[], TTL_AND_DATES, ttl_without_dates)
+    .rule(&[], "notBefore must be earlier than notAfter", dates_in_order)
+}
+
+fn sign_schema() -> Schema {
+    object([
+        required("profileId", uuid()),
+        required("csr", text().at_least(1).at_most(CSR_CHARACTERS_MAX)),
+        required("ttl", ttl()),
+        optional("notBefore", date()),
+        optional("notAfter", date()),
+        optional("removeRootsFromChain", boolean_or_text()),
+    ])
+    .rule(&[], TTL_AND_DATES, ttl_without_dates)
+    .rule(&[], "notBefore must be earlier than notAfter", dates_in_order)
+}
+
+fn request_schema() -> Schema {
+    let part = || text().at_most(255).nullable();
+    object([
+        required("profileId", uuid()),
+        optional("applicationId", any()),
+        optional("csr", text().at_least(1).at_most(CSR_CHARACTERS_MAX)),
+        optional(
+            "attributes",
+            object([
+                optional("commonName", part()),
+                optional("organization", part()),
+                optional("organizationalUnit", part()),
+                optional("country", part()),
+                optional("state", part()),
+                optional("locality", part()),
+                optional("domainComponents", list(text().at_least(1).at_most(63)).at_most(16).nullable()),
+                optional("keyUsages", list(one_of(KEY_USAGES)).nullable()),
+                optional("extendedKeyUsages", list(one_of(EXTENDED_KEY_USAGES)).nullable()),
+                optional("altNames", alt_names_schema().nullable()),
+                optional("signatureAlgorithm", one_of(&SIGNATURE_ALGORITHMS).nullable()),
+                optional("keyAlgorithm", one_of(&KEY_ALGORITHMS).nullable()),
+                optional("ttl", ttl().nullable()),
+                optional("notBefore", date().nullable()),
+                optional("notAfter", date().nullable()),
+                optional(
+                    "basicConstraints",
+                    object([
+                        optional("isCA", boolean().default(json!(false))),
+                        optional("pathLength", integer().at_least(0).at_most(255).nullable()),
+                    ])
+                    .nullable(),
+                ),
+            ])
+            .rule(&[], TTL_AND_DATES, ttl_without_dates),
+        ),
+        optional("removeRootsFromChain", boolean_or_text().default(json!(false))),
+        optional(
+            "metadata",
+            list(object([required("key", text().at_least(1).at_most(255)), required("value", verbatim().at_most(1020))]))
+                .at_most(50),
+        ),
+    ])
+}
+
+const TTL_AND_DATES: &str = "ttl cannot be combined with notBefore or notAfter";
+
+fn ttl_without_dates(value: &Value) -> bool {
+    let is_there = |name| value.get(name).is_some_and(|value| !value.is_null());
+    !(is_there("ttl") && (is_there("notBefore") || is_there("notAfter")))
+}
+
+fn dates_in_order(value: &Value) -> bool {
+    match (value.get("notBefore").and_then(Value::as_i64), value.get("notAfter").and_then(Value::as_i64)) {
+        (Some(not_before), Some(not_after)) => not_before < not_after,
+        (Some(_), None) | (None, Some(_)) | (None, None) => true,
+    }
+}
+
+#[derive(Deserialize)]
+struct AltName {
+    #[serde(rename = "type")]
+    kind: SanType,
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IssueBody {
+    profile_id: ProfileId,
+    common_name: Option<String>,
+    ttl: String,
+    key_usages: Option<Vec<String>>,
+    extended_key_usages: Option<Vec<String>>,
+    alt_names: Option<Vec<AltName>>,
+    signature_algorithm: String,
+    key_algorithm: String,
+    #[serde(default)]
+    remove_roots_from_chain: bool,
+}
+
+async fn issue(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let repeatable = Repeatable::of(&input);
+    let body: IssueBody = input.body()?;
+    let wishes = Wishes {
+        ttl_millis: Some(millis(&body.ttl)?),
+        key_usages: key_usages(body.key_usages)?,
+        extended_key_usages: extended_key_usages(body.extended_key_usages)?,
+        signature_algorithm: SignatureAlgorithm::parse(&body.signature_algorithm),
+        ..Wishes::default()
+    };
+    let subject = Subject::Fields {
+        attributes: body.common_name.map(|name| (SubjectAttribute::CommonName, name)).into_iter().collect(),
+        alt_names: alt_names(body.alt_names),
+        key_algorithm: KeyAlgorithm::parse(&body.key_algorithm),
+    };
+    let work = Work {
+        profile: body.profile_id,
+        request: IssuanceRequest { subject, wishes },
+        metadata: Vec::new(),
+        remove_roots: body.remove_roots_from_chain,
+        shape: |issued, _| issued,
+    };
+    answer(app, caller, repeatable, work).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SignBody {
+    profile_id: ProfileId,
+    csr: String,
+    ttl: String,
+    #[serde(default)]
+    remove_roots_from_chain: bool,
+}
+
+async fn sign(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let repeatable = Repeatable::of(&input);
+    let body: SignBody = input.body()?;
+    let wishes = Wishes { ttl_millis: Some(millis(&body.ttl)?), ..Wishes::default() };
+    let work = Work {
+        profile: body.profile_id,
+        request: IssuanceRequest { subject: csr(&body.csr)?, wishes },
+        metadata: Vec::new(),
+        remove_roots: body.remove_roots_from_chain,
+        shape: |issued, _| issued,
+    };
+    answer(app, caller, repeatable, work).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OrderBody {
+    profile_id: ProfileId,
+}
+
+async fn order(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let body: OrderBody = input.body()?;
+    app.services.profile(&caller, body.profile_id).await?;
+    Err(Error::invalid("the profile's issuer is on this server: use issue-certificate or sign-certificate").into())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Attributes {
+    common_name: Option<String>,
+    organization: Option<String>,
+    organizational_unit: Option<String>,
+    country: Option<String>,
+    state: Option<String>,
+    locality: Option<String>,
+    domain_components: Option<Vec<String>>,
+    key_usages: Option<Vec<String>>,
+    extended_key_usages: Option<Vec<String>>,
+    alt_names: Option<Vec<AltName>>,
+    signature_algorithm: Option<String>,
+    key_algorithm: Option<String>,
+    ttl: Option<String>,
+    not_before: Option<Time>,
+    not_after: Option<Time>,
+    basic_constraints: Option<AskedBasicConstraints>,
+}
+
+#[derive(Deserialize)]
+struct AskedBasicConstraints {
+    #[serde(rename = "isCA")]
+    is_ca: bool,
+    #[serde(rename = "pathLength")]
+    path_length: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestBody {
+    profile_id: ProfileId,
+    csr: Option<String>,
+    #[serde(default)]
+    attributes: Attributes,
+    remove_roots_from_chain: bool,
+    #[serde(default)]
+    metadata: Vec<MetadataEntry>,
+}
+
+async fn request(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let repeatable = Repeatable::of(&input);
+    // Which subject fields were sent, even as null: those take no default (contract §5.3).
+    let sent = sent_attributes(input.body_value());
+    let body: RequestBody = input.body()?;
+    // The handler loads the profile first, which takes its own right (contract §6.10).
+    let profile = app.services.profile(&caller, body.profile_id).await?.profile;
+    let attributes = with_defaults(body.attributes, profile.document.defaults.as_ref(), &sent);
+    let ttl_millis = match &attributes.ttl {
+        Some(ttl) => Some(millis(ttl)?),
+        None => None,
+    };
+    let default_days = profile.document.defaults.as_ref().and_then(|defaults| defaults.ttl_days);
+    let default_millis = default_days.map(|days| i64::from(days) * 86_400_000);
+    let wishes = Wishes {
+        ttl_millis: ttl_millis.or(if attributes.not_after.is_some() { None } else { default_millis }),
+        not_before: attributes.not_before,
+        not_after: attributes.not_after,
+        key_usages: key_usages(attributes.key_usages)?,
+        extended_key_usages: extended_key_usages(attributes.extended_key_usages)?,
+        signature_algorithm: attributes.signature_algorithm.as_deref().and_then(SignatureAlgorithm::parse),
+        basic_constraints: attributes
+            .basic_constraints
+            .map(|asked| BasicConstraints { ca: asked.is_ca, path_length: asked.path_length }),
+    };
+    let subject = match &body.csr {
+        Some(text) => csr(text)?,
+        None => {
+            let parts = [
+                (SubjectAttribute::Country, attributes.country),
+                (SubjectAttribute::Organization, attributes.organization),
+                (SubjectAttribute::OrganizationalUnit, attributes.organizational_unit),
+                (SubjectAttribute::State, attributes.state),
+                (SubjectAttribute::CommonName, attributes.common_name),
+                (SubjectAttribute::Locality, attributes.locality),
+            ];
+            let named = parts.into_iter().filter_map(|(kind, value)| Some((kind, value.filter(|value| !value.is_empty())?)));
+            let components = attributes.domain_components.unwrap_or_default();
+            let components = components.into_iter().map(|value| (SubjectAttribute::DomainComponent, value));
+            Subject::Fields {
+                attributes: components.chain(named).collect(),
+                alt_names: alt_names(attributes.alt_names),
+                key_algorithm: attributes.key_algorithm.as_deref().and_then(KeyAlgorithm::parse),
+            }
+        }
+    };
+    let work = Work {
+        profile: body.profile_id,
+        request: IssuanceRequest { subject, wishes },
+        metadata: body.metadata,
+        remove_roots: body.remove_roots_from_chain,
+        shape: |issued, id| {
+            json!({
+                "certificate": issued, "certificateRequestId": id, "status": "issued",
+                "message": "The certificate was issued",
+            })
+        },
+    };
+    answer(app, caller, repeatable, work).await
+}
+
+fn sent_attributes(body: &Value) -> Vec<String> {
+    match body.get("attributes") {
+        Some(Value::Object(attributes)) => attributes.keys().cloned().collect(),
+        Some(_) | None => Vec::new(),
+    }
+}
+
+/// A value that was sent wins, also null; lists replace the default whole (contract §5.3).
+fn with_defaults(
+    mut asked: Attributes,
+    defaults: Option<&domain::profile::ProfileDefaults>,
+    sent: &[String],
+) -> Attributes {
+    let Some(defaults) = defaults else { return asked };
+    let is_sent = |name: &str| sent.iter().any(|sent| sent == name);
+    let fill = |name: &str, value: &mut Option<String>, default: &Option<String>| {
+        if !is_sent(name) {
+            value.clone_from(default);
+        }
+    };
+    fill("commonName", &mut asked.common_name, &defaults.common_name);
+    fill("organization", &mut asked.organization, &defaults.organization);
+    fill("organizationalUnit", &mut asked.organizational_unit, &defaults.organizational_unit);
+    fill("country", &mut asked.country, &defaults.country);
+    fill("state", &mut asked.state, &defaults.state);
+    fill("locality", &mut asked.locality, &defaults.locality);
+    fill("keyAlgorithm", &mut asked.key_algorithm, &defaults.key_algorithm);
+    fill("signatureAlgorithm", &mut asked.signature_algorithm, &defaults.signature_algorithm);
+    if !is_sent("keyUsages") {
+        asked.key_usages.clone_from(&defaults.key_usages);
+    }
+    if !is_sent("extendedKeyUsages") {
+        asked.extended_key_usages.clone_from(&defaults.extended_key_usages);
+    }
+    if !is_sent("basicConstraints") {
+        asked.basic_constraints = defaults.basic_constraints.as_ref().map(|constraints| AskedBasicConstraints {
+            is_ca: constraints.is_ca,
+            path_length: constraints.path_length,
+        });
+    }
+    asked
+}
+
+/// What is to be issued, and how its answer looks.
+struct Work {
+    profile: ProfileId,
+    request: IssuanceRequest,
+    metadata: Vec<MetadataEntry>,
+    remove_roots: bool,
+    shape: fn(Value, CertificateId) -> Value,
+}
+
+impl Work {
+    fn render(&self, outcome: &Issued) -> Value {
+        (self.shape)(issued(outcome, self.remove_roots), outcome.id)
+    }
+}
+
+/// A request that carries an `Idempotency-Key`: its key and its body.
+struct Repeatable {
+    route: String,
+    key: String,
+    body: Vec<u8>,
+}
+
+impl Repeatable {
+    fn of(input: &Input) -> Option<Self> {
+        let key = input.headers.get("idempotency-key")?.to_str().ok()?.to_owned();
+        Some(Self { route: input.route().to_owned(), key, body: input.body_value().to_string().into_bytes() })
+    }
+}
+
+/// Does the work once, however often it is asked for under one key.
+async fn answer(app: App, caller: Caller, repeatable: Option<Repeatable>, work: Work) -> Result<Reply> {
+    let Some(repeatable) = repeatable else {
+        let options = IssueOptions { idempotency: None, metadata: work.metadata.clone() };
+        let outcome = app.services.issue(&caller, work.profile, work.request.clone(), options).await?;
+        return reply(&work.render(&outcome));
+    };
+    // A client that goes away must not leave a mark without an answer: the work goes on without it.
+    let task = tokio::spawn(async move { answer_once(&app, &caller, repeatable, work).await });
+    match task.await {
+        Ok(answer) => answer,
+        Err(error) => Err(Error::failed_because("a request with an Idempotency-Key", error).into()),
+    }
+}
+
+async fn answer_once(app: &App, caller: &Caller, repeatable: Repeatable, work: Work) -> Result<Reply> {
+    let services = &app.services;
+    match services.begin(caller, &repeatable.route, &repeatable.key, &repeatable.body).await? {
+        Begun::Replay(answer) => {
+            let mut answer: Value = serde_json::from_slice(answer.expose())
+                .map_err(|error| Error::failed_because("a kept answer does not read", error))?;
+            let id = answer.pointer("/certificateId").or(answer.pointer("/certificate/certificateId"));
+            let id = id.and_then(Value::as_str).and_then(CertificateId::parse);
+            let may_have = match id {
+                Some(id) => services.may_have_key(caller, id).await?,
+                None => false,
+            };
+            if !may_have {
+                without_key(&mut answer);
+            }
+            reply(&answer)
+        }
+        Begun::Recover(certificate, slot) => {
+            let answer = work.render(&services.issued_again(caller, certificate).await?);
+            services.finish(slot, answer.to_string().as_bytes()).await?;
+            reply(&answer)
+        }
+        Begun::Run(slot) => {
+            let options = IssueOptions { idempotency: Some(slot.id()), metadata: work.metadata.clone() };
+            match services.issue(caller, work.profile, work.request.clone(), options).await {
+                Ok(outcome) => {
+                    let answer = work.render(&outcome);
+                    services.finish(slot, answer.to_string().as_bytes()).await?;
+                    reply(&answer)
+                }
+                Err(error) => {
+                    services.abandon(slot).await?;
+                    Err(error.into())
+                }
+            }
+        }
+    }
+}
+
+fn without_key(answer: &mut Value) {
+    for pointer in ["", "/certificate"] {
+        if let Some(Value::Object(object)) = answer.pointer_mut(pointer) {
+            object.remove("privateKey");
+        }
+    }
+}
+
+fn reply(answer: &Value) -> Result<Reply> {
+    let has_key = answer.get("privateKey").is_some() || answer.pointer("/certificate/privateKey").is_some();
+    let reply = Reply::json(answer)?;
+    Ok(if has_key { reply.no_store() } else { reply })
+}
+
+fn millis(ttl: &str) -> Result<i64> {
+    Ok(parse_ttl(ttl).map_err(|problem| Error::invalid(format!("ttl: {problem}")))?)
+}
+
+fn csr(text: &str) -> Result<Subject> {
+    let csr = CertificationRequest::from_pem(text).map_err(|error| Error::invalid(format!("csr: {error}")))?;
+    Ok(Subject::Csr(Box::new(csr)))
+}
+
+fn alt_names(names: Option<Vec<AltName>>) -> Vec<(SanType, String)> {
+    names.unwrap_or_default().into_iter().map(|name| (name.kind, name.value)).collect()
+}
+
+fn key_usages(names: Option<Vec<String>>) -> Result<Option<KeyUsages>> {
+    let Some(names) = names else { return Ok(None) };
+    let usages = names.iter().filter_map(|name| KeyUsage::from_snake_name(name));
+    Ok(Some(usages.fold(KeyUsages::NONE, KeyUsages::with)))
+}
+
+fn extended_key_usages(names: Option<Vec<String>>) -> Result<Option<Vec<ExtendedKeyUsage>>> {
+    let Some(names) = names else { return Ok(None) };
+    let mut usages = Vec::new();
+    for usage in names.iter().filter_map(|name| ExtendedKeyUsage::from_snake_name(name)) {
+        if !usages.contains(&usage) {
+            usages.push(usage);
+        }
+    }
+    Ok(Some(usages))
+}

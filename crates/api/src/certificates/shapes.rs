@@ -1,0 +1,210 @@
+//! How a certificate looks in requests and replies.
+
+use crate::render::{optional_timestamp, timestamp};
+use crate::schema::{Schema, any, boolean, date, list, number, object, one_of, optional, required, text, uuid};
+use domain::Time;
+use domain::inventory::serial_hex;
+use serde_json::{Value, json};
+use services::certificates::{Bundle, Record};
+use services::issue::Issued;
+use x509::{AttributeType, Certificate, pem};
+
+/// SAN types by their names on the wire.
+pub(super) const SAN_TYPES: &[&str] = &["dns_name", "ip_address", "email", "uri"];
+/// Key usages in snake form.
+pub(super) const KEY_USAGES: &[&str] = &[
+    "digital_signature",
+    "key_encipherment",
+    "non_repudiation",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+];
+/// Extended key usages in snake form.
+pub(super) const EXTENDED_KEY_USAGES: &[&str] =
+    &["client_auth", "server_auth", "code_signing", "email_protection", "ocsp_signing", "time_stamping"];
+
+/// Alternative names of a request.
+pub(super) fn alt_names_schema() -> Schema {
+    list(object([required("type", one_of(SAN_TYPES)), required("value", text().at_least(1))]))
+}
+
+/// What issuing answers with.
+pub(super) fn issued_schema() -> Schema {
+    object([
+        required("certificate", text()),
+        required("issuingCaCertificate", text()),
+        required("certificateChain", text()),
+        optional("privateKey", text()),
+        required("serialNumber", text()),
+        required("certificateId", text()),
+    ])
+}
+
+/// A certificate's record.
+pub(super) fn record_schema() -> Schema {
+    object([
+        required("id", uuid()),
+        required("createdAt", date()),
+        required("updatedAt", date()),
+        required("caId", uuid().nullable()),
+        required("caCertId", uuid().nullable()),
+        required("status", one_of(&["active", "expired", "revoked"])),
+        required("serialNumber", text()),
+        required("friendlyName", text()),
+        required("commonName", text()),
+        required("altNames", text().nullable()),
+        required("notBefore", date()),
+        required("notAfter", date()),
+        required("revokedAt", date().nullable()),
+        required("revocationReason", number().nullable()),
+        required("certificateTemplateId", uuid().nullable()),
+        required("keyUsages", list(text()).nullable()),
+        required("extendedKeyUsages", list(text()).nullable()),
+        required("projectId", uuid()),
+        required("pkiSubscriberId", uuid().nullable()),
+        required("profileId", uuid().nullable()),
+        required("renewBeforeDays", number().nullable()),
+        required("renewedFromCertificateId", uuid().nullable()),
+        required("renewedByCertificateId", uuid().nullable()),
+        required("renewalError", text().nullable()),
+        required("keyAlgorithm", text().nullable()),
+        required("signatureAlgorithm", text().nullable()),
+        required("fingerprintSha256", text()),
+        required("fingerprintSha1", text()),
+        required("isCA", boolean()),
+        required("hasPrivateKey", boolean()),
+        optional("droppedKeyUsages", list(text())),
+        optional("metadata", list(any())),
+    ])
+}
+
+/// What issuing answers with. `removeRootsFromChain` drops the last certificate of the chain, whatever it is.
+pub(super) fn issued(issued: &Issued, remove_roots: bool) -> Value {
+    let mut shown = json!({
+        "certificate": issued.certificate_pem,
+        "issuingCaCertificate": issued.issuing_ca_pem,
+        "certificateChain": chain(&issued.chain_pem, remove_roots),
+        "serialNumber": serial_hex(&issued.certificate),
+        "certificateId": issued.id,
+    });
+    if let Some(key) = &issued.private_key {
+        shown["privateKey"] = pem::encode(pem::PRIVATE_KEY, key.expose()).into();
+    }
+    shown
+}
+
+/// A chain without its last certificate, when that is asked for.
+pub(super) fn chain(chain: &str, remove_roots: bool) -> String {
+    if !remove_roots {
+        return chain.to_owned();
+    }
+    chain.rfind("-----BEGIN").map_or("", |start| chain[..start].trim_end()).to_owned()
+}
+
+/// A record as lists and the v1 family show it.
+pub(super) fn record(record: &Record) -> Value {
+    let certificate = &record.certificate;
+    let issued = &record.row.issued;
+    let extensions = certificate.extensions();
+    let key_usages = extensions.key_usages().ok().flatten();
+    let extended = extensions.extended_key_usages().ok().flatten();
+    let camel = |usages: Vec<x509::ExtendedKeyUsage>| -> Vec<String> {
+        usages
+            .iter()
+            .map(|usage| usage.camel_name().map_or_else(|| x509::oid::to_dotted(usage.oid()), str::to_owned))
+            .collect()
+    };
+    let common_name = certificate.subject().first(AttributeType::CommonName).unwrap_or_default();
+    let alt_names = domain::inventory::alt_names(certificate);
+    let subject = |kind| certificate.subject().first(kind);
+    let mut shown = json!({
+        "id": issued.id,
+        "createdAt": timestamp(issued.created_at),
+        "updatedAt": timestamp(record.row.revoked_at.unwrap_or(issued.created_at)),
+        "caId": issued.issuer.map(|by| by.authority),
+        "caCertId": issued.issuer.map(|by| by.certificate),
+        "status": record.status.as_str(),
+        "serialNumber": serial_hex(certificate),
+        "friendlyName": if common_name.is_empty() { "Certificate" } else { common_name },
+        "commonName": common_name,
+        "altNames": (!alt_names.is_empty()).then(|| alt_names.join(", ")),
+        "notBefore": timestamp(Time::from_seconds(certificate.not_before())),
+        "notAfter": timestamp(Time::from_seconds(certificate.not_after())),
+        "revokedAt": optional_timestamp(record.row.revoked_at),
+        "revocationReason": record.row.revocation_reason,
+        "certificateTemplateId": null,
+        "keyUsages": key_usages.map(|usages| usages.iter().map(x509::KeyUsage::camel_name).collect::<Vec<_>>()),
+        "extendedKeyUsages": extended.map(camel),
+        "projectId": issued.project,
+        "pkiSubscriberId": null,
+        "profileId": issued.judged_by.map(|judged| judged.profile),
+        "renewBeforeDays": issued.details.renew_before_days,
+        "renewedFromCertificateId": null,
+        "renewedByCertificateId": null,
+        "renewalError": null,
+        "keyAlgorithm": certificate.key_algorithm().ok().map(|algorithm| algorithm.as_str()),
+        "signatureAlgorithm": certificate.signature_algorithm().map(|algorithm| algorithm.as_str()),
+    });
+    let more = json!({
+        "subjectOrganization": subject(AttributeType::Organization),
+        "subjectOrganizationalUnit": subject(AttributeType::OrganizationalUnit),
+        "subjectCountry": subject(AttributeType::Country),
+        "subjectState": subject(AttributeType::State),
+        "subjectLocality": subject(AttributeType::Locality),
+        "fingerprintSha256": fingerprint(&certificate.sha256()),
+        "fingerprintSha1": fingerprint(&certificate.sha1()),
+        "isCA": is_authority(certificate),
+        "pathLength": extensions.basic_constraints().ok().flatten().and_then(|constraints| constraints.path_length),
+        "hasPrivateKey": record.row.has_key,
+    });
+    if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+        shown.extend(more);
+    }
+    if !issued.details.dropped_key_usages.is_empty() {
+        shown["droppedKeyUsages"] = json!(issued.details.dropped_key_usages);
+    }
+    if !issued.details.metadata.is_empty() {
+        shown["metadata"] = json!(issued.details.metadata);
+    }
+    shown
+}
+
+/// The record of the cert-manager family: grouped values beside the flat ones.
+pub(super) fn detailed(bundle: &Bundle, profile_name: Option<&str>, authority_name: Option<&str>) -> Value {
+    let certificate = &bundle.record.certificate;
+    let subject = |kind| certificate.subject().first(kind);
+    let mut shown = record(&bundle.record);
+    shown["subject"] = json!({
+        "commonName": subject(AttributeType::CommonName),
+        "organization": subject(AttributeType::Organization),
+        "organizationalUnit": subject(AttributeType::OrganizationalUnit),
+        "country": subject(AttributeType::Country),
+        "state": subject(AttributeType::State),
+        "locality": subject(AttributeType::Locality),
+    });
+    shown["fingerprints"] =
+        json!({ "sha256": fingerprint(&certificate.sha256()), "sha1": fingerprint(&certificate.sha1()) });
+    shown["basicConstraints"] = json!({ "isCA": is_authority(certificate) });
+    shown["certificateChain"] = bundle.chain_pem.clone().into();
+    if let Some(name) = authority_name {
+        shown["caName"] = name.into();
+        shown["caType"] = "internal".into();
+    }
+    if let Some(name) = profile_name {
+        shown["profileName"] = name.into();
+    }
+    shown
+}
+
+fn is_authority(certificate: &Certificate) -> bool {
+    certificate.extensions().basic_constraints().ok().flatten().is_some_and(|constraints| constraints.ca)
+}
+
+/// Upper-case hex with colons.
+fn fingerprint(digest: &[u8]) -> String {
+    digest.iter().map(|octet| format!("{octet:02X}")).collect::<Vec<_>>().join(":")
+}

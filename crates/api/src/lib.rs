@@ -1,0 +1,19 @@
+//! The Infisical-compatible REST API.
+
+pub mod accounts;
+pub mod app;
+pub mod authorities;
+pub mod body;
+pub mod certificates;
+mod check;
+pub mod docs;
+pub mod edge;
+pub mod error;
+pub mod openapi;
+pub mod policies;
+pub mod profiles;
+pub mod render;
+pub mod route;
+pub mod routes;
+pub mod schema;
+pub mod server;

@@ -1,0 +1,165 @@
+//! The command line: what can be typed, and which file answers it.
+//!
+//! Every command but the local ones (`serve`, `fsck`, `audit`, `keys`) is a client of the REST API and knows nothing
+//! that another client could not know. One file per noun; each holds its arguments, its requests and its tables.
+//! This is not where the server is: local commands are only read here, and handed back as a [`LocalCommand`].
+
+mod ca;
+mod cert;
+mod client;
+mod completions;
+mod connection;
+mod environment;
+mod failure;
+mod files;
+mod identity;
+pub mod local;
+mod login;
+mod output;
+mod policy;
+mod profile;
+mod project;
+mod vocabulary;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use environment::Environment;
+
+use client::Client;
+use connection::RemoteArguments;
+use failure::Failure;
+use local::{LocalCommand, LocalSubcommand};
+use output::Output;
+
+/// The version of this program, as `chancery version` prints it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What is left to do after the arguments were read.
+pub enum Next {
+    /// Nothing: the command ran and the program ends with this code.
+    Done(ExitCode),
+    /// A command that works on this machine's own data folder.
+    Local(LocalCommand),
+}
+
+/// Reads the arguments, the program's name first, and runs the command. Exit code 0 is success, 1 a failure, 2 a
+/// command that was typed wrongly. Local commands are handed back unrun.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Next {
+    let parsed =
+        Cli::command().try_get_matches_from(arguments).and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to do when not even this can be printed.
+            let _ = error.print();
+            return Next::Done(ExitCode::from(if error.use_stderr() { 2 } else { 0 }));
+        }
+    };
+    let json = cli.json;
+    let result = match cli.command {
+        Command::Local(command) => return Next::Local(command.with_output(json)),
+        Command::Remote(command) => run_to_output(command, environment, json),
+    };
+    Next::Done(match result.and_then(|output| output.print(json)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.print(),
+    })
+}
+
+fn run_to_output(command: RemoteCommand, environment: &Environment, json: bool) -> Result<Output, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+    runtime.block_on(command.run(environment, json))
+}
+
+/// Chancery is a private certificate authority. This one program is its server (`chancery serve`) and the command line
+/// of a running server.
+///
+/// Commands that talk to a server take its address and their credentials from CHANCERY_URL, CHANCERY_CLIENT_ID and
+/// CHANCERY_CLIENT_SECRET (or CHANCERY_TOKEN); else from what `chancery login` kept; else from bootstrap.json in the
+/// data folder that the server made at its first start. So beside `make run` they need nothing at all.
+#[derive(Parser)]
+#[command(
+    name = "chancery",
+    version,
+    max_term_width = 110,
+    after_help = "Examples:
+  chancery serve
+  chancery ca list
+  chancery cert issue --profile web-server --common-name www.example.com"
+)]
+struct Cli {
+    /// Print JSON for scripts instead of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Local(LocalSubcommand),
+    #[command(flatten)]
+    Remote(RemoteCommand),
+}
+
+/// What runs here and prints: nearly all of it asks a server.
+#[derive(Subcommand)]
+enum RemoteCommand {
+    Login(login::LoginArguments),
+    Ca(ca::CaArguments),
+    Policy(policy::PolicyArguments),
+    Profile(profile::ProfileArguments),
+    Cert(cert::CertArguments),
+    Identity(identity::IdentityArguments),
+    Project(project::ProjectArguments),
+    Completions(completions::CompletionsArguments),
+    Version(VersionArguments),
+}
+
+impl RemoteCommand {
+    async fn run(self, environment: &Environment, json: bool) -> Result<Output, Failure> {
+        match self {
+            Self::Login(arguments) => login::run(arguments, environment).await,
+            Self::Ca(arguments) => ca::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
+            Self::Policy(arguments) => {
+                policy::run(&connect(&arguments.remote, environment).await?, arguments.command).await
+            }
+            Self::Profile(arguments) => {
+                profile::run(&connect(&arguments.remote, environment).await?, arguments.command).await
+            }
+            Self::Cert(arguments) => {
+                cert::run(&connect(&arguments.remote, environment).await?, arguments.command, json).await
+            }
+            Self::Identity(arguments) => {
+                identity::run(&connect(&arguments.remote, environment).await?, arguments.command).await
+            }
+            Self::Project(arguments) => {
+                project::run(&connect(&arguments.remote, environment).await?, arguments.command).await
+            }
+            Self::Completions(arguments) => completions::run(&arguments, &mut Cli::command()),
+            Self::Version(VersionArguments {}) => Ok(version()),
+        }
+    }
+}
+
+/// Print the version of this program.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  chancery version")]
+struct VersionArguments {}
+
+fn version() -> Output {
+    Output::new(serde_json::json!({ "version": VERSION }), format!("chancery {VERSION}"))
+}
+
+async fn connect(remote: &RemoteArguments, environment: &Environment) -> Result<Client, Failure> {
+    Client::connect(&connection::target(remote, environment)?).await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Commands that work on this machine's own data, server running or stopped: how they are typed. What they do is
+//! elsewhere; this file hands over a [`LocalCommand`].
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// A command that was typed and is yet to be run.
+#[derive(Debug)]
+pub enum LocalCommand {
+    /// Run the server in the foreground until SIGTERM or SIGINT.
+    Serve(Box<ServeArguments>),
+    /// Check the inventory. Exit code 0 only when it is clean.
+    Fsck {
+        /// Where the data is.
+        database: DatabaseArguments,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Print audit records, newest first.
+    AuditList {
+        /// Which records.
+        arguments: AuditListArguments,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Check the hash chain of the audit. Exit code 0 only when it is whole.
+    AuditVerify {
+        /// Where the data is.
+        database: DatabaseArguments,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Put a new master key in place and seal the data keys anew.
+    RotateMaster {
+        /// Where the data is.
+        database: DatabaseArguments,
+        /// Print JSON.
+        json: bool,
+    },
+}
+
+/// Where the data of a server is.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DatabaseArguments {
+    /// The folder of the embedded database, the master key and bootstrap.json [default: data].
+    #[arg(long, env = "CHANCERY_DATA", value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// A PostgreSQL database in place of the embedded one, as postgres://user@host/name.
+    #[arg(long, env = "CHANCERY_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database: Option<String>,
+    /// The file of the master key [default: master.key in the data folder].
+    #[arg(long, env = "CHANCERY_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
+}
+
+/// Run the server in the foreground.
+///
+/// On an empty data folder it makes a project, a root and an issuing CA, policies and profiles and an admin identity,
+/// and prints that identity's secret once; the facts stand in bootstrap.json. On a later start it keeps everything.
+/// It ends on SIGTERM or SIGINT, after it has finished what it has accepted.
+///
+/// Plain HTTP is only served on a loopback address, or behind proxies that are named as trusted; anywhere else TLS is
+/// required.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Examples:
+  chancery serve
+  chancery serve --listen 127.0.0.1:8080 --tls-listen 127.0.0.1:8443
+  chancery serve --listen 0.0.0.0:443 --tls auto --public-url https://ca.example.com")]
+pub struct ServeArguments {
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseArguments,
+    /// A configuration file in TOML. What is given here or in the environment goes before it.
+    #[arg(long, env = "CHANCERY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:8080].
+    #[arg(long, env = "CHANCERY_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// A further address, with TLS and every service; port 0 takes a free one.
+    #[arg(long, env = "CHANCERY_TLS_LISTEN", value_name = "ADDRESS")]
+    pub tls_listen: Option<SocketAddr>,
+    /// Where TLS certificates come from: `auto` has one issued by an internal CA and renews it.
+    #[arg(long, env = "CHANCERY_TLS", value_name = "MODE")]
+    pub tls: Option<TlsMode>,
+    /// The certificate chain for `--tls files`, in PEM, the server's own first.
+    #[arg(long, env = "CHANCERY_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, env = "CHANCERY_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// The address under which callers reach the API [default: http:// and the plain listener].
+    #[arg(long, env = "CHANCERY_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// The http address that certificates carry for CRL, OCSP and CA certificates [default: the plain listener].
+    #[arg(long, env = "CHANCERY_PUBLICATION_URL", value_name = "URL")]
+    pub publication_url: Option<String>,
+    /// Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.168.1.5.
+    #[arg(long, env = "CHANCERY_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
+    pub trusted_proxies: Vec<String>,
+    /// How to log [default: human on a terminal, json otherwise].
+    #[arg(long, env = "CHANCERY_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Where the server's TLS certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TlsMode {
+    /// From an internal CA, renewed by itself.
+    Auto,
+    /// From files.
+    Files,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// For machines: one object on each line.
+    Json,
+}
+
+/// Which audit records to print.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  chancery audit list
+  chancery audit list --limit 5 --json")]
+pub struct AuditListArguments {
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseArguments,
+    /// How many records, the newest first.
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+}
+
+/// Keys of the server itself.
+#[derive(Args)]
+pub(crate) struct KeysArguments {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Replace the master key and seal the data keys anew.
+    ///
+    /// A running server goes on meanwhile. When the command is interrupted, run it again: it goes on where it was.
+    #[command(after_help = "Example:\n  chancery keys rotate-master --data data")]
+    RotateMaster(DatabaseArguments),
+}
+
+/// Read and check the audit.
+#[derive(Args)]
+pub(crate) struct AuditArguments {
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// List audit records, newest first.
+    ///
+    /// Works on the data folder or the database itself, whether the server runs or not.
+    List(AuditListArguments),
+    /// Check that no audit record was changed or removed.
+    ///
+    /// Each record carries a hash over itself and the one before it. The exit code is 0 only when the chain is whole.
+    #[command(after_help = "Example:\n  chancery audit verify")]
+    Verify(DatabaseArguments),
+}
+
+/// The local commands as they are typed.
+#[derive(Subcommand)]
+pub(crate) enum LocalSubcommand {
+    Serve(Box<ServeArguments>),
+    Keys(KeysArguments),
+    /// Check the inventory against the certificates, keys, CAs and the audit.
+    ///
+    /// Parses every stored certificate again and compares it with the columns beside it. Works whether the server runs
+    /// or not, changes nothing, and ends with exit code 0 only when all is well.
+    #[command(after_help = "Example:\n  chancery fsck")]
+    Fsck(DatabaseArguments),
+    Audit(AuditArguments),
+}
+
+impl LocalSubcommand {
+    /// The command to run, and in which form it prints.
+    pub(crate) fn with_output(self, json: bool) -> LocalCommand {
+        match self {
+            Self::Serve(arguments) => LocalCommand::Serve(arguments),
+            Self::Keys(KeysArguments { command: KeysCommand::RotateMaster(database) }) => {
+                LocalCommand::RotateMaster { database, json }
+            }
+            Self::Fsck(database) => LocalCommand::Fsck { database, json },
+            Self::Audit(AuditArguments { command: AuditCommand::List(arguments) }) => {
+                LocalCommand::AuditList { arguments, json }
+            }
+            Self::Audit(AuditArguments { command: AuditCommand::Verify(database) }) => {
+                LocalCommand::AuditVerify { database, json }
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Whether what the help teaches can be typed, and what cannot be typed is said so.
+
+use super::{local::TlsMode, *};
+use clap::ArgMatches;
+
+/// Splits a line as a shell does, as far as the help's examples go: blanks, single quotes, a backslash at the end.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut word, mut is_quoted) = (String::new(), false);
+    for character in line.chars() {
+        match character {
+            '\'' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            other => word.push(other),
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+fn parse(line: &str) -> Result<ArgMatches, clap::Error> {
+    let without_redirection = line.split(" > ").next().unwrap();
+    Cli::command().try_get_matches_from(words(without_redirection))
+}
+
+fn each_leaf(command: &clap::Command, path: &str, visit: &mut dyn FnMut(&str, &clap::Command)) {
+    let mut children = command.get_subcommands().filter(|child| child.get_name() != "help").peekable();
+    if children.peek().is_none() {
+        visit(path, command);
+    }
+    for child in children {
+        each_leaf(child, &format!("{path} {}", child.get_name()), visit);
+    }
+}
+
+#[test]
+fn the_definitions_agree_with_themselves() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_says_what_it_does_and_shows_an_example_that_can_be_typed() {
+    let mut examples = 0;
+    each_leaf(&Cli::command(), "chancery", &mut |path, command| {
+        assert!(command.get_about().is_some(), "{path} says nothing about itself");
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default().replace(" \\\n", " ");
+        let own: Vec<&str> = help.lines().map(str::trim).filter(|line| line.starts_with("chancery ")).collect();
+        assert!(own.iter().any(|line| line.starts_with(path)), "{path} has no example of itself");
+        for line in own {
+            if let Err(error) = parse(line) {
+                panic!("{line}\n{error}");
+            }
+            examples += 1;
+        }
+    });
+    assert!(examples > 40, "only {examples} examples");
+}
+
+#[test]
+fn every_option_says_what_it_is_for() {
+    each_leaf(&Cli::command(), "chancery", &mut |path, command| {
+        for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+            assert!(argument.get_help().is_some(), "{path} {}", argument.get_id());
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_when_it_is_typed() {
+    for line in [
+        "chancery",
+        "chancery frobnicate",
+        "chancery ca",
+        "chancery ca create",
+        "chancery ca create x --ttl 1y --not-after 2030-01-01",
+        "chancery ca create x --permit example.com",
+        "chancery ca create x --max-path-length -1",
+        "chancery ca renew x",
+        "chancery ca import x --certificate a.pem",
+        "chancery cert issue --common-name a",
+        "chancery cert issue --profile p",
+        "chancery cert issue --profile p --common-name a --ttl soon",
+        "chancery cert issue --profile p --common-name a --san ip:a",
+        "chancery cert issue --profile p --common-name a --usage sign_everything",
+        "chancery cert issue --profile p --common-name a --key-algorithm DSA",
+        "chancery cert sign --profile p",
+        "chancery cert list --limit 0",
+        "chancery cert list --status pending",
+        "chancery cert export x --force",
+        "chancery policy create x --max-ttl 90",
+        "chancery profile create x --policy p",
+        "chancery profile create x --policy p --issuer ca",
+        "chancery identity grant x",
+        "chancery login --token t --client-id i",
+        "chancery serve --listen localhost",
+        "chancery serve --tls-certificate a.pem",
+        "chancery audit list --limit 0",
+        "chancery keys",
+        "chancery completions ksh",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn json_and_the_connection_can_stand_before_and_after_the_command() {
+    for line in [
+        "chancery --json ca list",
+        "chancery ca --json list",
+        "chancery ca list --json",
+        "chancery ca --url https://a.example list",
+        "chancery ca list --url https://a.example --project p --ca-file c.pem --data d",
+        "chancery cert issue --profile p --common-name a --key-algorithm p256",
+        "chancery cert issue --profile p --san a --signature-algorithm ecdsa-sha256 --usage none --eku none",
+        "chancery version --json",
+    ] {
+        parse(line).unwrap_or_else(|error| panic!("{line}\n{error}"));
+    }
+}
+
+#[track_caller]
+fn local(line: &str) -> LocalCommand {
+    match run(words(line).into_iter().map(OsString::from), &Environment::default()) {
+        Next::Local(command) => command,
+        Next::Done(_) => panic!("{line} ran here"),
+    }
+}
+
+#[test]
+fn local_commands_are_handed_over_as_they_were_typed() {
+    let LocalCommand::Serve(arguments) = local("chancery serve --listen 127.0.0.1:0 --data d --tls auto") else {
+        panic!("not serve");
+    };
+    assert_eq!(arguments.listen, Some("127.0.0.1:0".parse().unwrap()));
+    assert_eq!(arguments.database.data.as_deref(), Some(std::path::Path::new("d")));
+    assert_eq!(arguments.tls, Some(TlsMode::Auto));
+    assert!(matches!(local("chancery fsck --json"), LocalCommand::Fsck { json: true, .. }));
+    assert!(matches!(local("chancery audit verify"), LocalCommand::AuditVerify { json: false, .. }));
+    assert!(matches!(local("chancery keys rotate-master"), LocalCommand::RotateMaster { json: false, .. }));
+    let LocalCommand::AuditList { arguments, json: true } = local("chancery --json audit list --limit 3") else {
+        panic!("not audit list");
+    };
+    assert_eq!(arguments.limit, 3);
+}

@@ -1,0 +1,234 @@
+//! Configuration: a TOML file, before it the environment, before that the command line. Unknown keys are refused.
+
+use crate::cli::local::{DatabaseArguments, LogFormat, ServeArguments, TlsMode};
+use domain::identity::TrustedNetwork;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Everything that the server is told from outside.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the data is.
+    pub data: DataLocation,
+    /// The first listener.
+    pub listen: SocketAddr,
+    /// A further listener with TLS.
+    pub tls_listen: Option<SocketAddr>,
+    /// Where TLS certificates come from.
+    pub tls: Option<TlsSource>,
+    /// Names of the server's own certificate beside localhost and 127.0.0.1.
+    pub tls_names: Vec<String>,
+    /// The address under which callers reach the API.
+    pub public_url: Option<String>,
+    /// The http address that certificates carry.
+    pub publication_url: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<TrustedNetwork>,
+    /// How to log; by the kind of the output when absent.
+    pub log_format: Option<LogFormat>,
+    /// Seconds that a request may take.
+    pub request_seconds_max: u64,
+    /// Connections that are open at once.
+    pub connections_max: usize,
+}
+
+/// Where the data of a server is.
+#[derive(Clone, Debug)]
+pub struct DataLocation {
+    /// The folder of the embedded database, the master key and bootstrap.json.
+    pub folder: PathBuf,
+    /// PostgreSQL in place of the embedded database.
+    pub database_url: Option<String>,
+    /// The file of the master key.
+    pub master_key_file: PathBuf,
+}
+
+/// Where the server's TLS certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSource {
+    /// An internal authority.
+    Auto,
+    /// Files in PEM.
+    Files {
+        /// The chain, the server's own certificate first.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+}
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    data: Option<PathBuf>,
+    database_url: Option<String>,
+    master_key_file: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    tls_listen: Option<SocketAddr>,
+    tls: Option<String>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_names: Vec<String>,
+    public_url: Option<String>,
+    publication_url: Option<String>,
+    trusted_proxies: Vec<String>,
+    log_format: Option<String>,
+    request_seconds_max: Option<u64>,
+    connections_max: Option<usize>,
+}
+
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const REQUEST_SECONDS_MAX: u64 = 60;
+const CONNECTIONS_MAX: usize = 10_000;
+
+impl DataLocation {
+    /// From the command line and the environment alone.
+    pub fn from_arguments(arguments: &DatabaseArguments) -> Self {
+        Self::merged(arguments, None, None, None)
+    }
+
+    fn merged(
+        arguments: &DatabaseArguments,
+        data: Option<PathBuf>,
+        database_url: Option<String>,
+        master_key_file: Option<PathBuf>,
+    ) -> Self {
+        let folder = arguments.data.clone().or(data).unwrap_or_else(|| PathBuf::from("data"));
+        let master_key_file =
+            arguments.master_key_file.clone().or(master_key_file).unwrap_or_else(|| folder.join("master.key"));
+        Self { database_url: arguments.database.clone().or(database_url), master_key_file, folder }
+    }
+}
+
+impl Config {
+    /// Puts the three sources together.
+    pub fn from_arguments(arguments: &ServeArguments) -> Result<Self, String> {
+        let file = match &arguments.config {
+            None => File::default(),
+            Some(path) => File::read(path)?,
+        };
+        let mode = match (arguments.tls, file.tls.as_deref()) {
+            (Some(mode), _) => Some(mode),
+            (None, Some("auto")) => Some(TlsMode::Auto),
+            (None, Some("files")) => Some(TlsMode::Files),
+            (None, Some(other)) => return Err(format!("tls is \"auto\" or \"files\", not \"{other}\"")),
+            (None, None) => None,
+        };
+        let certificate = arguments.tls_certificate.clone().or(file.tls_certificate);
+        let key = arguments.tls_key.clone().or(file.tls_key);
+        let tls = match (mode, certificate, key) {
+            (Some(TlsMode::Files) | None, Some(certificate), Some(key)) => Some(TlsSource::Files { certificate, key }),
+            (Some(TlsMode::Files), _, _) => return Err("tls \"files\" needs tls_certificate and tls_key".into()),
+            (Some(TlsMode::Auto), _, _) => Some(TlsSource::Auto),
+            (None, None, None) => None,
+            (None, _, _) => return Err("tls_certificate and tls_key go together".into()),
+        };
+        let proxies = if arguments.trusted_proxies.is_empty() { &file.trusted_proxies } else { &arguments.trusted_proxies };
+        let trusted_proxies = proxies
+            .iter()
+            .map(|text| TrustedNetwork::parse(text).map_err(|error| format!("trusted_proxies: {error}")))
+            .collect::<Result<Vec<_>, _>>()?;
+        let log_format = match (arguments.log_format, file.log_format.as_deref()) {
+            (Some(format), _) => Some(format),
+            (None, Some("human")) => Some(LogFormat::Human),
+            (None, Some("json")) => Some(LogFormat::Json),
+            (None, Some(other)) => return Err(format!("log_format is \"human\" or \"json\", not \"{other}\"")),
+            (None, None) => None,
+        };
+        let config = Self {
+            data: DataLocation::merged(&arguments.database, file.data, file.database_url, file.master_key_file),
+            listen: arguments.listen.or(file.listen).unwrap_or(LISTEN),
+            tls_listen: arguments.tls_listen.or(file.tls_listen),
+            tls,
+            tls_names: file.tls_names,
+            public_url: url(arguments.public_url.clone().or(file.public_url), "public_url", &["http", "https"])?,
+            publication_url: url(arguments.publication_url.clone().or(file.publication_url), "publication_url", &["http"])?,
+            trusted_proxies,
+            log_format,
+            request_seconds_max: file.request_seconds_max.unwrap_or(REQUEST_SECONDS_MAX),
+            connections_max: file.connections_max.unwrap_or(CONNECTIONS_MAX),
+        };
+        config.must_be_safe()?;
+        Ok(config)
+    }
+
+    /// Secrets cross the wire in clear only on this machine, or between here and a proxy that was named.
+    fn must_be_safe(&self) -> Result<(), String> {
+        if self.listen.ip().is_loopback() || self.tls.is_some() || !self.trusted_proxies.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "{} is not a loopback address, so TLS is required: set tls to \"auto\", give tls_certificate and tls_key, or \
+             name the proxy in front with trusted_proxies",
+            self.listen
+        ))
+    }
+
+    /// Whether the first listener speaks TLS: on every address that is not a loopback one, when TLS is configured.
+    pub fn first_is_tls(&self) -> bool {
+        !self.listen.ip().is_loopback() && self.tls.is_some()
+    }
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
+fn url(text: Option<String>, name: &str, schemes: &[&str]) -> Result<Option<String>, String> {
+    let Some(text) = text else { return Ok(None) };
+    let text = text.trim_end_matches('/').to_owned();
+    let parsed = x509::Uri::parse(&text).map_err(|error| format!("{name}: {error}"))?;
+    if schemes.contains(&parsed.scheme()) && parsed.host().is_some() {
+        return Ok(Some(text));
+    }
+    Err(format!("{name} must be a URL that begins with {}://", schemes.join(":// or ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_on_a_public_address_is_refused() {
+        let cases: [(&str, Option<TlsMode>, &[&str], bool); 5] = [
+            ("127.0.0.1:8080", None, &[], true),
+            ("[::1]:8080", None, &[], true),
+            ("0.0.0.0:8080", None, &[], false),
+            ("0.0.0.0:8080", Some(TlsMode::Auto), &[], true),
+            ("0.0.0.0:8080", None, &["10.0.0.1"], true),
+        ];
+        for (listen, tls, proxies, accepted) in cases {
+            let arguments = ServeArguments {
+                listen: Some(listen.parse().unwrap()),
+                tls,
+                trusted_proxies: proxies.iter().map(|text| (*text).to_owned()).collect(),
+                ..ServeArguments::default()
+            };
+            assert_eq!(Config::from_arguments(&arguments).is_ok(), accepted, "{listen} {tls:?} {proxies:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_of_the_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (text, accepted) in [("listen = \"127.0.0.1:1\"", true), ("lisen = \"127.0.0.1:1\"", false), ("tls = \"on\"", false)] {
+            let path = folder.path().join("chancery.toml");
+            std::fs::write(&path, text).unwrap();
+            let arguments = ServeArguments { config: Some(path), ..ServeArguments::default() };
+            assert_eq!(Config::from_arguments(&arguments).is_ok(), accepted, "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_are_http_and_lose_their_last_slash() {
+        assert_eq!(url(Some("http://pki.example/".into()), "x", &["http"]), Ok(Some("http://pki.example".into())));
+        for bad in ["https://pki.example", "pki.example", "ftp://pki.example", "http://"] {
+            assert!(url(Some(bad.into()), "x", &["http"]).is_err(), "{bad}");
+        }
+    }
+}

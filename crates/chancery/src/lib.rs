@@ -1,0 +1,14 @@
+//! The server and its command line.
+//!
+//! [`server`] puts the parts together; [`cli`] is a client of the REST API; [`local`] runs what works on this machine's
+//! own data.
+
+pub mod cli;
+pub mod config;
+mod first_run;
+mod listen;
+pub mod local;
+mod metrics;
+mod open;
+pub mod server;
+mod tls;

@@ -1,0 +1,99 @@
+//! The listeners: accept, speak TLS where that is asked for, hand requests to the edge, and stop in good order.
+
+use api::edge::Edge;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+/// How long a client may take for a TLS handshake or for the headers of a request.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long what is under way at the end may take.
+const FAREWELL: Duration = Duration::from_secs(30);
+
+/// What connections share.
+#[derive(Clone)]
+pub struct Service {
+    /// The routes.
+    pub edge: Edge,
+    /// How many connections may be open at once.
+    pub connections: Arc<Semaphore>,
+}
+
+/// Accepts connections until `stop` says so, then waits for those that are busy.
+pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Service, mut stop: watch::Receiver<bool>) {
+    let graceful = GracefulShutdown::new();
+    loop {
+        let permit = tokio::select! {
+            permit = service.connections.clone().acquire_owned() => permit,
+            () = stopped(&mut stop) => break,
+        };
+        let Ok(permit) = permit else { break };
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, for example: give others time to close theirs.
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = stopped(&mut stop) => break,
+        };
+        let watcher = graceful.watcher();
+        let (tls, service) = (tls.clone(), service.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let _ = stream.set_nodelay(true);
+            if let Some(stream) = shake_hands(stream, tls).await {
+                let edge = service.edge.map_request(move |mut request: hyper::Request<Incoming>| {
+                    request.extensions_mut().insert(ConnectInfo(peer));
+                    request
+                });
+                let builder = builder();
+                let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(edge));
+                // A client that breaks off is no event.
+                let _ = watcher.watch(connection).await;
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests were still running at the end");
+    }
+}
+
+/// Returns when the server stops, or when nobody is left who could say so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+    match tls {
+        None => Some(Box::new(stream)),
+        Some(acceptor) => match tokio::time::timeout(HELLO_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Some(Box::new(stream)),
+            Ok(Err(_)) | Err(_) => None,
+        },
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HELLO_TIMEOUT).max_buf_size(64 * 1024);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30))).max_concurrent_streams(200);
+    builder
+}

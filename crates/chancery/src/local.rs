@@ -1,0 +1,188 @@
+//! The commands that work on this machine's own data: run the server, check it, read its audit, change its master key.
+
+use crate::cli::local::{DatabaseArguments, LocalCommand, LogFormat, ServeArguments};
+use crate::config::{Config, DataLocation};
+use crate::open::{self, Access};
+use crate::{first_run, server};
+use keys::rotation;
+use services::fsck::Finding;
+use services::{Addresses, Clock, Context};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs a command to its end.
+pub fn run(command: LocalCommand) -> ExitCode {
+    protect_process();
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error.to_string()),
+    };
+    let outcome = match command {
+        LocalCommand::Serve(arguments) => runtime.block_on(serve(&arguments)),
+        LocalCommand::Fsck { database, json } => runtime.block_on(fsck(&database, json)),
+        LocalCommand::AuditList { arguments, json } => {
+            runtime.block_on(audit_list(&arguments.database, arguments.limit, json))
+        }
+        LocalCommand::AuditVerify { database, json } => runtime.block_on(audit_verify(&database, json)),
+        LocalCommand::RotateMaster { database, json } => runtime.block_on(rotate_master(&database, json)),
+    };
+    outcome.unwrap_or_else(|error| complain(&error))
+}
+
+fn complain(error: &str) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+/// New files are ours alone, and a crash leaves no picture of the memory, which holds keys.
+fn protect_process() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    // Where the limit cannot be set, the system's own stays.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+async fn serve(arguments: &ServeArguments) -> Result<ExitCode, String> {
+    let config = Config::from_arguments(arguments)?;
+    start_log(config.log_format);
+    // Handlers first: a signal that comes during the start is not lost, and a second one does not cut the end short.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let running = server::start(&config, Clock::system()).await?;
+    tracing::info!(url = %running.reachable.url, tls_url = running.reachable.tls_url.as_deref(), "chancery is ready");
+    if let Some(secret) = &running.secret {
+        println!("{}", first_run::welcome(&running.bootstrap, secret, &running.reachable, &config.data.folder));
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: what was accepted is finished first");
+    running.stop().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// For people on a terminal, for machines elsewhere.
+fn start_log(format: Option<LogFormat>) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CHANCERY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let is_terminal = std::io::stderr().is_terminal();
+    let format = format.unwrap_or(if is_terminal { LogFormat::Human } else { LogFormat::Json });
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that is there already, in tests, stays.
+    let _ = match format {
+        LogFormat::Human => builder.with_ansi(is_terminal).with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
+
+/// The use cases over the data beside a server that may be running.
+async fn read_only(database: &DatabaseArguments) -> Result<Context, String> {
+    let location = DataLocation::from_arguments(database);
+    let db = open::database(&location, &Access::ReadOnly).await?;
+    let nowhere = Addresses { public_url: String::new(), publication_url: String::new() };
+    open::services(db, &location, Clock::system(), nowhere).await
+}
+
+async fn fsck(database: &DatabaseArguments, json: bool) -> Result<ExitCode, String> {
+    let services = read_only(database).await?;
+    let is_person = std::io::stderr().is_terminal() && !json;
+    let report = services
+        .fsck(|checked| {
+            if is_person {
+                eprint!("\rchecked {checked} certificates");
+            }
+        })
+        .await
+        .map_err(|error| error.to_string())?;
+    if is_person {
+        eprintln!();
+    }
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?);
+    } else {
+        for Finding { subject, problem } in &report.findings {
+            println!("{subject}: {problem}");
+        }
+        println!(
+            "{} certificates, {} keys, {} authorities, {} audit records: {}",
+            report.certificates,
+            report.keys,
+            report.authorities,
+            report.audit_records,
+            if report.findings.is_empty() { "clean".to_owned() } else { format!("{} problems", report.findings.len()) },
+        );
+    }
+    Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn audit_list(database: &DatabaseArguments, limit: u32, json: bool) -> Result<ExitCode, String> {
+    let services = read_only(database).await?;
+    let records = services.audit_records(limit).await.map_err(|error| error.to_string())?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&records).map_err(|error| error.to_string())?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(["time", "event", "object", "actor", "detail"]);
+    for record in &records {
+        let object = format!("{} {}", record.object_kind, record.object_id.as_deref().unwrap_or_default());
+        let actor = format!("{} {}", record.actor_kind, record.actor_id.as_deref().unwrap_or_default());
+        table.add_row([record.at.clone(), record.event.clone(), object, actor, record.detail.to_string()]);
+    }
+    println!("{table}");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn audit_verify(database: &DatabaseArguments, json: bool) -> Result<ExitCode, String> {
+    let services = read_only(database).await?;
+    let verdict = services.verify_audit().await.map_err(|error| error.to_string())?;
+    let (is_whole, words) = match verdict {
+        Ok(records) => (true, format!("{records} audit records: the chain is whole")),
+        Err(broken) => (false, broken),
+    };
+    if json {
+        println!("{}", serde_json::json!({ "valid": is_whole, "message": words }));
+    } else {
+        println!("{words}");
+    }
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The order is that of the rotation: a new key beside the old one, data keys sealed anew, the files exchanged, a last
+/// look for data keys that were made meanwhile, the old key gone. A kill in between is made good by running it again.
+async fn rotate_master(database: &DatabaseArguments, json: bool) -> Result<ExitCode, String> {
+    let location = DataLocation::from_arguments(database);
+    if std::env::var_os("CHANCERY_MASTER_KEY").is_some() {
+        return Err("the master key comes from the environment: start the server with the new one in CHANCERY_MASTER_KEY \
+                    and the old one in CHANCERY_MASTER_KEY_PREVIOUS; it seals the data keys anew at its start"
+            .into());
+    }
+    let text = |error: keys::KeyError| error.to_string();
+    let db = open::database(&location, &Access::Maintenance).await?;
+    let rotation = rotation::begin(&location.master_key_file).map_err(text)?;
+    let nowhere = Addresses { public_url: String::new(), publication_url: String::new() };
+    let services = open::services(db.clone(), &location, Clock::system(), nowhere).await?;
+    let mut resealed = services.reseal_data_keys().await.map_err(|error| error.to_string())?;
+    let promoted = rotation.promote().map_err(text)?;
+    loop {
+        let more = services.reseal_data_keys().await.map_err(|error| error.to_string())?;
+        resealed += more;
+        if more == 0 {
+            break;
+        }
+    }
+    let id = promoted.next().id().to_owned();
+    promoted.finish().map_err(text)?;
+    db.close().await;
+    if json {
+        println!("{}", serde_json::json!({ "masterKeyId": id, "dataKeysResealed": resealed }));
+    } else {
+        println!("master key {id} is in place; {resealed} data keys were sealed anew");
+    }
+    Ok(ExitCode::SUCCESS)
+}

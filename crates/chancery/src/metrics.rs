@@ -1,0 +1,98 @@
+//! `GET /metrics`: what an operator watches, in the Prometheus text format. Counts only; no name of a tenant.
+
+use api::edge::Counts;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::{Arc, OnceLock};
+use store::Db;
+
+/// The numbers and where they come from.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    counts: OnceLock<Arc<Counts>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Label {
+    name: &'static str,
+    value: String,
+}
+
+impl EncodeLabelSet for Label {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        use prometheus_client::encoding::EncodeLabel;
+        (self.name, self.value.as_str()).encode(encoder.encode_label())
+    }
+}
+
+impl Metrics {
+    /// Over a database.
+    pub fn new(db: Db) -> Self {
+        Self(Arc::new(Inner { db, counts: OnceLock::new() }))
+    }
+
+    /// Also over what the edge counts.
+    pub fn observe(&self, counts: Arc<Counts>) {
+        // A second call would be about the same edge.
+        let _ = self.0.counts.set(counts);
+    }
+
+    /// The endpoint.
+    pub fn router(&self) -> Router {
+        let metrics = self.clone();
+        Router::new().route("/metrics", get(move || metrics.clone().answer()))
+    }
+
+    async fn answer(self) -> Response {
+        match self.text().await {
+            Ok(text) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+            Err(error) => {
+                tracing::warn!(%error, "the metrics cannot be read");
+                StatusCode::SERVICE_UNAVAILABLE.into_response()
+            }
+        }
+    }
+
+    async fn text(&self) -> Result<String, String> {
+        let mut registry = Registry::with_prefix("chancery");
+        let statistics = self.0.db.statistics();
+        let totals = [
+            ("commits", "Changes that were committed", statistics.commits),
+            ("commit_batches", "Durable transactions that held them", statistics.batches),
+            ("commit_failures", "Changes that were refused or failed", statistics.failures),
+            ("panics", "Requests that panicked", self.0.counts.get().map_or(0, |counts| counts.panics())),
+        ];
+        for (name, help, value) in totals {
+            let gauge: Gauge = Gauge::default();
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            registry.register(name, help, gauge);
+        }
+        let answers = Family::<Label, Gauge>::default();
+        if let Some(counts) = self.0.counts.get() {
+            for class in 1..=5 {
+                let label = Label { name: "class", value: format!("{class}xx") };
+                answers.get_or_create(&label).set(i64::try_from(counts.answers(class)).unwrap_or(i64::MAX));
+            }
+        }
+        registry.register("http_answers", "Answers by the class of their status", answers);
+        let jobs = Family::<Label, Gauge>::default();
+        for (status, count) in store::job::counts(&self.0.db).await.map_err(|error| error.to_string())? {
+            jobs.get_or_create(&Label { name: "status", value: status }).set(count);
+        }
+        registry.register("jobs", "Jobs by status", jobs);
+        let mut text = String::new();
+        encode(&mut text, &registry).map_err(|error| error.to_string())?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,201 @@
+//! A certificate in the inventory, and a request for one.
+
+use crate::{
+    AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, CertificateRequestId, ProfileId, ProjectId, Time,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use x509::{AttributeType, Certificate};
+
+/// The status of a certificate as it is stored. Whether it has expired is read from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateStatus {
+    /// It was issued.
+    Active,
+    /// It was withdrawn.
+    Revoked,
+}
+
+impl CertificateStatus {
+    /// The number in the database.
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Active => 0,
+            Self::Revoked => 1,
+        }
+    }
+
+    /// The status of that number.
+    pub const fn from_code(code: i64) -> Option<Self> {
+        match code {
+            0 => Some(Self::Active),
+            1 => Some(Self::Revoked),
+            _ => None,
+        }
+    }
+}
+
+/// What a person sees: a stored status, or the end of a lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownStatus {
+    /// Valid now.
+    Active,
+    /// Past its end.
+    Expired,
+    /// Withdrawn.
+    Revoked,
+}
+
+impl ShownStatus {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// The status of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::Expired, Self::Revoked].into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+impl fmt::Display for ShownStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A certificate that this server issued. Everything that the certificate itself says is read from its DER.
+#[derive(Clone, Debug)]
+pub struct IssuedCertificate {
+    /// Its id, which is also the id of the request that was answered at once.
+    pub id: CertificateId,
+    /// The project.
+    pub project: ProjectId,
+    /// The profile that it came from, and the versions of profile and policy that judged it.
+    pub judged_by: Option<JudgedBy>,
+    /// The authority, its key and its certificate; none for a self-signed certificate.
+    pub issuer: Option<IssuedBy>,
+    /// The stored status.
+    pub status: CertificateStatus,
+    /// What is known beside the certificate.
+    pub details: CertificateDetails,
+    /// When it was issued.
+    pub created_at: Time,
+    /// The certificate.
+    pub der: Vec<u8>,
+}
+
+/// The profile of a certificate, and the versions that judged it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JudgedBy {
+    /// The profile.
+    pub profile: ProfileId,
+    /// Its version.
+    pub profile_version: u32,
+    /// The version of its policy.
+    pub policy_version: u32,
+}
+
+/// Who signed a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IssuedBy {
+    /// The authority.
+    pub authority: AuthorityId,
+    /// The key that signed.
+    pub key: AuthorityKeyId,
+    /// The certificate that the chain was built with.
+    pub certificate: AuthorityCertificateId,
+    /// The shard of the revocation list that the certificate names.
+    pub shard: u32,
+}
+
+/// What is known of a certificate beside its content. Stored only where something differs from nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CertificateDetails {
+    /// Key usages that were asked for and that the key's algorithm cannot have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped_key_usages: Vec<String>,
+    /// Days before the end at which this server renews it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renew_before_days: Option<u32>,
+    /// Free pairs of key and value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<crate::identity::MetadataEntry>,
+}
+
+impl CertificateDetails {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What the inventory keeps of a certificate beside its DER, read from that DER and from nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DerivedColumns {
+    /// The contents of the serial number's INTEGER.
+    pub serial: Vec<u8>,
+    /// The common name, or nothing.
+    pub common_name: String,
+    /// The alternative names as text, in their order.
+    pub alt_names: Vec<String>,
+    /// The beginning of the lifetime.
+    pub not_before: Time,
+    /// The end of the lifetime.
+    pub not_after: Time,
+    /// The algorithm of the key, by its wire name.
+    pub key_algorithm: &'static str,
+}
+
+impl DerivedColumns {
+    /// Reads them.
+    pub fn of(certificate: &Certificate) -> Self {
+        Self {
+            serial: certificate.serial_content().to_vec(),
+            common_name: certificate.subject().first(AttributeType::CommonName).unwrap_or_default().to_owned(),
+            alt_names: alt_names(certificate),
+            not_before: Time::from_seconds(certificate.not_before()),
+            not_after: Time::from_seconds(certificate.not_after()),
+            key_algorithm: certificate.key_algorithm().map_or("", x509::KeyAlgorithm::as_str),
+        }
+    }
+}
+
+/// The serial number as it is shown everywhere: lower-case hex without separators.
+pub fn serial_hex(certificate: &Certificate) -> String {
+    certificate.serial_number().map(|serial| serial.to_hex()).unwrap_or_default()
+}
+
+/// The alternative names of a certificate as text, in their order.
+pub fn alt_names(certificate: &Certificate) -> Vec<String> {
+    match certificate.extensions().subject_alt_names() {
+        Ok(Some(names)) => names.valid().map(|name| name.text().into_owned()).collect(),
+        Ok(None) | Err(_) => Vec::new(),
+    }
+}
+
+/// A request that waits, or waited, for a person or another server.
+#[derive(Clone, Debug)]
+pub struct CertificateRequestRecord {
+    /// Its id.
+    pub id: CertificateRequestId,
+    /// The project.
+    pub project: ProjectId,
+    /// The profile.
+    pub profile: ProfileId,
+    /// `pending`, `issued`, `failed`, … (contract §1.6).
+    pub status: String,
+    /// The certificate, once there is one.
+    pub certificate: Option<CertificateId>,
+    /// Why it failed.
+    pub error_message: Option<String>,
+    /// When it was made.
+    pub created_at: Time,
+    /// When it was last changed.
+    pub updated_at: Time,
+}

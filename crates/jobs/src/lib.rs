@@ -1,0 +1,121 @@
+//! The runner of background work: it takes what is due from the job table and does it, one kind a function.
+//!
+//! Several nodes may run it over one database: a job is taken by a lease that runs out, never by a transaction that is
+//! held open. Jobs are idempotent, so one that is done twice after a crash does no harm.
+
+use domain::job::{Job, JobRecord};
+use domain::{Error, Result, Time};
+use services::Context;
+use std::time::Duration;
+use store::{Changes, StoreError};
+use tokio::sync::watch;
+
+/// How often the table is looked at when nothing is due.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a job is held; after that another runner may take it.
+const LEASE_SECONDS: i64 = 120;
+/// How often what must not run out is looked for.
+const LOOK_SECONDS: i64 = 60;
+/// How many jobs are taken at once.
+const BATCH: u32 = 20;
+
+/// What the runner cannot know by itself.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of this node.
+    pub node: String,
+    /// The names that the server's own certificate is for; none when it does not have one from here.
+    pub server_names: Option<Vec<String>>,
+}
+
+/// Works until `stop` says so. What is under way is finished.
+pub async fn run(services: Context, settings: Settings, mut stop: watch::Receiver<bool>) {
+    let mut looked_at = Time::from_millis(0);
+    while !*stop.borrow() {
+        let now = services.now();
+        if looked_at.plus_seconds(LOOK_SECONDS) <= now {
+            looked_at = now;
+            if let Err(error) = look_ahead(&services).await {
+                tracing::warn!(%error, "looking for work that is due soon failed");
+            }
+        }
+        let worked = match work(&services, &settings).await {
+            Ok(worked) => worked,
+            Err(error) => {
+                tracing::warn!(%error, "the job table cannot be read");
+                0
+            }
+        };
+        if worked == 0 {
+            let pause = tokio::time::timeout(PAUSE, stop.changed()).await;
+            if matches!(pause, Ok(Err(_))) {
+                return;
+            }
+        }
+    }
+}
+
+/// Plans what must happen before something runs out, and forgets what is past.
+async fn look_ahead(services: &Context) -> Result<()> {
+    services.compare_clocks().await?;
+    for crl in services.lists_due().await? {
+        services.enqueue(&Job::RenewCrl { crl }, services.now()).await?;
+    }
+    services.prune_idempotency_keys().await
+}
+
+/// Does what is due, and says how much that was.
+pub async fn work(services: &Context, settings: &Settings) -> Result<usize> {
+    let due = store::job::due(&services.db, services.now(), BATCH).await.map_err(unread)?;
+    let mut worked = 0;
+    for record in due {
+        if !take(services, settings, &record).await? {
+            continue;
+        }
+        worked += 1;
+        let outcome = perform(services, settings, &record.job).await;
+        settle(services, settings, &record, outcome).await?;
+    }
+    Ok(worked)
+}
+
+async fn take(services: &Context, settings: &Settings, record: &JobRecord) -> Result<bool> {
+    let until = services.now().plus_seconds(LEASE_SECONDS);
+    let lease = Changes::new().statement(store::job::lease(record, &settings.node, until));
+    match services.db.commit(lease).await {
+        Ok(()) => Ok(true),
+        Err(StoreError::Stale(_)) => Ok(false),
+        Err(error) => Err(unread(error)),
+    }
+}
+
+async fn perform(services: &Context, settings: &Settings, job: &Job) -> Result<()> {
+    match job {
+        Job::RenewCrl { crl } => services.publish_list(*crl).await,
+        Job::RenewServerCertificate => match &settings.server_names {
+            None => Ok(()),
+            Some(names) => services.renew_server_certificate(names).await.map(|_| ()),
+        },
+    }
+}
+
+async fn settle(services: &Context, settings: &Settings, record: &JobRecord, outcome: Result<()>) -> Result<()> {
+    let now = services.now();
+    let statement = match outcome {
+        // A renewal plans the next one under the same key, so only what was not planned anew is removed.
+        Ok(()) => store::job::done(record.id, &settings.node, record.run_at),
+        Err(error) => {
+            let retry_at = record.job.retry_at(record.attempts + 1, now);
+            tracing::warn!(job.kind = record.job.kind(), job.id = %record.id, parked = retry_at.is_none(), %error, "a job failed");
+            store::job::failed(record.id, &settings.node, retry_at, &error.to_string(), now)
+        }
+    };
+    services.db.commit(Changes::new().statement(statement)).await.map_err(unread)
+}
+
+fn unread(error: StoreError) -> Error {
+    match error {
+        StoreError::Unavailable(cause) => Error::unavailable(cause, 5),
+        other => Error::failed_because("the job table", other),
+    }
+}

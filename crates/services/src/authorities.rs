@@ -1,0 +1,431 @@
+//! Certificate authorities: making, finding, changing and deleting them (contract §3.1–3.5, 3.7–3.9, 4.1).
+
+use crate::audit::{self, Object};
+use crate::context::{Context, failed, key_failed};
+use crate::subject::{self, subject_of};
+use domain::authority::{
+    Authority, AuthorityCertificate, AuthorityConfiguration, AuthorityKey, AuthorityKind, AuthorityStatus, KeyProvider,
+};
+use domain::caller::Caller;
+use domain::inventory::serial_hex;
+use domain::permission::{Action, Field, ObjectFields};
+use domain::revocation::{ListIssuer, ListToBeSigned, RequestToBeSigned};
+use domain::slug::{SLUG_CHARACTERS, parse_slug, slugify};
+use domain::{AuthorityCertificateId, AuthorityId, Error, ProjectId, Result, Time};
+use keys::sign::Signer;
+use keys::{Place, PrivateKey};
+use serde_json::json;
+use std::sync::Arc;
+use store::authority::{CrlRecord, OcspHashes};
+use store::{Changes, StoreError};
+use x509::{KeyAlgorithm, pem};
+
+/// What an authority is made with.
+pub struct NewAuthority {
+    /// Its name, a slug; made from the friendly name or the subject when absent.
+    pub name: Option<String>,
+    /// Root or intermediate.
+    pub kind: AuthorityKind,
+    /// Its subject and what its certificate shall say.
+    pub configuration: AuthorityConfiguration,
+    /// Its key.
+    pub key_algorithm: KeyAlgorithm,
+    /// How many authorities may follow; none is without limit.
+    pub path_length_max: Option<u32>,
+    /// When its certificate begins; roots only.
+    pub not_before: Option<Time>,
+    /// When its certificate ends; roots only.
+    pub not_after: Option<Time>,
+    /// Whether it issues without a template or profile.
+    pub enable_direct_issuance: bool,
+}
+
+/// What can change in an authority. Absent stays as it is.
+#[derive(Default)]
+pub struct AuthorityChange {
+    /// Its name.
+    pub name: Option<String>,
+    /// Active or disabled.
+    pub status: Option<AuthorityStatus>,
+    /// Whether it issues without a template or profile.
+    pub enable_direct_issuance: Option<bool>,
+}
+
+/// A certificate of an authority, rendered.
+pub struct RenderedCertificate {
+    /// Its id.
+    pub id: AuthorityCertificateId,
+    /// Its number among the authority's certificates.
+    pub version: u32,
+    /// The certificate in PEM.
+    pub certificate: String,
+    /// Its parents in PEM; empty for a root.
+    pub chain: String,
+    /// The certificate itself.
+    pub parsed: x509::Certificate,
+    /// The authority that certified it, when it is one of ours.
+    pub parent: Option<AuthorityId>,
+}
+
+/// How long a root lives when nothing else is asked for (contract §3.1).
+const ROOT_LIFETIME_SECONDS: i64 = 10 * 365 * 24 * 60 * 60;
+
+impl Context {
+    /// Makes an authority: its key, its empty revocation list, and for a root its own certificate, in one commit.
+    pub async fn create_authority(&self, caller: &Caller, project: ProjectId, new: NewAuthority) -> Result<Authority> {
+        let subject = subject_of(&new.configuration)?;
+        let name = match &new.name {
+            Some(name) => checked_name(name)?,
+            None => self.made_up_name(&new.configuration, &subject.render()),
+        };
+        caller.may(project, Action::CreateAuthority, &about(&name))?;
+        subject::check(&new.configuration)?;
+        let now = self.clock.now_to_sign()?;
+        let private = Arc::new(self.key_pool.generate(new.key_algorithm).await.map_err(key_failed)?);
+        let signer = Signer::new(private.clone(), self.key_pool.clone());
+        let mut authority = Authority {
+            id: self.new_id(),
+            project,
+            name,
+            kind: new.kind,
+            status: AuthorityStatus::PendingCertificate,
+            enable_direct_issuance: new.enable_direct_issuance,
+            key_algorithm: new.key_algorithm,
+            configuration: new.configuration,
+            path_length_max: new.path_length_max,
+            serial_number: None,
+            not_before: None,
+            not_after: None,
+            active_key: self.new_id(),
+            active_certificate: None,
+            parent: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        if authority.configuration.friendly_name.is_empty() {
+            authority.configuration.friendly_name = subject.render();
+        }
+        let key = self.new_authority_key(&authority, &private).await?;
+        let certificate = match authority.kind {
+            AuthorityKind::Intermediate => None,
+            AuthorityKind::Root => {
+                let not_before = new.not_before.unwrap_or(now);
+                let not_after = new.not_after.unwrap_or(not_before.plus_seconds(ROOT_LIFETIME_SECONDS));
+                let made = self.self_signed(&authority, &subject, &signer, (not_before, not_after), now).await?;
+                activate(&mut authority, &made.parsed, made.stored.id, None);
+                Some(made)
+            }
+        };
+        let public = x509::PublicKey::from_spki_der(private.public_spki_der())
+            .map_err(|problem| Error::failed(format!("a key that was just made is not usable: {problem}")))?;
+        let list = self.first_list(&authority, &key, &subject, &public, &signer, now).await?;
+        let hashes = OcspHashes {
+            name_sha1: x509::digest::sha1(subject.as_der()),
+            name_sha256: x509::digest::sha256(subject.as_der()),
+            key_sha1: public.key_id_sha1(),
+            key_sha256: x509::digest::sha256(public.key_octets()),
+        };
+        let detail = json!({
+            "name": authority.name, "type": authority.kind.as_str(), "subject": subject.render(),
+            "keyAlgorithm": authority.key_algorithm.as_str(),
+            "publicKeySha256": crate::context::hex(&public.spki_sha256()), "serialNumber": authority.serial_number,
+        });
+        let mut changes = Changes::new()
+            .statement(store::authority::ensure_issuer_name(subject.as_der()))
+            .statement(store::authority::insert(&authority))
+            .statement(store::authority::insert_key(&key, subject.as_der(), &hashes, now))
+            .statement(store::authority::insert_crl(&list));
+        if let Some(made) = &certificate {
+            changes = changes.statement(store::authority::insert_certificate(&made.stored, &made.parsed));
+        }
+        self.warn_of_loopback(&authority);
+        self.commit_authority(caller, changes, &authority, "authority-created", &detail).await?;
+        Ok(authority)
+    }
+
+    fn made_up_name(&self, configuration: &AuthorityConfiguration, dn: &str) -> String {
+        let source = if configuration.friendly_name.is_empty() { dn } else { &configuration.friendly_name };
+        let start: String = source.chars().take(16).collect();
+        match slugify(&start) {
+            slug if slug.is_empty() => format!("ca-{}", self.random.hex(4)),
+            slug => format!("{slug}-{}", self.random.hex(4)),
+        }
+    }
+
+    /// A loopback address stays in the certificates for as long as they live, so it is said once, loudly.
+    fn warn_of_loopback(&self, authority: &Authority) {
+        let url = authority.configuration.publication_url.as_deref().unwrap_or(&self.addresses.publication_url);
+        if ["127.", "localhost", "[::1]"].iter().any(|local| url.contains(&format!("//{local}"))) {
+            tracing::warn!(
+                authority.name = %authority.name, publication_url = %url,
+                "certificates of this authority will name a loopback address for its revocation list; \
+                 set publication_url before issuing for other machines"
+            );
+        }
+    }
+
+    async fn new_authority_key(&self, authority: &Authority, private: &PrivateKey) -> Result<AuthorityKey> {
+        let exported = private.export_pkcs8().map_err(key_failed)?;
+        let data_key = self.data_key(authority.project).await?;
+        let id = authority.active_key;
+        let place = Place { table: "authority_keys", row: id.as_bytes(), project: authority.project.as_bytes() };
+        Ok(AuthorityKey {
+            id,
+            authority: authority.id,
+            project: authority.project,
+            version: 1,
+            provider: KeyProvider::Software,
+            handle: None,
+            algorithm: private.algorithm(),
+            spki: private.public_spki_der().to_vec(),
+            sealed: Some(data_key.seal(place, exported.expose()).map_err(key_failed)?),
+            data_key_version: data_key.version(),
+            is_exportable: false,
+            issuer_name_id: 0,
+            crl: self.new_id(),
+        })
+    }
+
+    /// The empty list that is there from the first moment, so that no certificate ever names one that is missing.
+    async fn first_list(
+        &self,
+        authority: &Authority,
+        key: &AuthorityKey,
+        subject: &x509::DistinguishedName,
+        public: &x509::PublicKey,
+        signer: &Signer,
+        now: Time,
+    ) -> Result<CrlRecord> {
+        let issuer = ListIssuer {
+            name: subject,
+            key_id: &public.key_id_sha1(),
+            key_algorithm: key.algorithm,
+            number: 1,
+        };
+        let der = signer.revocation_list(ListToBeSigned::new(&issuer, [], now)).await?;
+        Ok(CrlRecord {
+            id: key.crl,
+            project: authority.project,
+            authority: authority.id,
+            key: key.id,
+            shard: 0,
+            number: 1,
+            der: Some(der),
+            this_update: Some(now),
+            next_update: Some(now.plus_seconds(domain::revocation::LIST_LIFETIME_SECONDS)),
+        })
+    }
+
+    /// An authority by its id.
+    pub async fn authority(&self, caller: &Caller, id: AuthorityId) -> Result<Authority> {
+        let authority = self.find_authority(caller, id).await?;
+        caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;
+        Ok(authority)
+    }
+
+    pub(crate) async fn find_authority(&self, caller: &Caller, id: AuthorityId) -> Result<Authority> {
+        let authority = store::authority::by_id(&self.db, caller.organization, id).await.map_err(failed)?;
+        let authority = authority.ok_or_else(|| Error::not_found(format!("there is no certificate authority {id}")))?;
+        caller.rules(authority.project)?;
+        Ok(authority)
+    }
+
+    /// An authority by its name.
+    pub async fn authority_by_name(&self, caller: &Caller, project: ProjectId, name: &str) -> Result<Authority> {
+        let authority = store::authority::by_name(&self.db, project, name).await.map_err(failed)?;
+        let authority =
+            authority.ok_or_else(|| Error::not_found(format!("the project has no certificate authority {name}")))?;
+        caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;
+        Ok(authority)
+    }
+
+    /// The authorities of a project that the caller may see.
+    pub async fn authorities(&self, caller: &Caller, project: ProjectId) -> Result<Vec<Authority>> {
+        caller.may_some(project, Action::ReadAuthority)?;
+        let authorities = store::authority::list(&self.db, project).await.map_err(failed)?;
+        let visible =
+            authorities.into_iter().filter(|authority| caller.can(project, Action::ReadAuthority, &about(&authority.name)));
+        Ok(visible.collect())
+    }
+
+    /// Changes an authority.
+    pub async fn change_authority(&self, caller: &Caller, id: AuthorityId, change: AuthorityChange) -> Result<Authority> {
+        let mut authority = self.find_authority(caller, id).await?;
+        caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
+        if let Some(name) = &change.name {
+            authority.name = checked_name(name)?;
+            caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
+        }
+        authority.status = change.status.unwrap_or(authority.status);
+        authority.enable_direct_issuance = change.enable_direct_issuance.unwrap_or(authority.enable_direct_issuance);
+        authority.version += 1;
+        authority.updated_at = self.now();
+        let detail = json!({
+            "name": authority.name, "status": authority.status.as_str(),
+            "enableDirectIssuance": authority.enable_direct_issuance,
+        });
+        let changes = Changes::new().statement(store::authority::update(&authority));
+        self.commit_authority(caller, changes, &authority, "authority-changed", &detail).await?;
+        Ok(authority)
+    }
+
+    /// Deletes an authority that no profile names and that certified no other. What it signed goes on being looked
+    /// after: its key is kept until the last certificate has expired.
+    pub async fn delete_authority(&self, caller: &Caller, id: AuthorityId) -> Result<Authority> {
+        let authority = self.find_authority(caller, id).await?;
+        caller.may(authority.project, Action::DeleteAuthority, &about(&authority.name))?;
+        let (profiles, children) = store::authority::users(&self.db, authority.project, id).await.map_err(failed)?;
+        if profiles > 0 || children > 0 {
+            return Err(Error::wrong_state(format!(
+                "the certificate authority {} is in use by {profiles} profiles and {children} authorities below it",
+                authority.name
+            )));
+        }
+        let changes = Changes::new().statement(store::authority::delete(
+            authority.project,
+            authority.id,
+            authority.version,
+            self.now(),
+        ));
+        let detail = json!({ "name": authority.name });
+        self.commit_authority(caller, changes, &authority, "authority-deleted", &detail).await?;
+        Ok(authority)
+    }
+
+    /// A certification request for an intermediate's key.
+    pub async fn authority_csr(&self, caller: &Caller, id: AuthorityId) -> Result<String> {
+        let authority = self.find_authority(caller, id).await?;
+        caller.may(authority.project, Action::CreateAuthority, &about(&authority.name))?;
+        match authority.kind {
+            AuthorityKind::Root => return Err(Error::invalid("a root signs its own certificate and needs no CSR")),
+            AuthorityKind::Intermediate => {}
+        }
+        let subject = subject_of(&authority.configuration)?;
+        let signer = self.signer(authority.active_key).await?;
+        let request = RequestToBeSigned::new(&subject, signer.public_spki_der(), authority.key_algorithm);
+        Ok(pem::encode(pem::CERTIFICATE_REQUEST, &signer.request(request).await?))
+    }
+
+    /// The active certificate of an authority.
+    pub async fn authority_certificate(&self, caller: &Caller, id: AuthorityId) -> Result<RenderedCertificate> {
+        let authority = self.find_authority(caller, id).await?;
+        let Some(active) = authority.active_certificate else {
+            return Err(Error::wrong_state(format!(
+                "the certificate authority {} has no certificate installed",
+                authority.name
+            )));
+        };
+        caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;
+        let stored = store::authority::certificate(&self.db, id, active).await.map_err(failed)?;
+        let stored = stored.ok_or_else(|| Error::failed("an authority's active certificate is not stored"))?;
+        self.rendered(stored).await
+    }
+
+    /// One certificate of an authority.
+    pub async fn authority_certificate_by_id(
+        &self,
+        caller: &Caller,
+        id: AuthorityId,
+        certificate: AuthorityCertificateId,
+    ) -> Result<RenderedCertificate> {
+        let authority = self.authority(caller, id).await?;
+        let stored = store::authority::certificate(&self.db, authority.id, certificate).await.map_err(failed)?;
+        let stored = stored.ok_or_else(|| Error::not_found(format!("the authority has no certificate {certificate}")))?;
+        self.rendered(stored).await
+    }
+
+    /// Every certificate of an authority, oldest first.
+    pub async fn authority_certificates(&self, caller: &Caller, id: AuthorityId) -> Result<Vec<RenderedCertificate>> {
+        let authority = self.authority(caller, id).await?;
+        let mut rendered = Vec::new();
+        for stored in store::authority::certificates(&self.db, authority.id).await.map_err(failed)? {
+            rendered.push(self.rendered(stored).await?);
+        }
+        Ok(rendered)
+    }
+
+    async fn rendered(&self, stored: AuthorityCertificate) -> Result<RenderedCertificate> {
+        let parent = match stored.parent_certificate {
+            None => None,
+            Some(id) => store::authority::owner_of(&self.db, id).await.map_err(failed)?,
+        };
+        rendered(stored, parent)
+    }
+
+    /// The certificate of an authority for anybody who follows a certificate's AIA URL; deleted authorities too.
+    pub async fn published_certificate(
+        &self,
+        authority: AuthorityId,
+        certificate: AuthorityCertificateId,
+    ) -> Result<Vec<u8>> {
+        let stored = store::authority::certificate(&self.db, authority, certificate).await.map_err(failed)?;
+        Ok(stored.ok_or_else(|| Error::not_found("there is no such certificate"))?.der)
+    }
+
+    pub(crate) async fn commit_authority(
+        &self,
+        caller: &Caller,
+        changes: Changes,
+        authority: &Authority,
+        event: &'static str,
+        detail: &serde_json::Value,
+    ) -> Result<()> {
+        let object = Object::new("certificate-authority", authority.id);
+        let now = self.now();
+        let record = audit::record(caller, Some(authority.project), event, object, detail, now);
+        match self.db.commit(changes.audit(record).configuration()).await {
+            Ok(()) => {
+                self.clock.note_committed(now);
+                Ok(())
+            }
+            Err(StoreError::Conflict { .. }) => Err(Error::already_exists(format!(
+                "the project has a certificate authority {} already",
+                authority.name
+            ))),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// Makes a certificate the active one of its authority. A disabled authority stays disabled (contract §3.11 step 10).
+pub(crate) fn activate(
+    authority: &mut Authority,
+    certificate: &x509::Certificate,
+    id: AuthorityCertificateId,
+    parent: Option<AuthorityId>,
+) {
+    let constraints = certificate.extensions().basic_constraints().ok().flatten();
+    authority.status = match authority.status {
+        AuthorityStatus::Disabled => AuthorityStatus::Disabled,
+        AuthorityStatus::Active | AuthorityStatus::PendingCertificate => AuthorityStatus::Active,
+    };
+    authority.active_certificate = Some(id);
+    authority.serial_number = Some(serial_hex(certificate));
+    authority.not_before = Some(Time::from_seconds(certificate.not_before()));
+    authority.not_after = Some(Time::from_seconds(certificate.not_after()));
+    authority.path_length_max = constraints.and_then(|constraints| constraints.path_length);
+    authority.parent = parent;
+}
+
+pub(crate) fn rendered(stored: AuthorityCertificate, parent: Option<AuthorityId>) -> Result<RenderedCertificate> {
+    let certificate = pem::encode(pem::CERTIFICATE, &stored.der);
+    let parsed = x509::Certificate::from_der(stored.der)
+        .map_err(|error| Error::failed_because("a stored authority certificate does not read", error))?;
+    Ok(RenderedCertificate {
+        id: stored.id,
+        version: stored.version,
+        certificate,
+        chain: stored.chain,
+        parsed,
+        parent,
+    })
+}
+
+pub(crate) fn about(name: &str) -> ObjectFields {
+    ObjectFields::with(Field::Name, name)
+}
+
+fn checked_name(name: &str) -> Result<String> {
+    parse_slug(name, SLUG_CHARACTERS).map_err(|problem| Error::invalid(format!("name {problem}")))
+}

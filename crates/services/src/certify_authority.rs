@@ -1,0 +1,336 @@
+//! Certificates for authorities: self-signed, from a parent of ours, renewed, and for somebody else's request
+//! (contract §3.6, 3.10, 4.3). All go through `decide_authority`.
+
+use crate::authorities::{RenderedCertificate, about, activate, rendered};
+use crate::context::{Context, failed};
+use crate::subject::{extended_key_usages, name_constraints, policies, subject_of};
+use domain::authority::{Authority, AuthorityCertificate, AuthorityKind};
+use domain::caller::Caller;
+use domain::inventory::serial_hex;
+use domain::issuance::{AuthorityRequest, IssuingAuthority, decide_authority};
+use domain::permission::Action;
+use domain::{AuthorityId, Error, Result, Time};
+use keys::sign::Signer;
+use serde_json::json;
+use std::sync::Arc;
+use store::Changes;
+use x509::{Certificate, CertificationRequest, DistinguishedName, pem};
+
+/// A certificate of an authority that was made and is not stored yet.
+pub(crate) struct Made {
+    pub(crate) stored: AuthorityCertificate,
+    pub(crate) parsed: Certificate,
+}
+
+/// A certificate that was made for somebody else's authority.
+pub struct SignedIntermediate {
+    /// The certificate in PEM.
+    pub certificate: String,
+    /// The issuing authority and its parents in PEM.
+    pub chain: String,
+    /// The issuing authority's certificate in PEM.
+    pub issuing_ca: String,
+    /// The serial number in hex.
+    pub serial_number: String,
+}
+
+/// What a certificate for an authority is asked for with.
+pub struct CertifyAuthority {
+    /// The beginning.
+    pub not_before: Time,
+    /// The end.
+    pub not_after: Time,
+    /// How many authorities may follow; none is without limit.
+    pub path_length: Option<u32>,
+    /// The authority of ours that signs; none signs itself.
+    pub parent: Option<AuthorityId>,
+}
+
+impl Context {
+    /// Makes a new certificate for an authority's own key: self-signed, or from a parent of ours (contract §4.3).
+    pub async fn certify_authority(
+        &self,
+        caller: &Caller,
+        id: AuthorityId,
+        asked: CertifyAuthority,
+    ) -> Result<RenderedCertificate> {
+        let authority = self.find_authority(caller, id).await?;
+        caller.may(authority.project, Action::RenewAuthority, &about(&authority.name))?;
+        match (asked.parent, authority.kind) {
+            (None, AuthorityKind::Intermediate) => {
+                return Err(Error::invalid("an intermediate needs a parent: name it with parentCaId"));
+            }
+            (Some(_), AuthorityKind::Root) => return Err(Error::invalid("a root signs itself and takes no parentCaId")),
+            (Some(parent), AuthorityKind::Intermediate) if parent == id => {
+                return Err(Error::invalid("an authority cannot be its own parent"));
+            }
+            (Some(_), AuthorityKind::Intermediate) | (None, AuthorityKind::Root) => {}
+        }
+        let parent = match asked.parent {
+            None => None,
+            Some(parent) => Some(self.parent_of(caller, &authority, parent).await?),
+        };
+        let lifetime = (asked.not_before, asked.not_after);
+        self.install(caller, authority, parent, lifetime, asked.path_length, "authority-certified").await
+    }
+
+    /// Prolongs an authority with the same key (contract §3.6).
+    pub async fn renew_authority(
+        &self,
+        caller: &Caller,
+        id: AuthorityId,
+        not_after: Time,
+    ) -> Result<RenderedCertificate> {
+        let authority = self.find_authority(caller, id).await?;
+        let (Some(_), Some(current_end)) = (authority.active_certificate, authority.not_after) else {
+            return Err(Error::wrong_state(format!(
+                "the certificate authority {} has no certificate installed",
+                authority.name
+            )));
+        };
+        caller.may(authority.project, Action::RenewAuthority, &about(&authority.name))?;
+        must_not_be_disabled(&authority)?;
+        if not_after <= current_end {
+            return Err(Error::invalid("notAfter must be later than the end of the present certificate"));
+        }
+        let parent = match (authority.kind, authority.parent) {
+            (AuthorityKind::Root, _) => None,
+            (AuthorityKind::Intermediate, Some(parent)) => Some(self.parent_of(caller, &authority, parent).await?),
+            (AuthorityKind::Intermediate, None) => {
+                return Err(Error::invalid(
+                    "the authority was certified outside; renew it there with its CSR and import the new certificate",
+                ));
+            }
+        };
+        let path_length = authority.path_length_max;
+        self.install(caller, authority, parent, (self.now(), not_after), path_length, "authority-renewed").await
+    }
+
+    async fn parent_of(
+        &self,
+        caller: &Caller,
+        authority: &Authority,
+        parent: AuthorityId,
+    ) -> Result<(Authority, Arc<IssuingAuthority>)> {
+        let parent = self.find_authority(caller, parent).await?;
+        if parent.project != authority.project {
+            return Err(Error::not_found(format!("there is no certificate authority {} in the project", parent.id)));
+        }
+        caller.may(parent.project, Action::SignIntermediate, &about(&parent.name))?;
+        let issuing = self.issuing(&parent).await?;
+        Ok((parent, issuing))
+    }
+
+    async fn install(
+        &self,
+        caller: &Caller,
+        mut authority: Authority,
+        parent: Option<(Authority, Arc<IssuingAuthority>)>,
+        lifetime: (Time, Time),
+        path_length: Option<u32>,
+        event: &'static str,
+    ) -> Result<RenderedCertificate> {
+        let now = self.clock.now_to_sign()?;
+        authority.path_length_max = path_length;
+        let subject = self.certified_subject(&authority).await?;
+        let made = match &parent {
+            None => {
+                let signer = self.signer(authority.active_key).await?;
+                self.self_signed(&authority, &subject, &signer, lifetime, now).await?
+            }
+            Some((_, issuing)) => self.signed_by(&authority, &subject, issuing, lifetime, now).await?,
+        };
+        activate(&mut authority, &made.parsed, made.stored.id, parent.as_ref().map(|(parent, _)| parent.id));
+        authority.version += 1;
+        authority.updated_at = now;
+        let detail = json!({
+            "name": authority.name, "serialNumber": authority.serial_number,
+            "parent": authority.parent.map(|id| id.to_string()),
+        });
+        let mut changes = Changes::new()
+            .statement(store::authority::insert_certificate(&made.stored, &made.parsed))
+            .statement(store::authority::update(&authority));
+        if let Some((parent, _)) = &parent {
+            let unchanged = store::authority::is_unchanged(parent.project, parent.id, parent.version);
+            changes = changes.statement(unchanged).with(self.inventory_of(&made, parent).await?);
+        }
+        self.commit_authority(caller, changes, &authority, event, &detail).await?;
+        rendered(made.stored, authority.parent)
+    }
+
+    /// The subject of the active certificate, byte for byte, or the configured one while there is none: certificates
+    /// that were issued before name it.
+    async fn certified_subject(&self, authority: &Authority) -> Result<DistinguishedName> {
+        match &self.issuing(authority).await?.active {
+            Some(active) => Ok(active.certificate.subject().clone()),
+            None => subject_of(&authority.configuration),
+        }
+    }
+
+    pub(crate) async fn self_signed(
+        &self,
+        authority: &Authority,
+        subject: &DistinguishedName,
+        signer: &Signer,
+        (not_before, not_after): (Time, Time),
+        now: Time,
+    ) -> Result<Made> {
+        let request = authority_request(authority, subject.clone(), not_before, not_after)?;
+        let approved = decide_authority(None, request, now)?;
+        let to_be_signed = approved.certify(signer.public_spki_der(), self.serial_number()?)?;
+        let der = signer.certificate(to_be_signed).await?;
+        self.made(authority, der, String::new(), None, now).await
+    }
+
+    async fn signed_by(
+        &self,
+        authority: &Authority,
+        subject: &DistinguishedName,
+        parent: &Arc<IssuingAuthority>,
+        (not_before, not_after): (Time, Time),
+        now: Time,
+    ) -> Result<Made> {
+        let request = authority_request(authority, subject.clone(), not_before, not_after)?;
+        let approved = decide_authority(Some(parent), request, now)?;
+        let key = self.authority_key(authority.active_key).await?;
+        let to_be_signed = approved.certify(&key.spki, self.serial_number()?)?;
+        let der = self.signer(parent.key).await?.certificate(to_be_signed).await?;
+        let active = parent.active.as_ref().ok_or_else(|| Error::failed("a parent without a certificate signed"))?;
+        self.made(authority, der, active.chain_pem.clone(), Some(active.id), now).await
+    }
+
+    async fn made(
+        &self,
+        authority: &Authority,
+        der: Vec<u8>,
+        chain: String,
+        parent_certificate: Option<domain::AuthorityCertificateId>,
+        now: Time,
+    ) -> Result<Made> {
+        let parsed = Certificate::from_der(der.clone())
+            .map_err(|error| Error::failed_because("a certificate that was just signed does not read", error))?;
+        let version = store::authority::newest_version(&self.db, authority.id).await.map_err(failed)? + 1;
+        let stored = AuthorityCertificate {
+            id: self.new_id(),
+            authority: authority.id,
+            project: authority.project,
+            key: authority.active_key,
+            version,
+            der,
+            chain,
+            parent_certificate,
+            created_at: now,
+        };
+        Ok(Made { stored, parsed })
+    }
+
+    /// Signs the certificate of an authority that is not ours from its request (contract §3.10).
+    pub async fn sign_intermediate(
+        &self,
+        caller: &Caller,
+        id: AuthorityId,
+        csr: &CertificationRequest,
+        asked: CertifyAuthority,
+    ) -> Result<SignedIntermediate> {
+        let parent = self.find_authority(caller, id).await?;
+        caller.may(parent.project, Action::SignIntermediate, &about(&parent.name))?;
+        let now = self.clock.now_to_sign()?;
+        let issuing = self.issuing(&parent).await?;
+        let key = csr.public_key().map_err(|problem| Error::bad_key(format!("the key of the CSR: {problem}")))?;
+        let request = AuthorityRequest {
+            subject: csr.subject().clone(),
+            key_algorithm: key.algorithm(),
+            path_length: asked.path_length,
+            not_before: asked.not_before,
+            not_after: asked.not_after,
+            name_constraints: None,
+            policies: Vec::new(),
+            extended_key_usages: Vec::new(),
+        };
+        let approved = decide_authority(Some(&issuing), request, now)?;
+        if !csr.verify() {
+            return Err(Error::bad_request_signature("the CSR's own signature does not hold"));
+        }
+        csr.subject().validate().map_err(|error| Error::invalid(format!("the subject of the CSR: {error}")))?;
+        let to_be_signed = approved.certify(key.spki_der(), self.serial_number()?)?;
+        let der = self.signer(issuing.key).await?.certificate(to_be_signed).await?;
+        let parsed = Certificate::from_der(der.clone())
+            .map_err(|error| Error::failed_because("a certificate that was just signed does not read", error))?;
+        let active = issuing.active.as_ref().ok_or_else(|| Error::failed("a parent without a certificate signed"))?;
+        let serial_number = serial_hex(&parsed);
+        let detail = json!({
+            "serialNumber": serial_number, "subject": parsed.subject().render(),
+            "droppedKeyUsages": approved.dropped_key_usages(),
+        });
+        let changes = Changes::new()
+            .statement(store::authority::is_unchanged(parent.project, parent.id, parent.version))
+            .with(self.inventory_entry(&der, &parsed, &parent, &issuing, now));
+        self.commit_authority(caller, changes, &parent, "intermediate-signed", &detail).await?;
+        Ok(SignedIntermediate {
+            certificate: pem::encode(pem::CERTIFICATE, &der),
+            chain: active.chain_pem.clone(),
+            issuing_ca: active.pem.clone(),
+            serial_number,
+        })
+    }
+
+    async fn inventory_of(&self, made: &Made, parent: &Authority) -> Result<Changes> {
+        let issuing = self.issuing(parent).await?;
+        Ok(self.inventory_entry(&made.stored.der, &made.parsed, parent, &issuing, made.stored.created_at))
+    }
+
+    /// Every certificate that an authority of ours signs stands in the inventory under its serial number, those of
+    /// authorities too: so none is drawn twice, and each can be revoked.
+    fn inventory_entry(
+        &self,
+        der: &[u8],
+        parsed: &Certificate,
+        parent: &Authority,
+        issuing: &IssuingAuthority,
+        now: Time,
+    ) -> Changes {
+        let issued = domain::inventory::IssuedCertificate {
+            id: self.new_id(),
+            project: parent.project,
+            judged_by: None,
+            issuer: issuing.active.as_ref().map(|active| domain::inventory::IssuedBy {
+                authority: issuing.id,
+                key: issuing.key,
+                certificate: active.id,
+                shard: issuing.shard,
+            }),
+            status: domain::inventory::CertificateStatus::Active,
+            details: domain::inventory::CertificateDetails::default(),
+            created_at: now,
+            der: der.to_vec(),
+        };
+        store::certificate::insert(&issued, parsed, issuing.issuer_name_id, None)
+    }
+}
+
+fn authority_request(
+    authority: &Authority,
+    subject: DistinguishedName,
+    not_before: Time,
+    not_after: Time,
+) -> Result<AuthorityRequest> {
+    Ok(AuthorityRequest {
+        subject,
+        key_algorithm: authority.key_algorithm,
+        path_length: authority.path_length_max,
+        not_before,
+        not_after,
+        name_constraints: name_constraints(&authority.configuration)?,
+        policies: policies(&authority.configuration)?,
+        extended_key_usages: extended_key_usages(&authority.configuration)?,
+    })
+}
+
+fn must_not_be_disabled(authority: &Authority) -> Result<()> {
+    match authority.status {
+        domain::authority::AuthorityStatus::Disabled => {
+            Err(Error::wrong_state(format!("the certificate authority {} is disabled", authority.name)))
+        }
+        domain::authority::AuthorityStatus::Active | domain::authority::AuthorityStatus::PendingCertificate => Ok(()),
+    }
+}

@@ -1,0 +1,282 @@
+//! What every use case works with: the database, the keys, a clock, randomness, and the configured public addresses.
+//!
+//! The caches are here too. Each belongs to one epoch of the configuration and is dropped whole when that has moved on,
+//! so a cached rule is never older than the last committed change of this process, nor than a second of another node's.
+
+use crate::authenticate::CallerCache;
+use crate::issuer::IssuerCache;
+use domain::{Error, Result, Time};
+use keys::{KeyPool, Keyring, PrivateKey};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use store::{Changes, Db, StoreError};
+use uuid::Uuid;
+
+/// What every use case works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The database.
+    pub db: Db,
+    /// The open master and data keys.
+    pub keyring: Arc<Keyring>,
+    /// Where slow private key operations run.
+    pub key_pool: Arc<KeyPool>,
+    /// The time.
+    pub clock: Clock,
+    /// The source of ids, serial numbers and secrets.
+    pub random: Random,
+    /// The addresses that this server is known by.
+    pub addresses: Arc<Addresses>,
+    pub(crate) state: Arc<State>,
+}
+
+/// The configured addresses; nothing of a request ever goes into a URL.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The base of the API's own URLs, without a slash at the end.
+    pub public_url: String,
+    /// The base of the URLs that certificates carry, without a slash at the end.
+    pub publication_url: String,
+}
+
+/// What is remembered between calls.
+pub(crate) struct State {
+    pub(crate) callers: CallerCache,
+    pub(crate) issuers: IssuerCache,
+    pub(crate) signers: RwLock<HashMap<Uuid, Arc<PrivateKey>>>,
+    pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
+    pub(crate) running: crate::idempotency::Running,
+}
+
+impl Context {
+    /// A context over an open database.
+    pub fn new(
+        db: Db,
+        keyring: Keyring,
+        key_pool: KeyPool,
+        clock: Clock,
+        random: Random,
+        addresses: Addresses,
+    ) -> Self {
+        let state = State {
+            callers: CallerCache::default(),
+            issuers: IssuerCache::default(),
+            signers: RwLock::default(),
+            token_key: RwLock::default(),
+            running: crate::idempotency::Running::default(),
+        };
+        Self {
+            db,
+            keyring: Arc::new(keyring),
+            key_pool: Arc::new(key_pool),
+            clock,
+            random,
+            addresses: Arc::new(addresses),
+            state: Arc::new(state),
+        }
+    }
+
+    /// The time, for anything that does not sign.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// A new id that grows with time.
+    pub fn new_id<T: From<Uuid>>(&self) -> T {
+        self.random.id(self.now()).into()
+    }
+
+    /// Commits changes that are decided on nothing that could have moved.
+    pub(crate) async fn commit(&self, changes: Changes) -> Result<()> {
+        self.db.commit(changes).await.map_err(failed)
+    }
+}
+
+/// The time, as an argument of everything.
+#[derive(Clone)]
+pub struct Clock(Arc<Inner>);
+
+struct Inner {
+    source: Source,
+    /// The highest time that is known to be committed, in milliseconds.
+    highest: AtomicI64,
+    /// How far the database's clock is from ours, in milliseconds.
+    database_offset: AtomicI64,
+}
+
+enum Source {
+    System { started: Instant, started_at: i64 },
+    Manual(AtomicI64),
+}
+
+/// How far behind the highest committed time the clock may be.
+const BEHIND_MAX_MILLIS: i64 = 5 * 60 * 1000;
+/// How far ahead of the database's clock, or of its own steady progress, the clock may be.
+const AHEAD_MAX_MILLIS: i64 = 60 * 60 * 1000;
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self::from_source(Source::System { started: Instant::now(), started_at: system_millis() })
+    }
+
+    /// A clock that stands where it was put, for tests.
+    pub fn manual(at: Time) -> Self {
+        Self::from_source(Source::Manual(AtomicI64::new(at.millis())))
+    }
+
+    fn from_source(source: Source) -> Self {
+        Self(Arc::new(Inner { source, highest: AtomicI64::new(i64::MIN), database_offset: AtomicI64::new(0) }))
+    }
+
+    /// Puts a manual clock; the machine's clock cannot be put.
+    pub fn set(&self, at: Time) {
+        match &self.0.source {
+            Source::System { .. } => {}
+            Source::Manual(millis) => millis.store(at.millis(), Ordering::Relaxed),
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Time {
+        Time::from_millis(match &self.0.source {
+            Source::System { .. } => system_millis(),
+            Source::Manual(millis) => millis.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Notes a time that was committed, or read back at the start.
+    pub fn note_committed(&self, at: Time) {
+        self.0.highest.fetch_max(at.millis(), Ordering::Relaxed);
+    }
+
+    /// Notes what the database's own clock says now.
+    pub fn note_database(&self, at: Time) {
+        self.0.database_offset.store(at.millis().saturating_sub(self.now().millis()), Ordering::Relaxed);
+    }
+
+    /// The time to sign with. A clock that jumped stops issuance: more than 5 minutes behind what was committed, or more
+    /// than an hour ahead of the database's clock or of its own steady progress.
+    pub fn now_to_sign(&self) -> Result<Time> {
+        let now = self.now();
+        let highest = self.0.highest.load(Ordering::Relaxed);
+        if now.millis() < highest.saturating_sub(BEHIND_MAX_MILLIS) {
+            return Err(stopped("behind the newest record in the database", highest - now.millis()));
+        }
+        let ahead_of_database = -self.0.database_offset.load(Ordering::Relaxed);
+        if ahead_of_database > AHEAD_MAX_MILLIS {
+            return Err(stopped("ahead of the database's clock", ahead_of_database));
+        }
+        if let Source::System { started, started_at } = &self.0.source {
+            let steady = started_at.saturating_add(i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
+            let ahead = now.millis().saturating_sub(steady);
+            // A suspended machine's steady clock stands still too; what was committed since then settles it.
+            if ahead > AHEAD_MAX_MILLIS && now.millis().saturating_sub(highest) > AHEAD_MAX_MILLIS {
+                return Err(stopped("ahead of its own steady progress", ahead));
+            }
+        }
+        Ok(now)
+    }
+}
+
+fn stopped(how: &str, millis: i64) -> Error {
+    Error::unavailable(
+        format!("issuance is stopped: this server's clock is {} s {how}; set the clock right", millis / 1000),
+        60,
+    )
+}
+
+fn system_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The source of randomness.
+#[derive(Clone)]
+pub struct Random(Arc<RandomSource>);
+
+enum RandomSource {
+    System,
+    Constant(u8),
+}
+
+impl Random {
+    /// The operating system's.
+    pub fn system() -> Self {
+        Self(Arc::new(RandomSource::System))
+    }
+
+    /// Always the same octet, to see what breaks.
+    pub fn constant(octet: u8) -> Self {
+        Self(Arc::new(RandomSource::Constant(octet)))
+    }
+
+    /// Fills with random octets.
+    pub fn fill(&self, octets: &mut [u8]) {
+        match &*self.0 {
+            RandomSource::System => {
+                aws_lc_rs::rand::fill(octets).expect("the operating system gives randomness once it is up");
+            }
+            RandomSource::Constant(octet) => octets.fill(*octet),
+        }
+    }
+
+    /// Random octets.
+    pub fn octets<const N: usize>(&self) -> [u8; N] {
+        let mut octets = [0; N];
+        self.fill(&mut octets);
+        octets
+    }
+
+    /// A UUID of version 7: it grows with time, 74 of its bits are random.
+    pub fn id(&self, now: Time) -> Uuid {
+        let millis = u64::try_from(now.millis()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &self.octets()).into_uuid()
+    }
+
+    /// A secret of `octets` random octets as lower-case hex.
+    pub fn hex(&self, octets: usize) -> String {
+        let mut random = vec![0; octets];
+        self.fill(&mut random);
+        hex(&random)
+    }
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(octets: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    octets
+        .iter()
+        .flat_map(|octet| [DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]])
+        .map(char::from)
+        .collect()
+}
+
+/// What a use case says when the database does not do its part.
+pub(crate) fn failed(error: StoreError) -> Error {
+    match error {
+        StoreError::Stale(what) => Error::conflict(format!("somebody else was faster: {what} no longer holds; try again")),
+        StoreError::Unavailable(cause) => {
+            tracing::warn!(%cause, "the database does not answer");
+            Error::unavailable("the database does not answer at the moment; nothing was done, or its outcome is unknown", 5)
+        }
+        StoreError::Conflict { .. }
+        | StoreError::Corrupt(_)
+        | StoreError::SchemaTooNew { .. }
+        | StoreError::Refused(_)
+        | StoreError::Engine(_) => Error::failed_because("the database", error),
+    }
+}
+
+/// What a use case says when a key cannot be used.
+pub(crate) fn key_failed(error: keys::KeyError) -> Error {
+    match error {
+        keys::KeyError::Busy => Error::unavailable("too many keys are being made at the moment", 2),
+        keys::KeyError::Unsupported => Error::bad_key("this key cannot make that kind of signature"),
+        keys::KeyError::Malformed | keys::KeyError::WrongKey | keys::KeyError::Failed(_) => {
+            Error::failed_because("a private key", error)
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Issues a certificate. The whole story stands in [`Context::issue`].
+
+use crate::audit::{self, Object};
+use crate::context::{Context, failed, key_failed};
+use domain::caller::Caller;
+use domain::identity::MetadataEntry;
+use domain::inventory::{CertificateDetails, CertificateStatus, IssuedCertificate, alt_names, serial_hex};
+use domain::issuance::{Approved, IssuanceRequest, Issuer, Subject, decide};
+use domain::permission::{Action, Field, ObjectFields};
+use domain::profile::{Enrollment, IssuerKind};
+use domain::{CertificateId, Error, ProfileId, Result};
+use keys::sign::Signer;
+use keys::{Place, PrivateKey, Secret};
+use serde_json::json;
+use std::sync::Arc;
+use store::certificate::SealedLeafKey;
+use store::{Changes, StoreError};
+use x509::{AttributeType, Certificate, SerialNumber, pem};
+
+/// A certificate that was made, and that is in the inventory.
+pub struct Issued {
+    /// Its id, and the id of the request.
+    pub id: CertificateId,
+    /// The certificate.
+    pub certificate: Certificate,
+    /// The same in PEM.
+    pub certificate_pem: String,
+    /// The issuing authority's certificate in PEM; empty when the certificate signed itself.
+    pub issuing_ca_pem: String,
+    /// The issuing authority and its parents in PEM; the certificate itself when it signed itself.
+    pub chain_pem: String,
+    /// The private key in PKCS#8, when it was made here and the caller may have it.
+    pub private_key: Option<Secret>,
+}
+
+/// How a request came in.
+#[derive(Default)]
+pub struct IssueOptions {
+    /// The mark of a request that may be repeated.
+    pub idempotency: Option<[u8; 16]>,
+    /// Free pairs to keep with the certificate.
+    pub metadata: Vec<MetadataEntry>,
+}
+
+/// How often a draw of a serial number is repeated when it was drawn before, or a decision when its basis moved.
+const ATTEMPTS_MAX: usize = 4;
+
+impl Context {
+    /// Issues a certificate from a profile of the `api` enrollment.
+    pub async fn issue(
+        &self,
+        caller: &Caller,
+        profile: ProfileId,
+        request: IssuanceRequest,
+        options: IssueOptions,
+    ) -> Result<Issued> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            // Decide. Nothing is written yet.
+            let issuer = self.issuer_for(caller.organization, profile).await?;
+            self.may_issue(caller, &issuer, &request)?;
+            let now = self.clock.now_to_sign()?;
+            let approved = decide(&issuer, &request, now)?;
+
+            // Make the key, build, judge the final bytes, sign. No transaction is open.
+            let made = self.subject_key(&request.subject, &approved).await?;
+            let spki = match (&request.subject, &made) {
+                (Subject::Csr(csr), _) => csr.spki_der(),
+                (Subject::Fields { .. }, Some(key)) => key.public_spki_der(),
+                (Subject::Fields { .. }, None) => return Err(Error::failed("a key that was to be made is not there")),
+            };
+            let to_be_signed = approved.certify(spki, self.serial_number()?)?;
+            let signer = match (approved.authority(), &made) {
+                (Some(authority), _) => self.signer(authority.key).await?,
+                (None, Some(key)) => Signer::new(key.clone(), self.key_pool.clone()),
+                (None, None) => return Err(Error::invalid("a self-signed profile cannot sign a CSR: only the key's owner could")),
+            };
+            let der = signer.certificate(to_be_signed).await?;
+
+            // Make it real, together with everything that follows from it.
+            match self.record(caller, &issuer, &approved, der, made, &options).await {
+                Ok(issued) => return Ok(issued),
+                Err(StoreError::Conflict { .. } | StoreError::Stale(_)) if attempt < ATTEMPTS_MAX => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    /// Contract §6.1 steps 2 and 3, §6.3.
+    fn may_issue(&self, caller: &Caller, issuer: &Issuer, request: &IssuanceRequest) -> Result<()> {
+        let profile = &issuer.profile;
+        caller.rules(profile.project)?;
+        match profile.enrollment {
+            Enrollment::Api => {}
+            Enrollment::Est | Enrollment::Acme => {
+                return Err(Error::forbidden(format!(
+                    "the profile {} enrols by {}, not by the API",
+                    profile.slug,
+                    profile.enrollment.as_str()
+                )));
+            }
+        }
+        caller.may(profile.project, Action::IssueCertificate, &ObjectFields::with(Field::Slug, profile.slug.as_str()))?;
+        match (&request.subject, profile.document.issuer) {
+            (Subject::Csr(_), IssuerKind::SelfSigned) => {
+                Err(Error::invalid(format!("the profile {} is self-signed and cannot sign a CSR", profile.slug)))
+            }
+            (Subject::Csr(csr), IssuerKind::Ca) if !csr.verify() => {
+                Err(Error::bad_request_signature("the CSR's own signature does not hold: it was changed, or made with another key"))
+            }
+            (Subject::Csr(_) | Subject::Fields { .. }, _) => Ok(()),
+        }
+    }
+
+    async fn subject_key(&self, subject: &Subject, approved: &Approved) -> Result<Option<Arc<PrivateKey>>> {
+        match subject {
+            Subject::Csr(_) => Ok(None),
+            Subject::Fields { .. } => {
+                let key = self.key_pool.generate(approved.key_algorithm()).await.map_err(key_failed)?;
+                Ok(Some(Arc::new(key)))
+            }
+        }
+    }
+
+    /// 20 random octets (contract §1.8). A source of randomness that is stuck fails closed.
+    pub(crate) fn serial_number(&self) -> Result<SerialNumber> {
+        const DRAWS_MAX: usize = 8;
+        (0..DRAWS_MAX)
+            .find_map(|_| SerialNumber::from_random(self.random.octets()))
+            .ok_or_else(|| Error::failed("the source of randomness gives no usable serial number"))
+    }
+
+    async fn record(
+        &self,
+        caller: &Caller,
+        issuer: &Issuer,
+        approved: &Approved,
+        der: Vec<u8>,
+        made: Option<Arc<PrivateKey>>,
+        options: &IssueOptions,
+    ) -> Result<Issued, StoreError> {
+        let profile = &issuer.profile;
+        let now = self.now();
+        let certificate = Certificate::from_der(der.clone())
+            .map_err(|error| StoreError::Engine(format!("a certificate that was just signed does not read: {error}")))?;
+        let issued = IssuedCertificate {
+            id: self.new_id(),
+            project: profile.project,
+            judged_by: approved.judged_by(),
+            issuer: approved.issued_by(),
+            status: CertificateStatus::Active,
+            details: CertificateDetails {
+                dropped_key_usages: approved.dropped_key_usages(),
+                renew_before_days: None,
+                metadata: options.metadata.clone(),
+            },
+            created_at: now,
+            der,
+        };
+        let (sealed, private_key) = match made {
+            None => (None, None),
+            Some(key) => {
+                let (sealed, exported) = self.seal_leaf_key(&issued, &key).await.map_err(lost)?;
+                let may_have = caller.can(profile.project, Action::ReadPrivateKey, &certificate_fields(&certificate));
+                (Some(sealed), may_have.then_some(exported))
+            }
+        };
+        let name = approved.authority().map_or(0, |authority| authority.issuer_name_id);
+        let mut detail = json!({ "serialNumber": serial_hex(&certificate) });
+        if !issued.details.dropped_key_usages.is_empty() {
+            detail["droppedKeyUsages"] = json!(issued.details.dropped_key_usages);
+        }
+        let object = Object::new("certificate", issued.id);
+        let mut changes = Changes::new()
+            .statement(store::profile::is_unchanged(profile, issuer.policy.version))
+            .with(store::certificate::insert(&issued, &certificate, name, sealed.as_ref()))
+            .audit(audit::record(caller, Some(profile.project), "certificate-issued", object, &detail, now));
+        if let Some(authority) = approved.authority() {
+            changes = changes.statement(store::authority::is_unchanged(profile.project, authority.id, authority.version));
+        }
+        if let Some(slot) = &options.idempotency {
+            changes = changes.statement(store::idempotency::note_certificate(slot, issued.id));
+        }
+        self.db.commit(changes).await?;
+        self.clock.note_committed(now);
+
+        let certificate_pem = pem::encode(pem::CERTIFICATE, &issued.der);
+        let active = approved.authority().and_then(|authority| authority.active.as_ref());
+        Ok(Issued {
+            id: issued.id,
+            issuing_ca_pem: active.map(|active| active.pem.clone()).unwrap_or_default(),
+            chain_pem: active.map_or_else(|| certificate_pem.clone(), |active| active.chain_pem.clone()),
+            certificate_pem,
+            certificate,
+            private_key,
+        })
+    }
+
+    async fn seal_leaf_key(&self, issued: &IssuedCertificate, key: &PrivateKey) -> Result<(SealedLeafKey, Secret)> {
+        let exported = key.export_pkcs8().map_err(key_failed)?;
+        let data_key = self.data_key(issued.project).await?;
+        let sealed = data_key.seal(leaf_place(issued), exported.expose()).map_err(key_failed)?;
+        Ok((SealedLeafKey { data_key_version: data_key.version(), sealed }, exported))
+    }
+}
+
+/// Where a leaf's key is sealed for.
+pub(crate) fn leaf_place(issued: &IssuedCertificate) -> Place<'_> {
+    Place { table: "leaf_keys", row: issued.id.as_bytes(), project: issued.project.as_bytes() }
+}
+
+/// What conditions of roles can ask about a certificate.
+pub(crate) fn certificate_fields(certificate: &Certificate) -> ObjectFields {
+    let common_name = certificate.subject().first(AttributeType::CommonName).unwrap_or_default();
+    ObjectFields::with(Field::CommonName, common_name)
+        .and(Field::AltNames, alt_names(certificate))
+        .and(Field::SerialNumber, [serial_hex(certificate)])
+        .and(Field::FriendlyName, [common_name.to_owned()])
+}
+
+fn lost(error: Error) -> StoreError {
+    StoreError::Engine(error.to_string())
+}

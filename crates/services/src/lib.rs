@@ -1,0 +1,30 @@
+//! The use cases: permission, decision, commit, audit; one file each.
+//!
+//! Everything is a method of [`Context`], so a use case reads straight down: it asks the caller's rights, reads, decides
+//! with `domain`, and hands one set of changes to `store`. No edge is known here, and no connection is opened.
+
+mod audit;
+mod authenticate;
+pub mod authorities;
+pub mod bootstrap;
+pub mod certificates;
+pub mod certify_authority;
+pub mod context;
+pub mod fsck;
+pub mod idempotency;
+pub mod identities;
+mod import_certificate;
+pub mod issue;
+pub mod issuer;
+pub mod login;
+pub mod members;
+pub mod policies;
+pub mod profiles;
+pub mod projects;
+pub mod revocation_lists;
+pub mod server_certificate;
+mod subject;
+mod token;
+mod vault;
+
+pub use context::{Addresses, Clock, Context, Random};

@@ -1,0 +1,128 @@
+//! The TLS certificate of this server itself: issued like any other, kept sealed, renewed before it runs out.
+
+use crate::bootstrap::SERVER_PROFILE;
+use crate::context::{Context, failed};
+use crate::issue::IssueOptions;
+use domain::issuance::{IssuanceRequest, Subject, Wishes};
+use domain::job::Job;
+use domain::policy::{SanType, SubjectAttribute};
+use domain::{Error, Result, Time};
+use keys::Secret;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use store::Changes;
+use x509::{ExtendedKeyUsage, KeyAlgorithm, KeyUsage, KeyUsages, pem};
+
+/// The server's certificate, its issuers and its key. All PEM.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ServerCertificate {
+    /// The certificate and its issuers without the root.
+    pub chain: String,
+    /// The root that clients have to trust.
+    pub root: String,
+    /// The private key.
+    key: String,
+    /// When it begins.
+    pub not_before: Time,
+    /// When it ends.
+    pub not_after: Time,
+    /// The names that it is for.
+    pub names: Vec<String>,
+}
+
+const RECORD: &str = "server-certificate";
+const LIFETIME_MILLIS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+impl ServerCertificate {
+    /// The private key in PEM.
+    pub fn expose_key(&self) -> &str {
+        &self.key
+    }
+
+    /// When it should be renewed: after two thirds of its life.
+    pub fn renew_at(&self) -> Time {
+        let life = self.not_after.millis() - self.not_before.millis();
+        self.not_before.plus_millis(life / 3 * 2)
+    }
+}
+
+impl Context {
+    /// The server's certificate for these names: the kept one, or a new one when that is missing, for other names, or due.
+    pub async fn server_certificate(&self, names: &[String]) -> Result<ServerCertificate> {
+        let now = self.now();
+        match self.kept_server_certificate().await? {
+            Some(kept) if kept.names == names && now < kept.renew_at() => Ok(kept),
+            Some(_) | None => self.renew_server_certificate(names).await,
+        }
+    }
+
+    /// Issues the server a new certificate and plans the next renewal.
+    pub async fn renew_server_certificate(&self, names: &[String]) -> Result<ServerCertificate> {
+        let bootstrap = self.bootstrap_record().await?;
+        let bootstrap = bootstrap.ok_or_else(|| Error::wrong_state("the server has no issuing authority yet"))?;
+        let caller = self.node_in(bootstrap.organization_id, bootstrap.project_id);
+        let profile = self.profile_by_slug(&caller, bootstrap.project_id, SERVER_PROFILE).await?;
+        let alt_names = names
+            .iter()
+            .map(|name| match name.parse::<IpAddr>() {
+                Ok(_) => (SanType::IpAddress, name.clone()),
+                Err(_) => (SanType::DnsName, name.clone()),
+            })
+            .collect();
+        let common_name = names.first().cloned().unwrap_or_else(|| "localhost".into());
+        let request = IssuanceRequest {
+            subject: Subject::Fields {
+                attributes: vec![(SubjectAttribute::CommonName, common_name)],
+                alt_names,
+                key_algorithm: Some(KeyAlgorithm::EcP256),
+            },
+            wishes: Wishes {
+                ttl_millis: Some(LIFETIME_MILLIS),
+                key_usages: Some(KeyUsages::of(&[KeyUsage::DigitalSignature])),
+                extended_key_usages: Some(vec![ExtendedKeyUsage::ServerAuth]),
+                ..Wishes::default()
+            },
+        };
+        let issued = self.issue(&caller, profile.id, request, IssueOptions::default()).await?;
+        let key = issued.private_key.as_ref().ok_or_else(|| Error::failed("the server's own key was not given to it"))?;
+        let (without_root, root) = split_root(&issued.chain_pem);
+        let certificate = ServerCertificate {
+            chain: format!("{}\n{without_root}", issued.certificate_pem),
+            root,
+            key: pem::encode(pem::PRIVATE_KEY, key.expose()),
+            not_before: Time::from_seconds(issued.certificate.not_before()),
+            not_after: Time::from_seconds(issued.certificate.not_after()),
+            names: names.to_vec(),
+        };
+        let text = serde_json::to_vec(&certificate)
+            .map_err(|error| Error::failed_because("the server's certificate", error))?;
+        self.write_server_secret(RECORD, &Secret::new(text)).await?;
+        self.enqueue(&Job::RenewServerCertificate, certificate.renew_at()).await?;
+        Ok(certificate)
+    }
+
+    /// The server's certificate as it is kept.
+    pub async fn kept_server_certificate(&self) -> Result<Option<ServerCertificate>> {
+        match self.read_server_secret(RECORD).await? {
+            None => Ok(None),
+            Some(text) => serde_json::from_slice(text.expose())
+                .map(Some)
+                .map_err(|error| Error::failed_because("the server's kept certificate does not read", error)),
+        }
+    }
+
+    /// Plans a job.
+    pub async fn enqueue(&self, job: &Job, run_at: Time) -> Result<()> {
+        let id = self.new_id();
+        let changes = Changes::new().statement(store::job::enqueue(id, job, run_at, self.now()));
+        self.db.commit(changes).await.map_err(failed)
+    }
+}
+
+/// The last certificate of a chain, and what stands before it.
+fn split_root(chain: &str) -> (String, String) {
+    match chain.rfind("-----BEGIN") {
+        Some(start) => (chain[..start].trim_end().to_owned(), chain[start..].to_owned()),
+        None => (String::new(), chain.to_owned()),
+    }
+}

@@ -1,0 +1,55 @@
+//! What can go wrong between a statement and the disk, told apart by what the caller can do about it.
+//!
+//! Nothing here is worded for a stranger: an edge shows a refusal that a use case made from it, or a request id.
+
+use std::fmt;
+
+/// Why the store did not do as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// A constraint of the schema holds against this change. Nothing of the change was kept.
+    ///
+    /// The name is the same on both engines: the index or constraint as the migration names it, else
+    /// `table_column_key`, `table_pkey`, `table.column` for a missing value, and `foreign key`.
+    Conflict {
+        /// The constraint.
+        constraint: String,
+    },
+    /// An expectation of a [`Statement`](crate::Statement) did not hold: the world changed since the decision.
+    /// Nothing of the change was kept; the use case decides again.
+    Stale(&'static str),
+    /// A row that cannot be read as what it should be, or a damaged file.
+    Corrupt(String),
+    /// The database was written by a newer program.
+    SchemaTooNew {
+        /// The version of the database.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// The settings of the database or its place are not safe to run on.
+    Refused(String),
+    /// The database cannot be reached or has no room. For a commit the text says whether its outcome is unknown.
+    Unavailable(String),
+    /// The engine refused a statement: a defect of this program.
+    Engine(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict { constraint } => write!(formatter, "the constraint {constraint} does not allow it"),
+            Self::Stale(what) => write!(formatter, "no longer true: {what}"),
+            Self::Corrupt(what) => write!(formatter, "damaged data: {what}"),
+            Self::SchemaTooNew { found, known } => write!(
+                formatter,
+                "the database has schema version {found}, this program knows up to {known}: run the newer program"
+            ),
+            Self::Refused(why) => write!(formatter, "refused to use the database: {why}"),
+            Self::Unavailable(why) => write!(formatter, "the database is not available: {why}"),
+            Self::Engine(why) => write!(formatter, "the database engine failed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

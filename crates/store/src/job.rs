@@ -1,0 +1,85 @@
+//! The job table: what is to be done, by whom, until when.
+
+use crate::changes::Statement;
+use crate::columns::{number, parse_document, time};
+use crate::db::Db;
+use crate::error::StoreError;
+use crate::params;
+use crate::value::Row;
+use domain::job::{Job, JobRecord};
+use domain::{JobId, Time};
+
+/// Adds a job; one with the same dedupe key that is there already stays as it is, unless it would run later.
+pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
+    Statement::new(
+        "INSERT INTO jobs (id, kind, dedupe, payload, status, run_at, attempts, lease_owner, lease_until, created_at,
+         updated_at) VALUES ($1, $2, $3, $4, 'queued', $5, 0, NULL, 0, $6, $6)
+         ON CONFLICT (dedupe) DO UPDATE SET status = 'queued', attempts = 0, lease_until = 0,
+         run_at = CASE WHEN jobs.status = 'queued' AND jobs.lease_until = 0 AND jobs.run_at < excluded.run_at
+                  THEN jobs.run_at ELSE excluded.run_at END,
+         updated_at = excluded.updated_at",
+        params![
+            id,
+            job.kind(),
+            job.dedupe(),
+            crate::columns::document(job),
+            run_at,
+            now,
+        ],
+    )
+}
+
+/// The next jobs that are due, the earliest first. A lease that has run out is due again.
+pub async fn due(db: &Db, now: Time, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT id, payload, attempts, run_at, lease_until FROM jobs
+             WHERE status = 'queued' AND run_at <= $1 AND lease_until <= $1 ORDER BY run_at LIMIT $2",
+            params![now, limit],
+        )
+        .await?;
+    rows.iter().map(record_from).collect()
+}
+
+/// Takes a job for a while; whoever comes second finds it taken.
+pub fn lease(record: &JobRecord, owner: &str, until: Time) -> Statement {
+    Statement::new(
+        "UPDATE jobs SET lease_owner = $2, lease_until = $3, attempts = attempts + 1
+         WHERE id = $1 AND status = 'queued' AND lease_until = $4",
+        params![record.id, owner, until, record.lease_until],
+    )
+    .expect_one("the job is free")
+}
+
+/// Ends a job that was done by its holder: it is removed, unless it was planned anew while it ran.
+pub fn done(id: JobId, owner: &str, run_at: Time) -> Statement {
+    Statement::new(
+        "DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at = $3",
+        params![id, owner, run_at],
+    )
+}
+
+/// Puts a job back for another try, or parks it.
+pub fn failed(id: JobId, owner: &str, retry_at: Option<Time>, error: &str, now: Time) -> Statement {
+    Statement::new(
+        "UPDATE jobs SET status = CASE WHEN $3 = CAST(0 AS BIGINT) THEN 'parked' ELSE 'queued' END, run_at = $3, lease_until = 0,
+         lease_owner = NULL, last_error = $4, updated_at = $5 WHERE id = $1 AND lease_owner = $2",
+        params![id, owner, retry_at.unwrap_or(Time::from_millis(0)), error, now],
+    )
+}
+
+/// How many jobs are in each status.
+pub async fn counts(db: &Db) -> Result<Vec<(String, i64)>, StoreError> {
+    let rows = db.rows("SELECT status, COUNT(*) FROM jobs GROUP BY status ORDER BY status", vec![]).await?;
+    rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?))).collect()
+}
+
+fn record_from(row: &Row) -> Result<JobRecord, StoreError> {
+    Ok(JobRecord {
+        id: JobId(row.uuid(0)?),
+        job: parse_document(row, 1)?,
+        attempts: number(row, 2)?,
+        run_at: time(row, 3)?,
+        lease_until: time(row, 4)?,
+    })
+}

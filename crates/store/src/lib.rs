@@ -1,0 +1,29 @@
+//! Every SQL statement, the migrations and the two engines.
+
+pub mod audit_chain;
+pub mod audit;
+pub mod authority;
+pub mod certificate;
+mod changes;
+mod columns;
+pub mod credential;
+pub mod db;
+mod error;
+pub mod idempotency;
+pub mod identity;
+pub mod job;
+mod migrate;
+mod postgres;
+mod postgres_link;
+pub mod profile;
+pub mod project;
+pub mod revocation;
+pub mod secret;
+mod sqlite;
+mod sqlite_link;
+mod value;
+
+pub use changes::{AuditRecord, Changes, Expect, Statement};
+pub use db::{Db, Engine, Settings, Statistics};
+pub use error::StoreError;
+pub use value::{Row, VALUE_LENGTH_MAX, Value};

@@ -1,0 +1,436 @@
+//! The shared engine: one connection that commits and a few that read.
+//!
+//! The committer takes all changes that wait and sends them as one transaction without waiting in between. When one of
+//! them fails, each is run again in a transaction of its own, so that only the guilty one fails. It knows no statement
+//! of a noun.
+
+use crate::audit_chain::{self, Head};
+use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
+use crate::postgres_link::{Connector, Link, LinkError, Remedy};
+use crate::{Changes, Row, Settings, Statement, StoreError, Value};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+/// How long a failed attempt to connect answers for those after it.
+const RECONNECT: Duration = Duration::from_millis(200);
+
+/// The most changes that are committed at once.
+const BATCH_MAX: usize = 512;
+
+/// How often a transaction is run that is not at fault itself.
+const ATTEMPTS: usize = 5;
+
+/// How many changes that do not hold are taken out of a batch one by one before the rest is sent singly.
+const GUILTY_MAX: usize = 8;
+
+/// The connections and the tasks.
+pub(crate) struct Postgres {
+    /// Nothing when the database is only read.
+    write: Option<UnboundedSender<Message>>,
+    readers: Readers,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Message {
+    Commit(Pending),
+    Stop,
+}
+
+impl Postgres {
+    /// Opens a database as one of its servers.
+    pub(crate) async fn open(url: &str, settings: &Settings, shared: Arc<Shared>) -> Result<Self, StoreError> {
+        let connector = Arc::new(Connector::new(url)?);
+        let link = connector.connect().await?;
+        link.migrate().await?;
+        if let Some(row) = link.rows(SELECT_EPOCH, &[]).await?.first() {
+            shared.saw_epoch(row.int(0)?);
+        }
+        let slot = Slot::new(connector, Some(link));
+        let (write, requests) = unbounded_channel();
+        let committer = Committer { slot, node: settings.node.clone(), head: None, shared };
+        let committer = tokio::spawn(committer.run(requests));
+        let readers = Readers::new(&Arc::new(Connector::for_readers(url)?), settings.readers);
+        Ok(Self { write: Some(write), readers, committer: Mutex::new(Some(committer)) })
+    }
+
+    /// Opens a database to read it.
+    pub(crate) async fn open_read_only(url: &str, settings: &Settings) -> Result<Self, StoreError> {
+        let readers = Readers::new(&Arc::new(Connector::read_only(url)?), settings.readers);
+        crate::migrate::check_complete(&readers.rows(crate::migrate::SELECT_APPLIED, vec![]).await?)?;
+        Ok(Self { write: None, readers, committer: Mutex::new(None) })
+    }
+
+    /// Hands changes to the committer.
+    pub(crate) fn submit(&self, pending: Pending) -> Result<(), StoreError> {
+        let write = self.write.as_ref().ok_or_else(|| StoreError::Refused("it was opened to be read only".into()))?;
+        let closed = |_| StoreError::Unavailable("the database is closed".into());
+        write.send(Message::Commit(pending)).map_err(closed)
+    }
+
+    /// Runs a query on the next connection.
+    pub(crate) async fn rows(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.readers.rows(sql, params).await
+    }
+
+    /// The server's clock, in milliseconds since the epoch.
+    pub(crate) async fn time_millis(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        let rows = self.rows(sql, vec![]).await?;
+        rows.first().map_or_else(|| Err(StoreError::Engine("no time".into())), |row| row.int(0))
+    }
+
+    /// Commits what waits and ends the connections.
+    pub(crate) async fn close(&self) {
+        if let Some(write) = &self.write {
+            // A committer that is gone already needs no message.
+            drop(write.send(Message::Stop));
+        }
+        let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(committer) = committer
+            && committer.await.is_err()
+        {
+            tracing::error!("the committer panicked");
+        }
+        self.readers.close().await;
+    }
+}
+
+/// A place for one connection, which is made again when it has ended.
+struct Slot {
+    connector: Arc<Connector>,
+    state: tokio::sync::Mutex<SlotState>,
+}
+
+#[derive(Default)]
+struct SlotState {
+    link: Option<Arc<Link>>,
+    failed: Option<(Instant, StoreError)>,
+    is_closed: bool,
+}
+
+impl Slot {
+    fn new(connector: Arc<Connector>, link: Option<Link>) -> Self {
+        let state = SlotState { link: link.map(Arc::new), ..SlotState::default() };
+        Self { connector, state: tokio::sync::Mutex::new(state) }
+    }
+
+    /// The connection, made now if there is none.
+    async fn link(&self) -> Result<Arc<Link>, StoreError> {
+        let mut state = self.state.lock().await;
+        if state.is_closed {
+            return Err(StoreError::Unavailable("the database is closed".into()));
+        }
+        if let Some(link) = state.link.as_ref().filter(|link| !link.is_closed()) {
+            return Ok(link.clone());
+        }
+        state.link = None;
+        if let Some((at, error)) = &state.failed
+            && at.elapsed() < RECONNECT
+        {
+            return Err(error.clone());
+        }
+        match self.connector.connect().await {
+            Ok(link) => {
+                let link = Arc::new(link);
+                state.link = Some(link.clone());
+                Ok(link)
+            }
+            Err(error) => {
+                state.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes sure that this connection is not given out again.
+    async fn forget(&self, link: &Arc<Link>) {
+        let mut state = self.state.lock().await;
+        state.link.take_if(|held| Arc::ptr_eq(held, link));
+    }
+
+    async fn close(&self) {
+        let mut state = self.state.lock().await;
+        *state = SlotState { is_closed: true, ..SlotState::default() };
+    }
+}
+
+/// The connections that read. Each carries several queries at a time.
+#[derive(Clone)]
+struct Readers {
+    slots: Arc<[Slot]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Readers {
+    fn new(connector: &Arc<Connector>, count: usize) -> Self {
+        let slots = (0..count.max(1)).map(|_| Slot::new(connector.clone(), None)).collect();
+        Self { slots, next: Arc::default() }
+    }
+
+    async fn rows(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
+        let link = slot.link().await?;
+        match link.rows(sql, &params).await {
+            // Reading twice does no harm, and a server that was started again shows only when it is asked.
+            Err(LinkError { remedy: Remedy::Reconnect, .. }) => {
+                slot.forget(&link).await;
+                Ok(slot.link().await?.rows(sql, &params).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    async fn close(&self) {
+        for slot in self.slots.iter() {
+            slot.close().await;
+        }
+    }
+}
+
+/// The task that commits.
+struct Committer {
+    slot: Slot,
+    node: String,
+    /// The end of the audit chain; nothing before the first commit and after a failure, until it is read again.
+    head: Option<Head>,
+    shared: Arc<Shared>,
+}
+
+/// Why a transaction was not committed.
+enum Failure {
+    /// The change at this place of the batch does not hold.
+    Guilty(usize, StoreError),
+    /// All of it failed, and is not to be run again.
+    Whole(StoreError),
+    /// Nothing was kept and another try may do: it lost against another transaction, another process with the name of
+    /// this node moved the head of the chain, or the connection ended before the commit was sent.
+    Again(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Whole(error)
+    }
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        match error.remedy {
+            Remedy::Nothing => Self::Whole(error.error),
+            Remedy::Again | Remedy::Reconnect => Self::Again(error.error),
+        }
+    }
+}
+
+impl Committer {
+    async fn run(mut self, mut requests: UnboundedReceiver<Message>) {
+        let mut messages = vec![];
+        let mut is_open = true;
+        while is_open && requests.recv_many(&mut messages, BATCH_MAX).await > 0 {
+            let mut batch = vec![];
+            for message in messages.drain(..) {
+                match message {
+                    Message::Commit(pending) => batch.push(pending),
+                    Message::Stop => is_open = false,
+                }
+            }
+            let changes: Vec<&Changes> = batch.iter().map(|pending| &pending.changes).collect();
+            let outcomes = self.commit(&changes).await;
+            self.shared.answer(batch, outcomes);
+        }
+        self.slot.close().await;
+    }
+
+    /// Commits all that can be committed. A change that does not hold is left out and the others are sent again; when
+    /// there are many of those, or the server does not say which it is, each is sent alone.
+    async fn commit(&mut self, batch: &[&Changes]) -> Vec<Result<(), StoreError>> {
+        let mut outcomes = vec![Ok(()); batch.len()];
+        let mut groups = VecDeque::from([(0..batch.len()).collect::<Vec<usize>>()]);
+        let mut guilty = 0;
+        while let Some(mut group) = groups.pop_front() {
+            let changes: Vec<&Changes> = group.iter().map(|place| batch[*place]).collect();
+            match self.attempt(&changes).await {
+                Ok(()) => {}
+                Err(Failure::Guilty(place, error)) => {
+                    outcomes[group.remove(place)] = Err(error);
+                    guilty += 1;
+                    match guilty < GUILTY_MAX {
+                        true => groups.push_front(group),
+                        false => groups.extend(group.into_iter().map(|place| vec![place])),
+                    }
+                }
+                // A constraint that is only checked at the end does not say whose it is.
+                Err(Failure::Whole(StoreError::Conflict { .. })) if group.len() > 1 => {
+                    groups.extend(group.into_iter().map(|place| vec![place]));
+                }
+                Err(Failure::Whole(error) | Failure::Again(error)) => {
+                    group.into_iter().for_each(|place| outcomes[place] = Err(error.clone()));
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Commits a group, again where it was nobody's fault.
+    async fn attempt(&mut self, changes: &[&Changes]) -> Result<(), Failure> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.transaction(changes).await {
+                Err(Failure::Again(error)) if attempts < ATTEMPTS => {
+                    tracing::info!(%error, "a transaction is run again");
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// One durable transaction of all changes, or nothing.
+    async fn transaction(&mut self, batch: &[&Changes]) -> Result<(), Failure> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let link = self.slot.link().await?;
+        let applied = self.apply(&link, batch).await;
+        let (head, epoch) = match applied {
+            Ok(applied) => applied,
+            Err(failure) => {
+                // A connection on which this fails is not used again, and its transaction ends with it.
+                if link.control("ROLLBACK").await.is_err() {
+                    self.slot.forget(&link).await;
+                }
+                return Err(failure);
+            }
+        };
+        if let Err(LinkError { error, remedy }) = link.control("COMMIT").await {
+            return Err(match remedy {
+                Remedy::Nothing => Failure::Whole(error),
+                Remedy::Again => Failure::Again(error),
+                Remedy::Reconnect => {
+                    self.slot.forget(&link).await;
+                    Failure::Whole(StoreError::Unavailable(format!("the outcome of the commit is unknown: {error}")))
+                }
+            });
+        }
+        self.head = Some(head);
+        if let Some(epoch) = epoch {
+            self.shared.saw_epoch(epoch);
+        }
+        self.shared.counters.batches.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Everything up to the commit. Gives the new head of the chain, and the number of the configuration if it was raised.
+    async fn apply(&mut self, link: &Link, batch: &[&Changes]) -> Result<(Head, Option<i64>), Failure> {
+        // Nothing is left here after a failure, so that the head is read again.
+        let before = match self.head.take() {
+            Some(head) => head,
+            None => load_head(link, &self.node).await?,
+        };
+        let plan = Plan::new(batch, &before, &self.shared)?;
+        let applied = plan.apply(link).await;
+        match applied {
+            Ok(epoch) => Ok((plan.head, epoch)),
+            Err(failure) => {
+                if matches!(failure, Failure::Guilty(..)) {
+                    self.head = Some(before);
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// The head of a node's audit chain as it is stored, or its start.
+async fn load_head(link: &Link, node: &str) -> Result<Head, StoreError> {
+    match link.rows(audit_chain::SELECT_HEAD, &[node.into()]).await?.first() {
+        Some(row) => Head::from_row(row),
+        None => {
+            let next = link.rows(audit_chain::SELECT_NEXT_NODE, &[]).await?;
+            Ok(Head::start(next.first().map_or(Ok(1), |row| row.int(0))?, node))
+        }
+    }
+}
+
+/// The statements of a transaction in their order.
+struct Plan<'a> {
+    batch: &'a [&'a Changes],
+    /// The values of the audit records of the whole batch.
+    records: Vec<Vec<Value>>,
+    /// How the head of the chain is stored, when it moves.
+    move_head: Option<(&'static str, Vec<Value>)>,
+    head: Head,
+}
+
+impl<'a> Plan<'a> {
+    fn new(batch: &'a [&'a Changes], before: &Head, shared: &Shared) -> Result<Self, StoreError> {
+        let mut head = before.clone();
+        let mut records = vec![];
+        let mut move_head = None;
+        if batch.iter().any(|changes| !changes.audit.is_empty()) {
+            let key = shared.audit_key().ok_or_else(|| StoreError::Engine("there is no audit key".into()))?;
+            for record in batch.iter().flat_map(|changes| &changes.audit) {
+                records.push(head.append(&key, record));
+            }
+            move_head = Some(match before.is_stored() {
+                true => (audit_chain::UPDATE_HEAD, head.update(&key, before)),
+                false => (audit_chain::INSERT_HEAD, head.insert(&key)),
+            });
+        }
+        Ok(Self { batch, records, move_head, head })
+    }
+
+    /// Runs everything up to the commit. Gives the number of the configuration, if it was raised.
+    async fn apply(&self, link: &Link) -> Result<Option<i64>, Failure> {
+        let mut prepared = vec![];
+        let mut owners: Vec<(usize, &Statement)> = vec![];
+        for (place, changes) in self.batch.iter().enumerate() {
+            for statement in &changes.statements {
+                let one = link.prepare(statement.sql, &statement.params).await;
+                prepared.push(one.map_err(|error| blame(place, error))?);
+                owners.push((place, statement));
+            }
+        }
+        for record in &self.records {
+            prepared.push(link.prepare(audit_chain::INSERT_RECORD, record).await?);
+        }
+        if let Some((sql, params)) = &self.move_head {
+            prepared.push(link.prepare(sql, params).await?);
+        }
+        let counts = link.begin_and_execute(&prepared).await?;
+        for (position, count) in counts.into_iter().enumerate() {
+            match owners.get(position) {
+                Some((place, statement)) => {
+                    let count = count.map_err(|error| blame(*place, error))?;
+                    statement.check_count(count).map_err(|error| Failure::Guilty(*place, error))?;
+                }
+                // Each of our own statements changes exactly one row, unless the head is somewhere else.
+                None => match count {
+                    Ok(1) => {}
+                    Ok(_) | Err(LinkError { error: StoreError::Conflict { .. }, .. }) => {
+                        let what = "another process moved the audit chain of this node";
+                        return Err(Failure::Again(StoreError::Unavailable(what.into())));
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+        if !self.batch.iter().any(|changes| changes.changes_configuration) {
+            return Ok(None);
+        }
+        let raised = link.rows(RAISE_EPOCH, &[]).await?;
+        Ok(raised.first().map(|row| row.int(0)).transpose()?)
+    }
+}
+
+/// An error of a statement is its own doing, unless it is nobody's.
+fn blame(place: usize, error: LinkError) -> Failure {
+    match error.remedy {
+        Remedy::Nothing => Failure::Guilty(place, error.error),
+        Remedy::Again | Remedy::Reconnect => Failure::Again(error.error),
+    }
+}

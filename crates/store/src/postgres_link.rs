@@ -1,0 +1,518 @@
+//! One connection to PostgreSQL: how it is made and checked, how it runs statements, what its errors mean.
+//!
+//! It knows nothing of batches or of which connection is used for what.
+
+use crate::{Row, StoreError, Value, migrate};
+use bytes::BytesMut;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+use tokio_postgres::config::{Config, SslMode, TargetSessionAttrs};
+use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Client, Error, NoTls, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// The oldest release that is accepted, as `server_version_num`.
+const SERVER_VERSION_MIN: i64 = 150_000;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Chosen at random once; another program is unlikely to take the same advisory lock.
+const MIGRATION_LOCK: i64 = 0x6368_616e_6365_7279;
+
+const READ_ONLY_SESSION: &str = "SET default_transaction_read_only = on;";
+
+/// Makes connections.
+pub(crate) struct Connector {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+    session: &'static str,
+}
+
+/// A connection, with the statements that it has prepared.
+pub(crate) struct Link {
+    client: Client,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+}
+
+/// Why a request on a connection failed, told apart by what can be done about it.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkError {
+    pub(crate) error: StoreError,
+    pub(crate) remedy: Remedy,
+}
+
+/// What helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// Nothing: the server refuses this request.
+    Nothing,
+    /// The transaction lost against another one and may just be run again.
+    Again,
+    /// The connection is gone or going; another one may do.
+    Reconnect,
+}
+
+impl From<LinkError> for StoreError {
+    fn from(error: LinkError) -> Self {
+        error.error
+    }
+}
+
+impl From<StoreError> for LinkError {
+    fn from(error: StoreError) -> Self {
+        Self { error, remedy: Remedy::Nothing }
+    }
+}
+
+/// A statement that is prepared, and its parameters.
+pub(crate) struct Prepared<'a> {
+    pub(crate) statement: Statement,
+    pub(crate) params: &'a [Value],
+}
+
+impl Connector {
+    /// Connections for a URL that may write.
+    pub(crate) fn new(url: &str) -> Result<Self, StoreError> {
+        // A node that hangs must not hold the others' rows, and a lock that is not given is an error, not a standstill.
+        let session = "SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '10s';";
+        Self::with_session(url, session, TargetSessionAttrs::ReadWrite)
+    }
+
+    /// Connections that only read, from the server that also writes: a standby may not have the latest commit yet.
+    pub(crate) fn for_readers(url: &str) -> Result<Self, StoreError> {
+        Self::with_session(url, READ_ONLY_SESSION, TargetSessionAttrs::ReadWrite)
+    }
+
+    /// Connections that only read, from any server.
+    pub(crate) fn read_only(url: &str) -> Result<Self, StoreError> {
+        Self::with_session(url, READ_ONLY_SESSION, TargetSessionAttrs::Any)
+    }
+
+    fn with_session(url: &str, session: &'static str, target: TargetSessionAttrs) -> Result<Self, StoreError> {
+        let (url, options) = tls_options(url)?;
+        // The message of the parser names an option, not the password.
+        let mut config: Config =
+            url.parse().map_err(|error| StoreError::Refused(format!("PostgreSQL URL: {error}")))?;
+        config.target_session_attrs(target).connect_timeout(CONNECT_TIMEOUT);
+        config.keepalives_idle(Duration::from_secs(30));
+        if config.get_application_name().is_none() {
+            config.application_name("chancery");
+        }
+        let tls = match config.get_ssl_mode() {
+            SslMode::Require => Some(MakeRustlsConnect::new(tls_config(options.root_file.as_deref())?)),
+            _ => None,
+        };
+        Ok(Self { config, tls, session })
+    }
+
+    /// Connects, sets the session up and refuses settings that lose what was committed.
+    pub(crate) async fn connect(&self) -> Result<Link, StoreError> {
+        let client = match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await.map_err(connect_error)?;
+                tokio::spawn(report(connection));
+                client
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await.map_err(connect_error)?;
+                tokio::spawn(report(connection));
+                client
+            }
+        };
+        let link = Link { client, statements: Mutex::default() };
+        link.control("SET client_min_messages = warning; SET timezone = 'UTC'; SET standard_conforming_strings = on;")
+            .await?;
+        link.control(self.session).await?;
+        link.refuse_unsafe_settings().await?;
+        Ok(link)
+    }
+}
+
+/// Runs the connection until it ends, and tells of an end that nobody asked for.
+async fn report(connection: impl Future<Output = Result<(), Error>>) {
+    if let Err(error) = connection.await {
+        tracing::warn!(error = %describe(&error), "a connection to PostgreSQL ended");
+    }
+}
+
+impl Link {
+    async fn refuse_unsafe_settings(&self) -> Result<(), StoreError> {
+        if !matches!(self.setting("synchronous_commit").await?.as_str(), "on" | "remote_apply") {
+            self.control("SET synchronous_commit = on").await?;
+        }
+        let settings = ServerSettings {
+            version: self.setting("server_version_num").await?.parse().unwrap_or(0),
+            fsync: self.setting("fsync").await?,
+            full_page_writes: self.setting("full_page_writes").await?,
+            synchronous_commit: self.setting("synchronous_commit").await?,
+            encoding: self.setting("server_encoding").await?,
+        };
+        settings.refusal().map_or(Ok(()), |why| Err(StoreError::Refused(why)))
+    }
+
+    async fn setting(&self, name: &'static str) -> Result<String, StoreError> {
+        let rows = self.rows("SELECT current_setting($1)", &[name.into()]).await?;
+        rows.first().map_or(Ok(String::new()), |row| row.string(0))
+    }
+
+    /// Brings the schema up to date, each step in its own transaction; other nodes wait for their turn.
+    pub(crate) async fn migrate(&self) -> Result<(), StoreError> {
+        loop {
+            self.control("BEGIN").await?;
+            match self.migrate_one_step().await {
+                Ok(true) => self.control("COMMIT").await?,
+                Ok(false) => return Ok(self.control("COMMIT").await?),
+                Err(error) => {
+                    // The first error is the one to tell; without a connection there is nothing to roll back.
+                    drop(self.control("ROLLBACK").await);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Applies the next migration and says whether there was one.
+    async fn migrate_one_step(&self) -> Result<bool, StoreError> {
+        self.control("SET LOCAL lock_timeout = '5min'").await?;
+        self.rows("SELECT pg_advisory_xact_lock($1) IS NULL", &[MIGRATION_LOCK.into()]).await?;
+        self.control(migrate::CREATE_TABLE).await?;
+        let applied = self.rows(migrate::SELECT_APPLIED, &[]).await?;
+        let Some(migration) = migrate::pending(&applied)?.first() else {
+            return Ok(false);
+        };
+        tracing::info!(migration.name, "applying a migration");
+        self.control(&migration.for_postgres()).await?;
+        let sql = "INSERT INTO schema_migrations (version, name, checksum, applied_at) \
+            VALUES ($1, $2, $3, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
+        let params = [migration.version.into(), migration.name.into(), migration.checksum().into()];
+        self.rows(sql, &params).await?;
+        Ok(true)
+    }
+
+    /// Runs statements that take no parameters.
+    pub(crate) async fn control(&self, sql: &str) -> Result<(), LinkError> {
+        self.client.batch_execute(sql).await.map_err(LinkError::from)
+    }
+
+    /// Runs a query.
+    pub(crate) async fn rows(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, LinkError> {
+        let prepared = self.prepare(sql, params).await?;
+        let rows = self.client.query(&prepared.statement, &borrowed(params)).await.map_err(LinkError::from)?;
+        rows.iter().map(|row| row_of(row).map_err(LinkError::from)).collect()
+    }
+
+    /// A statement as this connection has it prepared.
+    pub(crate) async fn prepare<'a>(&self, sql: &'static str, params: &'a [Value]) -> Result<Prepared<'a>, LinkError> {
+        let known = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+        let statement = match known {
+            Some(statement) => statement,
+            None => {
+                let statement = self.client.prepare(sql).await.map_err(LinkError::from)?;
+                self.statements.lock().unwrap_or_else(PoisonError::into_inner).insert(sql, statement.clone());
+                statement
+            }
+        };
+        if statement.params().len() != params.len() {
+            let (wanted, given) = (statement.params().len(), params.len());
+            return Err(StoreError::Engine(format!("{given} parameters for a statement that takes {wanted}")).into());
+        }
+        Ok(Prepared { statement, params })
+    }
+
+    /// Sends `BEGIN` and all statements without waiting in between, then collects how many rows each changed.
+    pub(crate) async fn begin_and_execute(
+        &self,
+        list: &[Prepared<'_>],
+    ) -> Result<Vec<Result<u64, LinkError>>, LinkError> {
+        type Execution<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
+        let mut begin = Box::pin(self.client.batch_execute("BEGIN"));
+        let begun = poll_once(begin.as_mut()).await;
+        let mut executions: Vec<(Execution<'_>, Poll<Result<u64, Error>>)> = Vec::with_capacity(list.len());
+        for one in list {
+            let mut execution: Execution<'_> = Box::pin(self.client.execute_raw(&one.statement, one.params));
+            // A request goes out when its future is first polled, so this fixes the order.
+            let polled = poll_once(execution.as_mut()).await;
+            executions.push((execution, polled));
+        }
+        let begun = finish(begin, begun).await;
+        let mut counts = Vec::with_capacity(list.len());
+        for (execution, polled) in executions {
+            counts.push(finish(execution, polled).await.map_err(LinkError::from));
+        }
+        begun.map_err(LinkError::from)?;
+        Ok(counts)
+    }
+
+    /// Whether the connection is known to have ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+}
+
+async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+async fn finish<F: Future + ?Sized>(future: Pin<Box<F>>, polled: Poll<F::Output>) -> F::Output {
+    match polled {
+        Poll::Ready(output) => output,
+        Poll::Pending => future.await,
+    }
+}
+
+/// The settings of a server that decide whether a commit survives.
+struct ServerSettings {
+    version: i64,
+    fsync: String,
+    full_page_writes: String,
+    synchronous_commit: String,
+    encoding: String,
+}
+
+impl ServerSettings {
+    /// Why it is not safe to run on this server.
+    fn refusal(&self) -> Option<String> {
+        if self.version < SERVER_VERSION_MIN {
+            return Some(format!("PostgreSQL 15 or newer is needed, server_version_num is {}", self.version));
+        }
+        for (name, value) in [("fsync", &self.fsync), ("full_page_writes", &self.full_page_writes)] {
+            if value != "on" {
+                return Some(format!("PostgreSQL runs with {name} = {value}, which loses commits at a crash"));
+            }
+        }
+        if !matches!(self.synchronous_commit.as_str(), "on" | "remote_apply") {
+            return Some(format!(
+                "PostgreSQL keeps synchronous_commit = {}, which loses commits at a crash",
+                self.synchronous_commit
+            ));
+        }
+        if self.encoding != "UTF8" {
+            return Some(format!("the database has the encoding {}, UTF8 is needed", self.encoding));
+        }
+        None
+    }
+}
+
+/// What the URL says about TLS beyond what the driver reads.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TlsOptions {
+    root_file: Option<String>,
+}
+
+/// Takes `sslrootcert` out of the URL and makes `verify-ca` and `verify-full` the `require` that the driver knows; we
+/// verify the chain and the name with all of them. A mode that may fall back to plain text is made not to use TLS at all.
+fn tls_options(url: &str) -> Result<(String, TlsOptions), StoreError> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut options = TlsOptions::default();
+    let mut kept = vec![];
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("sslrootcert", file) => options.root_file = Some(file.replace("%2F", "/").replace("%20", " ")),
+            ("sslmode", "require" | "verify-ca" | "verify-full") => kept.push("sslmode=require"),
+            ("sslmode", "disable" | "allow" | "prefer") => kept.push("sslmode=disable"),
+            ("sslmode", other) => {
+                return Err(StoreError::Refused(format!("PostgreSQL URL: sslmode={other} is not known")));
+            }
+            _ => kept.push(pair),
+        }
+    }
+    if !kept.iter().any(|pair| pair.starts_with("sslmode=")) {
+        kept.push("sslmode=disable");
+    }
+    Ok((format!("{base}?{}", kept.join("&")), options))
+}
+
+fn tls_config(root_file: Option<&str>) -> Result<rustls::ClientConfig, StoreError> {
+    let mut roots = rustls::RootCertStore::empty();
+    match root_file {
+        Some(file) => {
+            let failed = |error: &dyn std::fmt::Display| StoreError::Refused(format!("sslrootcert {file}: {error}"));
+            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
+                roots.add(certificate.map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
+            }
+        }
+        None => {
+            // A system has odd certificates among its roots; those that rustls cannot use are left out.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let builder = rustls::ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| StoreError::Refused(format!("TLS: {error}")))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+impl ToSql for Value {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        match (self, kind) {
+            (Self::Null, _) => Ok(IsNull::Yes),
+            (Self::Int(value), &Type::INT8) => value.to_sql(kind, out),
+            (Self::Int(value), &Type::INT4) => i32::try_from(*value)?.to_sql(kind, out),
+            (Self::Int(value), &Type::INT2) => i16::try_from(*value)?.to_sql(kind, out),
+            (Self::Int(value @ (0 | 1)), &Type::BOOL) => (*value == 1).to_sql(kind, out),
+            (Self::Text(value), kind) if <&str as ToSql>::accepts(kind) => value.as_str().to_sql(kind, out),
+            (Self::Blob(value), &Type::BYTEA) => value.as_slice().to_sql(kind, out),
+            (value @ (Self::Int(_) | Self::Text(_) | Self::Blob(_)), kind) => {
+                Err(format!("{value:.20?} for a parameter of type {kind}").into())
+            }
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Value {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        Ok(match *kind {
+            Type::INT8 => Self::Int(i64::from_sql(kind, raw)?),
+            Type::INT4 => Self::Int(i32::from_sql(kind, raw)?.into()),
+            Type::INT2 => Self::Int(i16::from_sql(kind, raw)?.into()),
+            Type::BOOL => Self::Int(bool::from_sql(kind, raw)?.into()),
+            Type::BYTEA => Self::Blob(raw.to_vec()),
+            _ => Self::Text(<&str>::from_sql(kind, raw)?.to_owned()),
+        })
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        Ok(Self::Null)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        matches!(*kind, Type::INT8 | Type::INT4 | Type::INT2 | Type::BOOL | Type::BYTEA)
+            || <&str as FromSql>::accepts(kind)
+    }
+}
+
+fn borrowed(params: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
+    params.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}
+
+fn row_of(row: &tokio_postgres::Row) -> Result<Row, StoreError> {
+    let values: Result<Vec<Value>, Error> = (0..row.len()).map(|column| row.try_get(column)).collect();
+    values.map(Row::new).map_err(|error| StoreError::Engine(describe(&error)))
+}
+
+fn connect_error(error: Error) -> StoreError {
+    StoreError::Unavailable(format!("no connection to PostgreSQL: {}", describe(&error)))
+}
+
+impl From<Error> for LinkError {
+    fn from(error: Error) -> Self {
+        let text = describe(&error);
+        let Some(database) = error.as_db_error() else {
+            return match error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>()) {
+                true => Self { error: StoreError::Unavailable(text), remedy: Remedy::Reconnect },
+                false => StoreError::Engine(text).into(),
+            };
+        };
+        let code = database.code().code();
+        let remedy = match code {
+            "40001" | "40P01" => Remedy::Again,
+            // The server is told to stop, or is not up yet.
+            "57P01" | "57P02" | "57P03" | "57P05" => Remedy::Reconnect,
+            _ if code.starts_with("08") => Remedy::Reconnect,
+            _ => Remedy::Nothing,
+        };
+        let error = match code.get(..2) {
+            Some("23") => StoreError::Conflict { constraint: constraint_name(database) },
+            _ if code == "25006" => StoreError::Engine(format!("a query that writes: {text}")),
+            // Connection trouble, a transaction that lost, no resources, an operator's doing, a lock that was not
+            // given, an I/O error.
+            Some("08" | "25" | "40" | "53" | "55" | "57" | "58") => StoreError::Unavailable(text),
+            _ if matches!(code, "XX001" | "XX002") => StoreError::Corrupt(text),
+            _ => StoreError::Engine(text),
+        };
+        Self { error, remedy }
+    }
+}
+
+/// The name that the engine for SQLite gives the constraint too.
+fn constraint_name(error: &DbError) -> String {
+    if *error.code() == SqlState::FOREIGN_KEY_VIOLATION {
+        tracing::debug!(constraint = error.constraint(), "a foreign key does not allow a change");
+        return "foreign key".into();
+    }
+    match (error.constraint(), error.table(), error.column()) {
+        (Some(constraint), ..) => constraint.to_owned(),
+        (None, Some(table), Some(column)) => format!("{table}.{column}"),
+        (None, ..) => error.message().to_owned(),
+    }
+}
+
+/// The error with its cause; that of the server begins with its code.
+fn describe(error: &Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(database), _) => format!("{} {}", database.code().code(), database.message()),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_can_lose_commits_is_refused() {
+        let check = |change: fn(&mut ServerSettings), expected: Option<&str>| {
+            let mut settings = ServerSettings {
+                version: 150_000,
+                fsync: "on".into(),
+                full_page_writes: "on".into(),
+                synchronous_commit: "on".into(),
+                encoding: "UTF8".into(),
+            };
+            change(&mut settings);
+            let refusal = settings.refusal();
+            match expected {
+                None => assert_eq!(refusal, None),
+                Some(expected) => assert!(refusal.as_ref().is_some_and(|why| why.contains(expected)), "{refusal:?}"),
+            }
+        };
+        check(|_| {}, None);
+        check(|settings| settings.synchronous_commit = "remote_apply".into(), None);
+        check(|settings| settings.version = 149_999, Some("15 or newer"));
+        check(|settings| settings.fsync = "off".into(), Some("fsync"));
+        check(|settings| settings.full_page_writes = "off".into(), Some("full_page_writes"));
+        check(|settings| settings.encoding = "SQL_ASCII".into(), Some("SQL_ASCII"));
+        for below in ["off", "local", "remote_write", ""] {
+            let mut settings = ServerSettings {
+                version: 170_000,
+                fsync: "on".into(),
+                full_page_writes: "on".into(),
+                synchronous_commit: below.into(),
+                encoding: "UTF8".into(),
+            };
+            assert!(settings.refusal().is_some(), "{below}");
+            settings.synchronous_commit = "on".into();
+            assert!(settings.refusal().is_none());
+        }
+    }
+
+    #[test]
+    fn tls_is_used_fully_or_not_at_all() {
+        let check = |url: &str, expected: &str, root: Option<&str>| {
+            let options = TlsOptions { root_file: root.map(str::to_owned) };
+            assert_eq!(tls_options(url).unwrap(), (expected.to_owned(), options));
+        };
+        check("postgresql://a@h/d", "postgresql://a@h/d?sslmode=disable", None);
+        check("postgresql://a@h/d?sslmode=prefer", "postgresql://a@h/d?sslmode=disable", None);
+        check("postgresql://h/d?x=1&sslmode=verify-full", "postgresql://h/d?x=1&sslmode=require", None);
+        check(
+            "postgresql://h/d?sslmode=require&sslrootcert=%2Fa%2Fb.pem",
+            "postgresql://h/d?sslmode=require",
+            Some("/a/b.pem"),
+        );
+        assert!(matches!(tls_options("postgresql://h/d?sslmode=sometimes"), Err(StoreError::Refused(_))));
+    }
+}

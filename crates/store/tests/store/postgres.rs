@@ -1,0 +1,117 @@
+//! What only a server that others use too can get wrong.
+
+use crate::{KEY, ids, one, open, prepare, record, settings, thing};
+use std::time::{Duration, Instant};
+use store::audit_chain::{Verification, verify};
+use store::{Changes, Db, Settings, Statement, StoreError};
+use testkit::{PrivateCluster, TestDatabase};
+
+#[tokio::test]
+async fn settings_that_lose_commits_are_refused() {
+    for setting in ["fsync", "full_page_writes"] {
+        let cluster = PrivateCluster::start(&[&format!("{setting} = off")]);
+        match Db::open(&Settings::postgres(cluster.url())).await {
+            Err(StoreError::Refused(why)) => assert!(why.contains(setting), "{why}"),
+            other => panic!("{:?}", other.err()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn commits_are_synchronous_whatever_the_default_is() {
+    let database = TestDatabase::postgres();
+    let db = open(database.engine()).await;
+    let name = "ALTER ROLE postgres IN DATABASE";
+    let current = db.row("SELECT current_database()", vec![]).await.unwrap().unwrap();
+    let sql = format!("{name} {} SET synchronous_commit = off", current.text(0).unwrap());
+    db.commit(one(Box::leak(sql.into_boxed_str()), vec![])).await.unwrap();
+    let later = Db::open(&settings(database.engine()).with_node("second")).await.unwrap();
+    let read = later.row("SELECT current_setting('synchronous_commit')", vec![]).await.unwrap().unwrap();
+    assert_eq!(read.text(0).unwrap(), "on");
+}
+
+#[tokio::test]
+async fn another_node_sees_a_new_configuration_within_a_second() {
+    let database = TestDatabase::postgres();
+    let first = open(database.engine()).await;
+    let second = Db::open(&settings(database.engine()).with_node("second")).await.unwrap();
+    let before = second.configuration_epoch();
+    first.commit(Changes::new().configuration()).await.unwrap();
+    let since = Instant::now();
+    while second.configuration_epoch() == before {
+        assert!(since.elapsed() < Duration::from_secs(10), "the other node saw nothing");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(second.configuration_epoch(), first.configuration_epoch());
+}
+
+#[tokio::test]
+async fn nodes_that_start_together_migrate_once() {
+    let database = TestDatabase::postgres();
+    let settings = settings(database.engine());
+    let starts: Vec<_> = (0..4)
+        .map(|node| {
+            let settings = settings.clone().with_node(format!("node {node}"));
+            tokio::spawn(async move { Db::open(&settings).await })
+        })
+        .collect();
+    for start in starts {
+        let db = start.await.unwrap().unwrap();
+        db.set_audit_key(KEY);
+        db.commit(Changes::new().audit(record(1))).await.unwrap();
+    }
+    let reader = Db::open_read_only(&settings).await.unwrap();
+    assert_eq!(verify(&reader, KEY).await.unwrap(), Verification::Whole { records: 4 });
+}
+
+#[tokio::test]
+async fn two_processes_with_the_name_of_one_node_keep_one_chain() {
+    let database = TestDatabase::postgres();
+    let first = open(database.engine()).await;
+    let second = Db::open(&settings(database.engine())).await.unwrap();
+    second.set_audit_key(KEY);
+    for at in 0..20 {
+        let db = if at % 2 == 0 { &first } else { &second };
+        db.commit(Changes::new().statement(thing(at, &at.to_string())).audit(record(at))).await.unwrap();
+    }
+    assert_eq!(verify(&first, KEY).await.unwrap(), Verification::Whole { records: 20 });
+}
+
+#[tokio::test]
+async fn two_nodes_that_lock_in_opposite_order_both_commit() {
+    let database = TestDatabase::postgres();
+    let first = open(database.engine()).await;
+    let second = Db::open(&settings(database.engine()).with_node("second")).await.unwrap();
+    first.commit(Changes::new().statement(thing(1, "a")).statement(thing(2, "b"))).await.unwrap();
+    let touch =
+        |id: i64| Statement::new("UPDATE things SET text = 'x' WHERE id = $1", vec![id.into()]).expect_one("it is");
+    let pause = || Statement::new("SELECT pg_sleep(0.3)", vec![]);
+    let (one, other) = tokio::join!(
+        first.commit(Changes::new().statement(touch(1)).statement(pause()).statement(touch(2))),
+        second.commit(Changes::new().statement(touch(2)).statement(pause()).statement(touch(1))),
+    );
+    assert_eq!((one, other), (Ok(()), Ok(())));
+}
+
+#[tokio::test]
+async fn a_server_that_crashes_and_comes_back_is_used_again() {
+    let cluster = PrivateCluster::start(&[]);
+    let db = Db::open(&Settings::postgres(cluster.url())).await.unwrap();
+    prepare(&db).await;
+    db.commit(Changes::new().statement(thing(1, "a")).audit(record(1))).await.unwrap();
+    cluster.stop();
+    let down = db.commit(Changes::new().statement(thing(2, "b")).audit(record(2))).await;
+    assert!(matches!(down, Err(StoreError::Unavailable(_))), "{down:?}");
+    let down = db.rows("SELECT id FROM things", vec![]).await;
+    assert!(matches!(down, Err(StoreError::Unavailable(_))), "{down:?}");
+    cluster.start_again();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    db.commit(Changes::new().statement(thing(3, "c")).audit(record(3))).await.unwrap();
+    assert_eq!(ids(&db).await, [1, 3]);
+    assert_eq!(verify(&db, KEY).await.unwrap(), Verification::Whole { records: 2 });
+    // A connection that is found dead before anything was committed costs nobody anything.
+    cluster.stop();
+    cluster.start_again();
+    db.commit(Changes::new().statement(thing(4, "d")).audit(record(4))).await.unwrap();
+    assert_eq!(ids(&db).await, [1, 3, 4]);
+}

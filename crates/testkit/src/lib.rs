@@ -1,0 +1,8 @@
+//! Test databases, clocks and outside tools. Only for tests.
+
+pub mod chains;
+pub mod database;
+pub mod postgres;
+
+pub use database::{TestDatabase, TestEngine, both_engines};
+pub use postgres::PrivateCluster;

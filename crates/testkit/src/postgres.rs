@@ -1,0 +1,256 @@
+//! PostgreSQL for tests, from the system's packages: one server that all tests of this machine share, and private ones
+//! for tests that need settings of their own or stop the server.
+//!
+//! The shared server is left running, because the next test process wants it too.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Makes an empty database on the shared server and gives its URL.
+pub(crate) fn create_database() -> String {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    let cluster = SHARED.get_or_init(start_shared);
+    let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+    cluster.administer(&format!("CREATE DATABASE {name}"));
+    cluster.url(&name)
+}
+
+/// Removes a database that [`create_database`] made, together with what is still connected to it.
+pub(crate) fn drop_database(url: &str) {
+    let Some((base, name)) = url.rsplit_once('/') else { return };
+    let (name, _) = name.split_once('?').unwrap_or((name, ""));
+    // A test that failed may have stopped the server; then there is nothing to remove.
+    drop(run_sql(&format!("{base}/postgres"), &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")));
+}
+
+/// A server of one test's own.
+#[derive(Debug)]
+pub struct PrivateCluster {
+    cluster: Cluster,
+    _folder: tempfile::TempDir,
+}
+
+impl PrivateCluster {
+    /// Starts a server with lines for `postgresql.conf`, such as `fsync = off`.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed; the message names the package.
+    pub fn start(settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        open_to_server(folder.path());
+        let cluster = Cluster { data: folder.path().join("data"), port: free_port() };
+        cluster.initialize(settings);
+        cluster.start();
+        Self { cluster, _folder: folder }
+    }
+
+    /// The URL of its one database.
+    pub fn url(&self) -> String {
+        self.cluster.url("postgres")
+    }
+
+    /// Starts the server again after [`PrivateCluster::stop`].
+    pub fn start_again(&self) {
+        self.cluster.start();
+    }
+
+    /// Ends the server at once, as a crash would.
+    pub fn stop(&self) {
+        self.cluster.control(&["stop", "-m", "immediate"]);
+    }
+}
+
+impl Drop for PrivateCluster {
+    fn drop(&mut self) {
+        drop(self.cluster.command("pg_ctl").args(["stop", "-m", "immediate"]).output());
+    }
+}
+
+/// A folder of data and the port on which its server listens.
+#[derive(Debug)]
+struct Cluster {
+    data: PathBuf,
+    port: u16,
+}
+
+impl Cluster {
+    /// Without a password, over the loopback: the data are of a test.
+    fn url(&self, database: &str) -> String {
+        format!("postgresql://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn initialize(&self, settings: &[&str]) {
+        let mut command = self.command("initdb");
+        command.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]);
+        finish(command);
+        let socket_folder = self.data.parent().expect("the data are in a folder").display();
+        let mut text = format!(
+            "\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{socket_folder}'\n\
+             max_connections = 300\nshared_buffers = 64MB\nfsync = on\n"
+        );
+        for line in settings {
+            text.push_str(line);
+            text.push('\n');
+        }
+        let file = self.data.join("postgresql.conf");
+        let before = fs::read_to_string(&file).expect("initdb wrote the configuration");
+        fs::write(&file, before + &text).expect("the configuration can be written");
+    }
+
+    fn start(&self) {
+        finish(self.start_command());
+    }
+
+    fn start_command(&self) -> Command {
+        let mut command = self.command("pg_ctl");
+        command.args(["start", "-w", "-t", "60", "-l"]).arg(self.data.join("log"));
+        command.arg("-o").arg(format!("-p {}", self.port));
+        command
+    }
+
+    fn is_running(&self) -> bool {
+        self.command("pg_ctl").arg("status").output().is_ok_and(|output| output.status.success())
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let mut command = self.command("pg_ctl");
+        command.args(arguments);
+        finish(command);
+    }
+
+    /// A program of PostgreSQL on these data. The server refuses to run as root, so root becomes `postgres`.
+    fn command(&self, program: &str) -> Command {
+        let path = binaries().join(program);
+        let mut command = match is_root() {
+            true => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", "postgres", "--"]).arg(path);
+                command
+            }
+            false => Command::new(path),
+        };
+        // A folder that every user may be in.
+        command.current_dir("/").env("PGDATA", &self.data).env("LC_ALL", "C.UTF-8");
+        command
+    }
+
+    fn administer(&self, sql: &str) {
+        run_sql(&self.url("postgres"), sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+}
+
+/// Starts the server that all tests of this user on this machine share, unless it runs.
+fn start_shared() -> Cluster {
+    let user = fs::metadata("/proc/self").expect("/proc is mounted").uid();
+    let folder = std::env::temp_dir().join(format!("chancery-test-postgres-{user}"));
+    fs::create_dir_all(&folder).expect("a folder for PostgreSQL");
+    open_to_server(&folder);
+    let guard = lock(&folder.join("lock"));
+    let port_file = folder.join("port");
+    let known = fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok());
+    let mut cluster = Cluster { data: folder.join("data"), port: known.unwrap_or(0) };
+    if known.is_none() || !cluster.is_running() {
+        cluster.port = free_port();
+        // What is left of an interrupted start or of another release is made anew.
+        if !cluster.data.exists() || !run(cluster.start_command()).0 {
+            drop(fs::remove_dir_all(&cluster.data));
+            cluster.initialize(&[]);
+            cluster.start();
+        }
+        fs::write(&port_file, cluster.port.to_string()).expect("the port can be written");
+    }
+    drop(guard);
+    cluster
+}
+
+/// Held until it is dropped; other test processes wait.
+fn lock(path: &Path) -> File {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("a lock file");
+    file.lock().expect("the lock");
+    file
+}
+
+/// Lets the user `postgres` write into a folder of root's.
+fn open_to_server(folder: &Path) {
+    if is_root() {
+        let mut command = Command::new("chown");
+        command.arg("postgres").arg(folder);
+        finish(command);
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// The folder of the newest installed PostgreSQL's programs.
+fn binaries() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        let number = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
+        let mut found: Vec<(u32, PathBuf)> =
+            versions.filter_map(|entry| Some((number(&entry.path())?, entry.path().join("bin")))).collect();
+        found.retain(|(_, folder)| folder.join("initdb").exists());
+        found.sort();
+        found.pop().map(|(_, folder)| folder).or_else(configured_binaries).unwrap_or_else(|| {
+            panic!("PostgreSQL is not installed: install the Debian package `postgresql` (15 or newer)")
+        })
+    })
+}
+
+/// Where `pg_config` says that they are.
+fn configured_binaries() -> Option<PathBuf> {
+    let output = Command::new("pg_config").arg("--bindir").output().ok()?;
+    let folder = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    folder.join("initdb").exists().then_some(folder)
+}
+
+/// Runs a program of the system and wants it to succeed.
+fn finish(command: Command) {
+    let text = format!("{command:?}");
+    let (succeeded, output) = run(command);
+    assert!(succeeded, "{text}: {output}");
+}
+
+/// Runs a program and says whether it succeeded, and what it wrote.
+fn run(mut command: Command) -> (bool, String) {
+    // The server inherits what the starting program writes to, so it must not be a pipe that we wait on.
+    let log = tempfile::tempfile().expect("a temporary file");
+    command.stdout(log.try_clone().expect("a second handle")).stderr(log.try_clone().expect("a third handle"));
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    (status.success(), text_of(log))
+}
+
+fn text_of(mut file: File) -> String {
+    use std::io::{Read, Seek};
+    let mut text = String::new();
+    // What cannot be read is missing from a message, no more.
+    drop(file.rewind().and_then(|()| file.read_to_string(&mut text)));
+    text
+}
+
+/// Runs one statement on a connection of its own. Works inside and outside of an asynchronous runtime.
+fn run_sql(url: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
+    std::thread::scope(|scope| {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+                let driver = tokio::spawn(connection);
+                let result = client.batch_execute(sql).await;
+                driver.abort();
+                result
+            })
+        };
+        scope.spawn(run).join().expect("the statement does not panic")
+    })
+}
