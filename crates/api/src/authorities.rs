@@ -9,13 +9,15 @@ use crate::error::Result;
 use crate::render::{wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
 use crate::schema::{any, boolean, integer, list, object, one_of, optional, required, slug, text, uuid};
-use domain::authority::{Authority, AuthorityStatus};
+use domain::authority::AuthorityStatus;
 use domain::caller::Caller;
 use domain::{AuthorityId, Error, ProjectId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use services::authorities::{AuthorityChange, NewAuthority};
-use shapes::{Configuration, CreateFlat, configuration_schema, flat, flat_create_schema, flat_schema, nested, nested_schema};
+use shapes::{
+    Configuration, CreateFlat, configuration_schema, flat, flat_create_schema, flat_schema, nested, nested_schema,
+};
 
 const TAG: &str = "Certificate authorities";
 
@@ -161,11 +163,16 @@ fn external_types() -> Vec<Route<App>> {
                 .returns(list(any()))
                 .bearer(|_, _, _| async { Reply::json(&json!([])) }),
         );
-        routes.push(Endpoint::post(path, TAG, "External certificate authorities are not supported").also_at(alias).bearer(
-            |_: App, _: Caller, _| async {
-                Err(Error::invalid("certificate authorities outside this server are not supported; create an internal one").into())
-            },
-        ));
+        routes.push(
+            Endpoint::post(path, TAG, "External certificate authorities are not supported").also_at(alias).bearer(
+                |_: App, _: Caller, _| async {
+                    Err(Error::invalid(
+                        "certificate authorities outside this server are not supported; create an internal one",
+                    )
+                    .into())
+                },
+            ),
+        );
     }
     routes
 }
@@ -270,7 +277,8 @@ struct CreateNested {
 async fn create_nested(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let body: CreateNested = input.body()?;
     let project = app.services.project_for(&caller, body.project_id).await?;
-    let new: NewAuthority = body.configuration.into_new(Some(body.name), body.enable_direct_issuance.unwrap_or(true))?;
+    let new: NewAuthority =
+        body.configuration.into_new(Some(body.name), body.enable_direct_issuance.unwrap_or(true))?;
     let authority = app.services.create_authority(&caller, project, new).await?;
     let mut shown = nested(&authority);
     if let Some(status) = body.status {
@@ -314,24 +322,25 @@ async fn delete_nested(app: App, caller: Caller, input: Input) -> Result<Reply> 
     Reply::json(&nested(&app.services.delete_authority(&caller, authority_id(&input)?).await?))
 }
 
-async fn named(app: &App, caller: &Caller, project: Option<ProjectId>, name: &str) -> Result<Authority> {
+async fn named(app: &App, caller: &Caller, project: Option<ProjectId>, name: &str) -> Result<AuthorityId> {
     let project = app.services.project_for(caller, project).await?;
-    Ok(app.services.authority_by_name(caller, project, name).await?)
+    Ok(app.services.authority_named(caller, project, name).await?)
 }
 
 async fn get_named(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let query: InProject = input.query()?;
-    Reply::json(&nested(&named(&app, &caller, query.project_id, input.parameter("caName")).await?))
+    let id = named(&app, &caller, query.project_id, input.parameter("caName")).await?;
+    Reply::json(&nested(&app.services.authority(&caller, id).await?))
 }
 
 async fn change_named(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let body: ChangeNested = input.body()?;
-    let authority = named(&app, &caller, body.project_id, input.parameter("caName")).await?;
-    Reply::json(&nested(&app.services.change_authority(&caller, authority.id, body.into_change()).await?))
+    let id = named(&app, &caller, body.project_id, input.parameter("caName")).await?;
+    Reply::json(&nested(&app.services.change_authority(&caller, id, body.into_change()).await?))
 }
 
 async fn delete_named(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let body: InProject = input.body()?;
-    let authority = named(&app, &caller, body.project_id, input.parameter("caName")).await?;
-    Reply::json(&nested(&app.services.delete_authority(&caller, authority.id).await?))
+    let id = named(&app, &caller, body.project_id, input.parameter("caName")).await?;
+    Reply::json(&nested(&app.services.delete_authority(&caller, id).await?))
 }

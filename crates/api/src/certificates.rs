@@ -1,7 +1,10 @@
 //! Certificates over REST: issuing and signing (contract §6.1–6.4, 6.10), their records (§6.7, 6.10) and their lists.
 
+mod answer;
 mod issue;
+mod lists;
 mod records;
+mod requests;
 mod shapes;
 
 use crate::app::App;
@@ -11,5 +14,7 @@ use crate::route::Route;
 pub fn routes() -> Vec<Route<App>> {
     let mut routes = issue::routes();
     routes.extend(records::routes());
+    routes.extend(lists::routes());
+    routes.extend(requests::routes());
     routes
 }

@@ -34,10 +34,7 @@ const TEMPLATES: Family = Family {
     one: "certificateTemplate",
     many: "certificateTemplates",
     all_paths: &["/api/v2/certificate-templates", "/api/v1/cert-manager/certificate-templates"],
-    one_paths: &[
-        "/api/v2/certificate-templates/{policyId}",
-        "/api/v1/cert-manager/certificate-templates/{policyId}",
-    ],
+    one_paths: &["/api/v2/certificate-templates/{policyId}", "/api/v1/cert-manager/certificate-templates/{policyId}"],
 };
 
 const CERTIFICATE_POLICIES: Family = Family {

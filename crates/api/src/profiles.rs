@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::render::{Page, page, timestamp, wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
-use crate::schema::{list, object, integer, one_of, optional, present, profile_slug, required, text, uuid};
+use crate::schema::{integer, list, object, one_of, optional, present, profile_slug, required, text, uuid};
 use shapes::{ENROLLMENTS, ISSUERS, change_schema, new_profile_schema, profile_schema, profile_with_parts_schema};
 
 const PROFILES: &str = "Certificate profiles";

@@ -47,8 +47,9 @@ pub enum Next {
 /// Reads the arguments, the program's name first, and runs the command. Exit code 0 is success, 1 a failure, 2 a
 /// command that was typed wrongly. Local commands are handed back unrun.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Next {
-    let parsed =
-        Cli::command().try_get_matches_from(arguments).and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let parsed = without_empty_variables(Cli::command())
+        .try_get_matches_from(arguments)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
@@ -66,6 +67,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.print(),
     })
+}
+
+/// An empty variable counts as none: files of environment variables often name some without a value.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| match argument.get_env() {
+            Some(name) if is_empty(name) => argument.env(None::<&'static str>),
+            Some(_) | None => argument,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 fn run_to_output(command: RemoteCommand, environment: &Environment, json: bool) -> Result<Output, Failure> {

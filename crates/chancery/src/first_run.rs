@@ -16,6 +16,18 @@ pub struct Reachable {
     pub tls_ca: Option<PathBuf>,
 }
 
+/// What bootstrap.json of an earlier start says; nothing at the first start.
+pub fn read_facts(folder: &Path) -> Result<Map<String, Value>, String> {
+    let path = folder.join("bootstrap.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|error| {
+            format!("{}: {error}; it may hold the only copy of the admin's secret, so it stays", path.display())
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Map::new()),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
 /// Brings bootstrap.json up to date: the facts of this start, and the secret that stands in it, if any.
 pub fn write_facts(
     folder: &Path,
@@ -23,11 +35,7 @@ pub fn write_facts(
     secret: Option<&str>,
     reachable: &Reachable,
 ) -> Result<(), String> {
-    let path = folder.join("bootstrap.json");
-    let mut facts: Map<String, Value> = match std::fs::read_to_string(&path) {
-        Err(_) => Map::new(),
-        Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?,
-    };
+    let mut facts = read_facts(folder)?;
     let kept = secret.map(str::to_owned).or_else(|| facts.get("clientSecret")?.as_str().map(str::to_owned));
     let fresh = json!({
         "url": reachable.url,
@@ -55,7 +63,7 @@ pub fn write_facts(
         };
     }
     let text = serde_json::to_string_pretty(&facts).map_err(|error| error.to_string())?;
-    write_private(&path, &format!("{text}\n"))
+    write_private(&folder.join("bootstrap.json"), &format!("{text}\n"))
 }
 
 /// What a person needs after the first start. The secret is printed here and never again.
@@ -63,6 +71,11 @@ pub fn welcome(bootstrap: &Bootstrap, secret: &str, reachable: &Reachable, folde
     let url = &reachable.url;
     let profile = bootstrap.profiles.get("web-server").map(ToString::to_string).unwrap_or_default();
     let facts = folder.join("bootstrap.json");
+    let program = program();
+    let data = match folder == Path::new("data") {
+        true => String::new(),
+        false => format!(" --data {}", quoted(&folder.display().to_string())),
+    };
     format!(
         r#"
 Chancery is ready at {url}
@@ -79,11 +92,41 @@ Chancery is ready at {url}
 
   or with the command line:
 
-    chancery cert issue --profile web-server --common-name www.example.com --ttl 30d --out .
+    {program} cert issue --profile web-server --common-name www.example.com --ttl 30d{data}
 
   API documentation: {url}/api/docs
 "#,
         facts = facts.display(),
         client_id = bootstrap.client_id,
     )
+}
+
+/// How a person calls this program: by its name where the shell finds it, else as it was called.
+fn program() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    match called.components().count() {
+        0 => "chancery".into(),
+        _ => quoted(&called.display().to_string()),
+    }
+}
+
+/// A text as one word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | '=');
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        for (text, word) in [("target/release/chancery", "target/release/chancery"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''")] {
+            assert_eq!(quoted(text), word);
+        }
+    }
 }

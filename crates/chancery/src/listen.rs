@@ -1,17 +1,23 @@
 //! The listeners: accept, speak TLS where that is asked for, hand requests to the edge, and stop in good order.
 
 use api::edge::Edge;
+use axum::BoxError;
 use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
@@ -27,6 +33,8 @@ pub struct Service {
     pub edge: Edge,
     /// How many connections may be open at once.
     pub connections: Arc<Semaphore>,
+    /// How long a client may take for the body of a request.
+    pub body_timeout: Duration,
 }
 
 /// Accepts connections until `stop` says so, then waits for those that are busy.
@@ -58,7 +66,7 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Ser
             if let Some(stream) = shake_hands(stream, tls).await {
                 let edge = service.edge.map_request(move |mut request: hyper::Request<Incoming>| {
                     request.extensions_mut().insert(ConnectInfo(peer));
-                    request
+                    request.map(|body| PunctualBody { body, timeout: service.body_timeout, deadline: None })
                 });
                 let builder = builder();
                 let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(edge));
@@ -76,6 +84,41 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Ser
 /// Returns when the server stops, or when nobody is left who could say so.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The body of a request, which does not arrive any more when its time is over: whoever waits for it goes on without.
+struct PunctualBody {
+    body: Incoming,
+    timeout: Duration,
+    /// Set when it first has to be waited for; most bodies come together with their headers.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body for PunctualBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let timeout = this.timeout;
+        let deadline = this.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(deadline.as_mut().poll(context));
+        Poll::Ready(Some(Err("the body took too long".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

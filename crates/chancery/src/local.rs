@@ -7,7 +7,7 @@ use crate::{first_run, server};
 use keys::rotation;
 use services::fsck::Finding;
 use services::{Addresses, Clock, Context};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,10 +51,17 @@ async fn serve(arguments: &ServeArguments) -> Result<ExitCode, String> {
     // Handlers first: a signal that comes during the start is not lost, and a second one does not cut the end short.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    let running = server::start(&config, Clock::system()).await?;
+    let running = tokio::select! {
+        started = server::start(&config, Clock::system()) => started?,
+        // What a start has begun, the next one goes on with.
+        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+    };
     tracing::info!(url = %running.reachable.url, tls_url = running.reachable.tls_url.as_deref(), "chancery is ready");
     if let Some(secret) = &running.secret {
-        println!("{}", first_run::welcome(&running.bootstrap, secret, &running.reachable, &config.data.folder));
+        let welcome = first_run::welcome(&running.bootstrap, secret, &running.reachable, &config.data.folder);
+        // Nobody may be reading; the same stands in bootstrap.json.
+        let _ = writeln!(std::io::stdout(), "{welcome}");
     }
     tokio::select! {
         _ = terminate.recv() => {}
@@ -83,9 +90,9 @@ fn start_log(format: Option<LogFormat>) {
 /// The use cases over the data beside a server that may be running.
 async fn read_only(database: &DatabaseArguments) -> Result<Context, String> {
     let location = DataLocation::from_arguments(database);
-    let db = open::database(&location, &Access::ReadOnly).await?;
+    let db = open::database(&location, Access::ReadOnly).await?;
     let nowhere = Addresses { public_url: String::new(), publication_url: String::new() };
-    open::services(db, &location, Clock::system(), nowhere).await
+    open::services(db, &location, Access::ReadOnly, Clock::system(), nowhere).await
 }
 
 async fn fsck(database: &DatabaseArguments, json: bool) -> Result<ExitCode, String> {
@@ -157,16 +164,17 @@ async fn audit_verify(database: &DatabaseArguments, json: bool) -> Result<ExitCo
 /// look for data keys that were made meanwhile, the old key gone. A kill in between is made good by running it again.
 async fn rotate_master(database: &DatabaseArguments, json: bool) -> Result<ExitCode, String> {
     let location = DataLocation::from_arguments(database);
-    if std::env::var_os("CHANCERY_MASTER_KEY").is_some() {
+    if std::env::var_os("CHANCERY_MASTER_KEY").is_some_and(|value| !value.is_empty()) {
         return Err("the master key comes from the environment: start the server with the new one in CHANCERY_MASTER_KEY \
                     and the old one in CHANCERY_MASTER_KEY_PREVIOUS; it seals the data keys anew at its start"
             .into());
     }
     let text = |error: keys::KeyError| error.to_string();
-    let db = open::database(&location, &Access::Maintenance).await?;
-    let rotation = rotation::begin(&location.master_key_file).map_err(text)?;
+    let db = open::database(&location, Access::Maintenance).await?;
     let nowhere = Addresses { public_url: String::new(), publication_url: String::new() };
-    let services = open::services(db.clone(), &location, Clock::system(), nowhere).await?;
+    // Before anything is begun: the present key must open what is there.
+    let services = open::services(db.clone(), &location, Access::Maintenance, Clock::system(), nowhere).await?;
+    let rotation = rotation::begin(&location.master_key_file).map_err(text)?;
     let mut resealed = services.reseal_data_keys().await.map_err(|error| error.to_string())?;
     let promoted = rotation.promote().map_err(text)?;
     loop {

@@ -9,10 +9,13 @@ use crate::tls::{self, Certificates};
 use api::app::App;
 use api::docs::Documentation;
 use api::edge::Edge;
+use api::error::ApiError;
 use api::openapi::About;
+use axum::http::Uri;
 use services::bootstrap::Bootstrap;
 use services::{Addresses, Clock, Context};
-use std::net::SocketAddr;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +23,9 @@ use store::Db;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+
+/// How long a client may take for the body of a request at most.
+const BODY_TIMEOUT_MAX: Duration = Duration::from_secs(20);
 
 /// A server that runs.
 pub struct RunningServer {
@@ -34,29 +40,35 @@ pub struct RunningServer {
     db: Db,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    /// The data folder is ours until this is closed.
+    _claim: File,
 }
 
 /// Starts a server. When this returns, it answers.
 pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, String> {
-    let db = open::database(&config.data, &Access::Server).await?;
+    let claim = open::claim(&config.data.folder)?;
+    let db = open::database(&config.data, Access::Server).await?;
     let listener = bind(config.listen).await?;
     let tls_listener = match config.tls_listen {
         None => None,
         Some(address) => Some(bind(address).await?),
     };
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let plain = format!("http://{address}");
-    let first_url = if config.first_is_tls() { format!("https://{address}") } else { plain.clone() };
-    let addresses = Addresses {
-        public_url: config.public_url.clone().unwrap_or_else(|| first_url.clone()),
-        publication_url: config.publication_url.clone().unwrap_or(plain),
-    };
-    let services = open::services(db.clone(), &config.data, clock, addresses).await?;
-    let (bootstrap, secret) = services.bootstrap().await.map_err(|error| error.to_string())?;
+    let first_url = first_url(config, address);
+    let addresses = addresses(config, address, &first_url);
+    let services = open::services(db.clone(), &config.data, Access::Server, clock, addresses).await?;
+    let handed_out = first_run::read_facts(&config.data.folder)?;
+    let handed_out = handed_out.get("clientSecret").and_then(serde_json::Value::as_str);
+    let (bootstrap, secret) = services.bootstrap(handed_out).await.map_err(|error| error.to_string())?;
 
     let edge = edge(&services, config);
     let (stop, stopped) = watch::channel(false);
-    let service = Service { edge, connections: Arc::new(Semaphore::new(config.connections_max)) };
+    let service = Service {
+        edge,
+        connections: Arc::new(Semaphore::new(config.connections_max)),
+        // A slow client is told so before the whole request has taken too long.
+        body_timeout: BODY_TIMEOUT_MAX.min(Duration::from_secs(config.request_seconds_max) / 2),
+    };
     let mut tasks = Vec::new();
     let mut reachable = Reachable { url: first_url, tls_url: None, tls_ca: None };
     let names = server_names(config);
@@ -69,11 +81,11 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         None
     };
     if let Some(listener) = tls_listener {
-        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-        reachable.tls_url = Some(format!("https://localhost:{port}"));
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        reachable.tls_url = Some(tls_url(address));
         tasks.push(tokio::spawn(listen::serve(listener, acceptor.clone(), service.clone(), stopped.clone())));
     } else if config.first_is_tls() {
-        reachable.tls_url = Some(format!("https://localhost:{}", address.port()));
+        reachable.tls_url = Some(tls_url(address));
     }
     let first_acceptor = if config.first_is_tls() { acceptor } else { None };
     tasks.push(tokio::spawn(listen::serve(listener, first_acceptor, service, stopped.clone())));
@@ -88,7 +100,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     if secret.is_some() {
         services.bootstrap_announced(&bootstrap).await.map_err(|error| error.to_string())?;
     }
-    Ok(RunningServer { reachable, bootstrap, secret, services, db, stop, tasks })
+    Ok(RunningServer { reachable, bootstrap, secret, services, db, stop, tasks, _claim: claim })
 }
 
 impl RunningServer {
@@ -119,7 +131,7 @@ fn edge(services: &Context, config: &Config) -> Edge {
     let router = api::route::router(routes)
         .with_state(app)
         .merge(documentation.router())
-        .merge(enroll::publication::router(services.clone()))
+        .merge(enroll::publication::router::<ApiError>(services.clone()))
         .merge(metrics.router());
     let edge = Edge::new(router).with_time_limit(Duration::from_secs(config.request_seconds_max));
     metrics.observe(edge.counts());
@@ -130,14 +142,51 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
-/// The names of the server's own certificate: localhost, 127.0.0.1, the public host, and what is configured.
+/// Where a program on this machine reaches a listener. One on every address is reached on the loopback too.
+fn reached(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn first_url(config: &Config, address: SocketAddr) -> String {
+    match config.first_is_tls() {
+        true => tls_url(address),
+        false => format!("http://{}", reached(address)),
+    }
+}
+
+/// By a name that stands in the server's own certificate.
+fn tls_url(address: SocketAddr) -> String {
+    let reached = reached(address);
+    match reached.ip().is_loopback() {
+        true => format!("https://localhost:{}", reached.port()),
+        false => format!("https://{reached}"),
+    }
+}
+
+fn addresses(config: &Config, address: SocketAddr, first_url: &str) -> Addresses {
+    let publication_url = config.publication_url.clone().unwrap_or_else(|| format!("http://{}", reached(address)));
+    if config.publication_url.is_none() && config.first_is_tls() {
+        tracing::warn!(
+            %publication_url,
+            "certificates name a plain http address for revocation lists, and there is no plain listener: set publication_url"
+        );
+    }
+    Addresses { public_url: config.public_url.clone().unwrap_or_else(|| first_url.to_owned()), publication_url }
+}
+
+/// The names of the server's own certificate: localhost, 127.0.0.1, the public host, the addresses that are listened on,
+/// and what is configured.
 fn server_names(config: &Config) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let host = config.public_url.as_deref().and_then(|url| url.split("://").nth(1)).map(|rest| {
-        let authority = rest.split('/').next().unwrap_or_default();
-        authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']).to_owned()
-    });
-    let listening = (!config.listen.ip().is_unspecified()).then(|| config.listen.ip().to_string());
+    let host = config.public_url.as_deref().and_then(|url| url.parse::<Uri>().ok());
+    let host = host.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']).to_owned());
+    let listening = [Some(config.listen), config.tls_listen].into_iter().flatten();
+    let listening = listening.map(|address| address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
     for name in host.into_iter().chain(listening).chain(config.tls_names.iter().cloned()) {
         if !name.is_empty() && !names.contains(&name) {
             names.push(name);
@@ -167,4 +216,49 @@ async fn certificates(
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::local::{ServeArguments, TlsMode};
+
+    fn config(listen: &str, tls_listen: Option<&str>, public_url: Option<&str>) -> Config {
+        let arguments = ServeArguments {
+            listen: Some(listen.parse().unwrap()),
+            tls_listen: tls_listen.map(|address| address.parse().unwrap()),
+            tls: Some(TlsMode::Auto),
+            public_url: public_url.map(str::to_owned),
+            ..ServeArguments::default()
+        };
+        Config::from_arguments(&arguments).unwrap()
+    }
+
+    #[test]
+    fn the_servers_certificate_is_for_every_name_that_it_is_called_by() {
+        for (listen, tls_listen, public_url, more) in [
+            ("127.0.0.1:8080", None, None, &[][..]),
+            ("127.0.0.1:8080", Some("192.0.2.7:8443"), None, &["192.0.2.7"]),
+            ("0.0.0.0:443", None, Some("https://ca.example.com"), &["ca.example.com"]),
+            ("0.0.0.0:443", None, Some("https://ca.example.com:8443/pki"), &["ca.example.com"]),
+            ("[::]:443", None, Some("https://[2001:db8::1]"), &["2001:db8::1"]),
+            ("[::1]:443", None, Some("https://[2001:db8::1]:8443"), &["2001:db8::1", "::1"]),
+        ] {
+            let names = server_names(&config(listen, tls_listen, public_url));
+            assert_eq!(names[..2], ["localhost", "127.0.0.1"]);
+            assert_eq!(names[2..], *more, "{listen} {tls_listen:?} {public_url:?}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_named_by_one_that_can_be_called() {
+        for (listen, url) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("0.0.0.0:443", "https://localhost:443"),
+            ("192.0.2.7:443", "https://192.0.2.7:443"),
+        ] {
+            assert_eq!(first_url(&config(listen, None, None), listen.parse().unwrap()), url);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use x509::{AttributeType, Certificate};
+use x509::{AttributeType, Certificate, oid};
 
 /// The status of a certificate as it is stored. Whether it has expired is read from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +150,10 @@ pub struct DerivedColumns {
     pub not_after: Time,
     /// The algorithm of the key, by its wire name.
     pub key_algorithm: &'static str,
+    /// The algorithm of the signature, by its wire name.
+    pub signature_algorithm: &'static str,
+    /// The extended key usages by their snake names, or as dotted object identifiers, in their order.
+    pub extended_key_usages: Vec<String>,
 }
 
 impl DerivedColumns {
@@ -162,6 +166,8 @@ impl DerivedColumns {
             not_before: Time::from_seconds(certificate.not_before()),
             not_after: Time::from_seconds(certificate.not_after()),
             key_algorithm: certificate.key_algorithm().map_or("", x509::KeyAlgorithm::as_str),
+            signature_algorithm: certificate.signature_algorithm().map_or("", x509::SignatureAlgorithm::as_str),
+            extended_key_usages: extended_key_usages(certificate),
         }
     }
 }
@@ -177,6 +183,11 @@ pub fn alt_names(certificate: &Certificate) -> Vec<String> {
         Ok(Some(names)) => names.valid().map(|name| name.text().into_owned()).collect(),
         Ok(None) | Err(_) => Vec::new(),
     }
+}
+
+fn extended_key_usages(certificate: &Certificate) -> Vec<String> {
+    let usages = certificate.extensions().extended_key_usages().ok().flatten().unwrap_or_default();
+    usages.iter().map(|usage| usage.snake_name().map_or_else(|| oid::to_dotted(usage.oid()), str::to_owned)).collect()
 }
 
 /// A request that waits, or waited, for a person or another server.

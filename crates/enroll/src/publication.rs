@@ -2,53 +2,40 @@
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use domain::{AuthorityCertificateId, AuthorityId, CrlId, Error, Reason};
+use domain::{AuthorityCertificateId, AuthorityId, CrlId, Error};
 use services::Context;
 
-/// The public endpoints. They know no caller.
-pub fn router(services: Context) -> Router {
+/// The public endpoints. They know no caller; `E` is how the server around them says no.
+pub fn router<E: From<Error> + IntoResponse + 'static>(services: Context) -> Router {
     Router::new()
-        .route("/api/v1/pki/crl/{p0}", get(list))
-        .route("/api/v1/pki/crl/{p0}/der", get(list))
-        .route("/api/v1/cert-manager/crl/{p0}", get(list))
-        .route("/api/v1/cert-manager/crl/{p0}/der", get(list))
-        .route("/api/v1/pki/ca/{p0}/certificates/{p1}/der", get(certificate))
-        .route("/api/v1/cert-manager/ca/internal/{p0}/certificates/{p1}/der", get(certificate))
+        .route("/api/v1/pki/crl/{p0}", get(list::<E>))
+        .route("/api/v1/pki/crl/{p0}/der", get(list::<E>))
+        .route("/api/v1/cert-manager/crl/{p0}", get(list::<E>))
+        .route("/api/v1/cert-manager/crl/{p0}/der", get(list::<E>))
+        .route("/api/v1/pki/ca/{p0}/certificates/{p1}/der", get(certificate::<E>))
+        .route("/api/v1/cert-manager/ca/internal/{p0}/certificates/{p1}/der", get(certificate::<E>))
         .with_state(services)
 }
 
-async fn list(State(services): State<Context>, Path(id): Path<String>) -> Response {
-    let Some(id) = CrlId::parse(&id) else { return StatusCode::NOT_FOUND.into_response() };
-    match services.published_list(id).await {
-        Ok(der) => ([(CONTENT_TYPE, "application/pkix-crl"), (CACHE_CONTROL, "public, max-age=60")], der).into_response(),
-        Err(error) => refusal(&error),
-    }
+async fn list<E: From<Error>>(State(services): State<Context>, Path(id): Path<String>) -> Result<Response, E> {
+    let id = CrlId::parse(&id).ok_or_else(|| Error::not_found("there is no such revocation list"))?;
+    Ok(published("application/pkix-crl", "public, max-age=60", services.published_list(id).await?))
 }
 
-async fn certificate(State(services): State<Context>, Path((authority, id)): Path<(String, String)>) -> Response {
+async fn certificate<E: From<Error>>(
+    State(services): State<Context>,
+    Path((authority, id)): Path<(String, String)>,
+) -> Result<Response, E> {
     let (Some(authority), Some(id)) = (AuthorityId::parse(&authority), AuthorityCertificateId::parse(&id)) else {
-        return StatusCode::NOT_FOUND.into_response();
+        return Err(Error::not_found("there is no such certificate").into());
     };
-    match services.published_certificate(authority, id).await {
-        Ok(der) => {
-            ([(CONTENT_TYPE, "application/pkix-cert"), (CACHE_CONTROL, "public, max-age=86400")], der).into_response()
-        }
-        Err(error) => refusal(&error),
-    }
+    let der = services.published_certificate(authority, id).await?;
+    Ok(published("application/pkix-cert", "public, max-age=86400", der))
 }
 
-/// Clients of these URLs are TLS stacks: they read the status and nothing else.
-fn refusal(error: &Error) -> Response {
-    match error.reason() {
-        Some(Reason::NotFound) => StatusCode::NOT_FOUND.into_response(),
-        Some(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        None => {
-            tracing::error!(%error, "a published document cannot be served");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
+fn published(content_type: &'static str, cache_control: &'static str, der: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, cache_control)], der).into_response()
 }

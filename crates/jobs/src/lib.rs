@@ -4,18 +4,18 @@
 //! held open. Jobs are idempotent, so one that is done twice after a crash does no harm.
 
 use domain::job::{Job, JobRecord};
-use domain::{Error, Result, Time};
+use domain::{Error, Result};
 use services::Context;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::{Changes, StoreError};
 use tokio::sync::watch;
 
 /// How often the table is looked at when nothing is due.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a job is held; after that another runner may take it.
-const LEASE_SECONDS: i64 = 120;
+const LEASE: Duration = Duration::from_secs(120);
 /// How often what must not run out is looked for.
-const LOOK_SECONDS: i64 = 60;
+const LOOK: Duration = Duration::from_secs(60);
 /// How many jobs are taken at once.
 const BATCH: u32 = 20;
 
@@ -29,20 +29,29 @@ pub struct Settings {
 }
 
 /// Works until `stop` says so. What is under way is finished.
+///
+/// While the clock is not to be believed nothing is done: a clock that jumped ahead would renew everything at once, and
+/// plan the next attempts for a time that does not come.
 pub async fn run(services: Context, settings: Settings, mut stop: watch::Receiver<bool>) {
-    let mut looked_at = Time::from_millis(0);
+    let mut looked_at: Option<Instant> = None;
+    let mut is_held_up = false;
     while !*stop.borrow() {
-        let now = services.now();
-        if looked_at.plus_seconds(LOOK_SECONDS) <= now {
-            looked_at = now;
-            if let Err(error) = look_ahead(&services).await {
-                tracing::warn!(%error, "looking for work that is due soon failed");
+        let is_time_to_look = looked_at.is_none_or(|at| at.elapsed() >= LOOK);
+        if is_time_to_look {
+            looked_at = Some(Instant::now());
+            if let Err(error) = services.compare_clocks().await {
+                tracing::warn!(%error, "the clock of the database cannot be read");
             }
         }
-        let worked = match work(&services, &settings).await {
-            Ok(worked) => worked,
+        let worked = match services.clock.now_to_sign() {
+            Ok(_) => {
+                is_held_up = false;
+                round(&services, &settings, is_time_to_look).await
+            }
             Err(error) => {
-                tracing::warn!(%error, "the job table cannot be read");
+                if !std::mem::replace(&mut is_held_up, true) {
+                    tracing::error!(%error, "background work is held up");
+                }
                 0
             }
         };
@@ -55,11 +64,27 @@ pub async fn run(services: Context, settings: Settings, mut stop: watch::Receive
     }
 }
 
+/// Says how much was done. What cannot be done now is tried again in the next round.
+async fn round(services: &Context, settings: &Settings, is_time_to_look: bool) -> usize {
+    if is_time_to_look && let Err(error) = look_ahead(services, settings).await {
+        tracing::warn!(%error, "looking for work that is due soon failed");
+    }
+    match work(services, settings).await {
+        Ok(worked) => worked,
+        Err(error) => {
+            tracing::warn!(%error, "the job table cannot be read");
+            0
+        }
+    }
+}
+
 /// Plans what must happen before something runs out, and forgets what is past.
-async fn look_ahead(services: &Context) -> Result<()> {
-    services.compare_clocks().await?;
+async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
     for crl in services.lists_due().await? {
         services.enqueue(&Job::RenewCrl { crl }, services.now()).await?;
+    }
+    if settings.server_names.is_some() {
+        services.plan_server_certificate().await?;
     }
     services.prune_idempotency_keys().await
 }
@@ -73,19 +98,33 @@ pub async fn work(services: &Context, settings: &Settings) -> Result<usize> {
             continue;
         }
         worked += 1;
-        let outcome = perform(services, settings, &record.job).await;
+        let outcome = perform_apart(services, settings, &record.job).await;
         settle(services, settings, &record, outcome).await?;
     }
     Ok(worked)
 }
 
 async fn take(services: &Context, settings: &Settings, record: &JobRecord) -> Result<bool> {
-    let until = services.now().plus_seconds(LEASE_SECONDS);
+    let until = services.now().plus_millis(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
     let lease = Changes::new().statement(store::job::lease(record, &settings.node, until));
     match services.db.commit(lease).await {
         Ok(()) => Ok(true),
         Err(StoreError::Stale(_)) => Ok(false),
         Err(error) => Err(unread(error)),
+    }
+}
+
+/// A job that panics or hangs fails like any other, and takes nothing else with it.
+async fn perform_apart(services: &Context, settings: &Settings, job: &Job) -> Result<()> {
+    let (services, settings, job) = (services.clone(), settings.clone(), job.clone());
+    let mut task = tokio::spawn(async move { perform(&services, &settings, &job).await });
+    match tokio::time::timeout(LEASE, &mut task).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Err(Error::failed_because("the job broke off", error)),
+        Err(_) => {
+            task.abort();
+            Err(Error::failed("the job took longer than it may"))
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! role that was taken away stops working with the answer that said so.
 
 use crate::context::{Context, failed};
-use crate::token::TokenKey;
+use crate::login::sha256;
+use crate::token::{TokenKey, VerifiedToken};
 use domain::caller::{Actor, ActorKind, Caller};
 use domain::identity::{AccessToken, TrustedNetwork, is_trusted};
 use domain::permission::Rule;
@@ -29,6 +30,8 @@ pub(crate) struct CallerCache(RwLock<Remembered>);
 struct Remembered {
     epoch: u64,
     callers: HashMap<AccessTokenId, Arc<KnownCaller>>,
+    /// What was read from signed tokens whose signature holds, by the SHA-256 of their text.
+    verified: HashMap<[u8; 32], VerifiedToken>,
 }
 
 struct KnownCaller {
@@ -48,10 +51,7 @@ impl Context {
             return Err(Error::forbidden("service tokens are not accepted here; log in with Universal Auth"));
         }
         let now = self.now();
-        let verified = self.token_key().await?.verify(text, now).map_err(|error| match error.reason() {
-            Some(domain::Reason::Invalid) => Error::forbidden("this kind of token is not accepted here"),
-            _ => error,
-        })?;
+        let verified = self.verified(text, now).await?;
         let known = match self.remembered(verified.token, now) {
             Some(known) => known,
             None => self.read_caller(verified.token, now).await?,
@@ -68,6 +68,29 @@ impl Context {
         let mut caller = known.caller.clone();
         caller.actor.address = address;
         Ok(caller)
+    }
+
+    /// Checks the signature of a token once for as long as it is remembered, and its end each time.
+    async fn verified(&self, text: &str, now: Time) -> Result<VerifiedToken> {
+        let digest = sha256(text.as_bytes());
+        let known = {
+            let remembered = self.state.callers.0.read().unwrap_or_else(PoisonError::into_inner);
+            remembered.verified.get(&digest).copied()
+        };
+        if let Some(known) = known {
+            known.must_not_have_ended(now)?;
+            return Ok(known);
+        }
+        let verified = self.token_key().await?.verify(text, now).map_err(|error| match error.reason() {
+            Some(domain::Reason::Invalid) => Error::forbidden("this kind of token is not accepted here"),
+            _ => error,
+        })?;
+        let mut remembered = self.state.callers.0.write().unwrap_or_else(PoisonError::into_inner);
+        if remembered.verified.len() >= REMEMBERED_MAX {
+            remembered.verified.clear();
+        }
+        remembered.verified.insert(digest, verified);
+        Ok(verified)
     }
 
     fn remembered(&self, token: AccessTokenId, now: Time) -> Option<Arc<KnownCaller>> {

@@ -18,7 +18,7 @@ use serde_json::json;
 use std::sync::Arc;
 use store::authority::{CrlRecord, OcspHashes};
 use store::{Changes, StoreError};
-use x509::{KeyAlgorithm, pem};
+use x509::{KeyAlgorithm, Uri, UriHost, pem};
 
 /// What an authority is made with.
 pub struct NewAuthority {
@@ -67,18 +67,24 @@ pub struct RenderedCertificate {
     pub parent: Option<AuthorityId>,
 }
 
-/// How long a root lives when nothing else is asked for (contract §3.1).
-const ROOT_LIFETIME_SECONDS: i64 = 10 * 365 * 24 * 60 * 60;
+/// How long from now a root lives when nothing else is asked for: ten years, which hold two leap days or three
+/// (contract §3.1).
+const ROOT_LIFETIME_SECONDS: i64 = (10 * 365 + 2) * 24 * 60 * 60;
+
+/// The subject of an authority as text, `C=DE,O=Acme,CN=Root`: in the order in which it is encoded.
+pub fn distinguished_name(configuration: &AuthorityConfiguration) -> String {
+    subject_of(configuration).map_or_else(|_| String::new(), |subject| subject.render())
+}
 
 impl Context {
     /// Makes an authority: its key, its empty revocation list, and for a root its own certificate, in one commit.
     pub async fn create_authority(&self, caller: &Caller, project: ProjectId, new: NewAuthority) -> Result<Authority> {
-        let subject = subject_of(&new.configuration)?;
         let name = match &new.name {
             Some(name) => checked_name(name)?,
-            None => self.made_up_name(&new.configuration, &subject.render()),
+            None => self.made_up_name(&new.configuration),
         };
         caller.may(project, Action::CreateAuthority, &about(&name))?;
+        let subject = subject_of(&new.configuration)?;
         subject::check(&new.configuration)?;
         let now = self.clock.now_to_sign()?;
         let private = Arc::new(self.key_pool.generate(new.key_algorithm).await.map_err(key_failed)?);
@@ -111,7 +117,7 @@ impl Context {
             AuthorityKind::Intermediate => None,
             AuthorityKind::Root => {
                 let not_before = new.not_before.unwrap_or(now);
-                let not_after = new.not_after.unwrap_or(not_before.plus_seconds(ROOT_LIFETIME_SECONDS));
+                let not_after = new.not_after.unwrap_or(now.plus_seconds(ROOT_LIFETIME_SECONDS));
                 let made = self.self_signed(&authority, &subject, &signer, (not_before, not_after), now).await?;
                 activate(&mut authority, &made.parsed, made.stored.id, None);
                 Some(made)
@@ -144,8 +150,11 @@ impl Context {
         Ok(authority)
     }
 
-    fn made_up_name(&self, configuration: &AuthorityConfiguration, dn: &str) -> String {
-        let source = if configuration.friendly_name.is_empty() { dn } else { &configuration.friendly_name };
+    fn made_up_name(&self, configuration: &AuthorityConfiguration) -> String {
+        let source = match configuration.friendly_name.as_str() {
+            "" => distinguished_name(configuration),
+            name => name.to_owned(),
+        };
         let start: String = source.chars().take(16).collect();
         match slugify(&start) {
             slug if slug.is_empty() => format!("ca-{}", self.random.hex(4)),
@@ -156,7 +165,7 @@ impl Context {
     /// A loopback address stays in the certificates for as long as they live, so it is said once, loudly.
     fn warn_of_loopback(&self, authority: &Authority) {
         let url = authority.configuration.publication_url.as_deref().unwrap_or(&self.addresses.publication_url);
-        if ["127.", "localhost", "[::1]"].iter().any(|local| url.contains(&format!("//{local}"))) {
+        if names_this_machine(url) {
             tracing::warn!(
                 authority.name = %authority.name, publication_url = %url,
                 "certificates of this authority will name a loopback address for its revocation list; \
@@ -197,12 +206,8 @@ impl Context {
         signer: &Signer,
         now: Time,
     ) -> Result<CrlRecord> {
-        let issuer = ListIssuer {
-            name: subject,
-            key_id: &public.key_id_sha1(),
-            key_algorithm: key.algorithm,
-            number: 1,
-        };
+        let issuer =
+            ListIssuer { name: subject, key_id: &public.key_id_sha1(), key_algorithm: key.algorithm, number: 1 };
         let der = signer.revocation_list(ListToBeSigned::new(&issuer, [], now)).await?;
         Ok(CrlRecord {
             id: key.crl,
@@ -231,26 +236,31 @@ impl Context {
         Ok(authority)
     }
 
-    /// An authority by its name.
-    pub async fn authority_by_name(&self, caller: &Caller, project: ProjectId, name: &str) -> Result<Authority> {
+    /// Which authority of the project has a name: for members, whatever they may do to it.
+    pub async fn authority_named(&self, caller: &Caller, project: ProjectId, name: &str) -> Result<AuthorityId> {
+        caller.rules(project)?;
         let authority = store::authority::by_name(&self.db, project, name).await.map_err(failed)?;
-        let authority =
-            authority.ok_or_else(|| Error::not_found(format!("the project has no certificate authority {name}")))?;
-        caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;
-        Ok(authority)
+        let missing = || Error::not_found(format!("the project has no certificate authority {name}"));
+        Ok(authority.ok_or_else(missing)?.id)
     }
 
     /// The authorities of a project that the caller may see.
     pub async fn authorities(&self, caller: &Caller, project: ProjectId) -> Result<Vec<Authority>> {
         caller.may_some(project, Action::ReadAuthority)?;
         let authorities = store::authority::list(&self.db, project).await.map_err(failed)?;
-        let visible =
-            authorities.into_iter().filter(|authority| caller.can(project, Action::ReadAuthority, &about(&authority.name)));
+        let visible = authorities
+            .into_iter()
+            .filter(|authority| caller.can(project, Action::ReadAuthority, &about(&authority.name)));
         Ok(visible.collect())
     }
 
     /// Changes an authority.
-    pub async fn change_authority(&self, caller: &Caller, id: AuthorityId, change: AuthorityChange) -> Result<Authority> {
+    pub async fn change_authority(
+        &self,
+        caller: &Caller,
+        id: AuthorityId,
+        change: AuthorityChange,
+    ) -> Result<Authority> {
         let mut authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
         if let Some(name) = &change.name {
@@ -331,7 +341,8 @@ impl Context {
     ) -> Result<RenderedCertificate> {
         let authority = self.authority(caller, id).await?;
         let stored = store::authority::certificate(&self.db, authority.id, certificate).await.map_err(failed)?;
-        let stored = stored.ok_or_else(|| Error::not_found(format!("the authority has no certificate {certificate}")))?;
+        let stored =
+            stored.ok_or_else(|| Error::not_found(format!("the authority has no certificate {certificate}")))?;
         self.rendered(stored).await
     }
 
@@ -379,10 +390,10 @@ impl Context {
                 self.clock.note_committed(now);
                 Ok(())
             }
-            Err(StoreError::Conflict { .. }) => Err(Error::already_exists(format!(
-                "the project has a certificate authority {} already",
-                authority.name
-            ))),
+            Err(StoreError::Conflict { constraint }) if constraint == store::authority::UNIQUE_NAME => {
+                let message = format!("the project has a certificate authority {} already", authority.name);
+                Err(Error::already_exists(message))
+            }
             Err(error) => Err(failed(error)),
         }
     }
@@ -412,14 +423,16 @@ pub(crate) fn rendered(stored: AuthorityCertificate, parent: Option<AuthorityId>
     let certificate = pem::encode(pem::CERTIFICATE, &stored.der);
     let parsed = x509::Certificate::from_der(stored.der)
         .map_err(|error| Error::failed_because("a stored authority certificate does not read", error))?;
-    Ok(RenderedCertificate {
-        id: stored.id,
-        version: stored.version,
-        certificate,
-        chain: stored.chain,
-        parsed,
-        parent,
-    })
+    Ok(RenderedCertificate { id: stored.id, version: stored.version, certificate, chain: stored.chain, parsed, parent })
+}
+
+/// Whether a URL leads to the machine that follows it.
+fn names_this_machine(url: &str) -> bool {
+    match Uri::parse(url).ok().as_ref().and_then(Uri::host) {
+        Some(UriHost::Name(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(UriHost::Address(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 pub(crate) fn about(name: &str) -> ObjectFields {

@@ -6,17 +6,21 @@ use crate::issue::{Issued, certificate_fields, leaf_place};
 use domain::authority::Authority;
 use domain::caller::Caller;
 use domain::inventory::{CertificateStatus, ShownStatus, serial_hex};
-use domain::permission::{Action, Field, ObjectFields};
+use domain::permission::{Action, ObjectFields};
 use domain::profile::Profile;
 use domain::{CertificateId, CertificateRequestId, Error, ProfileId, ProjectId, Result};
 use keys::Secret;
 use serde_json::json;
 use store::Changes;
-use store::certificate::InventoryRow;
-pub use store::certificate::{CertificateFilter, PROFILES_IN_FILTER_MAX};
+pub use store::certificate::{
+    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Page, Period,
+    RequestFilter, SortBy, SortOrder,
+};
+use store::certificate::{InventoryRow, RequestName};
 use x509::{Certificate, pem};
 
 /// A certificate of the inventory with its content read.
+#[derive(Clone)]
 pub struct Record {
     /// What is stored.
     pub row: InventoryRow,
@@ -44,10 +48,6 @@ pub struct RequestState {
     pub id: CertificateRequestId,
     /// `issued`, `pending`, …
     pub status: String,
-    /// The certificate, once there is one.
-    pub bundle: Option<Bundle>,
-    /// The private key, when it was made here and the caller may have it.
-    pub private_key: Option<Secret>,
     /// Why it failed.
     pub error_message: Option<String>,
     /// The profile.
@@ -56,6 +56,18 @@ pub struct RequestState {
     pub created_at: domain::Time,
     /// When it was last changed.
     pub updated_at: domain::Time,
+    /// The certificate, once there is one.
+    pub record: Option<Record>,
+}
+
+/// A request with all that belongs to its certificate.
+pub struct Request {
+    /// What it has come to.
+    pub state: RequestState,
+    /// The certificate with its chain, once there is one.
+    pub bundle: Option<Bundle>,
+    /// The private key, when it was made here and the caller may have it.
+    pub private_key: Option<Secret>,
 }
 
 /// How a certificate is named in a path.
@@ -106,44 +118,43 @@ impl Context {
         Ok(record)
     }
 
-    /// Certificates of a project, newest first, and how many match.
+    /// Certificates of a project, and how many match.
     pub async fn certificates(
         &self,
         caller: &Caller,
         project: ProjectId,
         filter: &CertificateFilter,
-        offset: u32,
-        limit: u32,
+        page: Page,
     ) -> Result<(Vec<Record>, i64)> {
         caller.may_some(project, Action::ReadCertificate)?;
-        let now = self.now();
         let (rows, total) =
-            store::certificate::list(&self.db, project, filter, now, offset, limit).await.map_err(failed)?;
+            store::certificate::list(&self.db, project, filter, self.now(), page).await.map_err(failed)?;
         Ok((self.visible(caller, rows)?, total))
     }
 
-    /// Certificates of a profile, newest first, and how many there are.
+    /// Certificates of a profile, and how many match. The filter is narrowed to the profile.
     pub async fn certificates_of_profile(
         &self,
         caller: &Caller,
         profile: ProfileId,
-        offset: u32,
-        limit: u32,
+        filter: CertificateFilter,
+        page: Page,
     ) -> Result<(Vec<Record>, i64)> {
         let profile = self.profile(caller, profile).await?.profile;
-        caller.may_some(profile.project, Action::ReadCertificate)?;
-        let (rows, total) =
-            store::certificate::list_of_profile(&self.db, profile.project, profile.id, offset, limit)
-                .await
-                .map_err(failed)?;
-        Ok((self.visible(caller, rows)?, total))
+        let filter = CertificateFilter { profiles: vec![profile.id], ..filter };
+        self.certificates(caller, profile.project, &filter, page).await
     }
 
     /// The newest certificate of a profile that is valid now, with its key.
     pub async fn latest_active(&self, caller: &Caller, profile: ProfileId) -> Result<Option<(Bundle, Option<Secret>)>> {
+        /// How far back a caller is served who may see only some of them.
         const LOOKED_AT: u32 = 100;
-        let (records, _) = self.certificates_of_profile(caller, profile, 0, LOOKED_AT).await?;
-        match records.into_iter().find(|record| record.status == ShownStatus::Active) {
+        let project = self.profile(caller, profile).await?.profile.project;
+        caller.may_some(project, Action::ReadPrivateKey)?;
+        let active = CertificateFilter { status: Some(ShownStatus::Active), ..CertificateFilter::default() };
+        let newest = Page { by: SortBy::CreatedAt, order: SortOrder::Descending, offset: 0, limit: LOOKED_AT };
+        let (records, _) = self.certificates_of_profile(caller, profile, active, newest).await?;
+        match records.into_iter().next() {
             None => Ok(None),
             Some(record) => {
                 let key = self.key_of(caller, &record).await?;
@@ -152,40 +163,81 @@ impl Context {
         }
     }
 
-    /// What a request has come to. One that was answered at once has its certificate's id.
-    pub async fn certificate_request(&self, caller: &Caller, id: CertificateRequestId) -> Result<RequestState> {
+    /// Requests of a project by the time when they were made, and how many match. Keys are not among what is given.
+    pub async fn certificate_requests(
+        &self,
+        caller: &Caller,
+        project: ProjectId,
+        filter: &RequestFilter,
+        page: Page,
+    ) -> Result<(Vec<RequestState>, i64)> {
+        caller.may_some(project, Action::ReadCertificate)?;
+        let (names, total) = store::certificate::requests(&self.db, project, filter, page).await.map_err(failed)?;
+        let mut states = Vec::with_capacity(names.len());
+        for name in names {
+            let id = match name {
+                RequestName::Instant(id) => CertificateRequestId(id.0),
+                RequestName::Waiting(id) => id,
+            };
+            match self.request_state(caller, id).await {
+                Ok(state) => states.push(state),
+                // Out of this caller's sight, or deleted meanwhile.
+                Err(error) if error.reason().is_some() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((states, total))
+    }
+
+    /// What a request has come to, with its certificate and the key if the caller may have it.
+    pub async fn certificate_request(&self, caller: &Caller, id: CertificateRequestId) -> Result<Request> {
+        let state = self.request_state(caller, id).await?;
+        let Some(record) = state.record.clone() else {
+            return Ok(Request { state, bundle: None, private_key: None });
+        };
+        let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
+        let private_key = if may_have { self.key_of(caller, &record).await? } else { None };
+        Ok(Request { state, bundle: Some(self.bundle_of(record).await?), private_key })
+    }
+
+    /// What a request has come to. One that was answered at once has its certificate's id and no row of its own.
+    async fn request_state(&self, caller: &Caller, id: CertificateRequestId) -> Result<RequestState> {
         let waiting = store::certificate::request(&self.db, caller.organization, id).await.map_err(failed)?;
-        let certificate = match &waiting {
-            None => Some(CertificateId(id.0)),
-            Some(request) => {
-                caller.may_some(request.project, Action::ReadCertificate)?;
-                request.certificate
-            }
+        let Some(waiting) = waiting else {
+            let record = self.requested(caller, id, CertificateId(id.0)).await?;
+            let issued = &record.row.issued;
+            return Ok(RequestState {
+                id,
+                status: "issued".into(),
+                error_message: None,
+                profile: issued.judged_by.map(|judged| judged.profile),
+                created_at: issued.created_at,
+                updated_at: issued.created_at,
+                record: Some(record),
+            });
         };
-        let (bundle, private_key) = match certificate {
-            None => (None, None),
-            Some(certificate) => {
-                let name = CertificateName::Id(certificate);
-                let record = self.certificate(caller, &name).await.map_err(|error| match error.reason() {
-                    Some(domain::Reason::NotFound) => Error::not_found(format!("there is no certificate request {id}")),
-                    _ => error,
-                })?;
-                let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
-                let key = if may_have { self.key_of(caller, &record).await? } else { None };
-                (Some(self.bundle_of(record).await?), key)
-            }
+        caller.may_some(waiting.project, Action::ReadCertificate)?;
+        let record = match waiting.certificate {
+            None => None,
+            Some(certificate) => Some(self.requested(caller, id, certificate).await?),
         };
-        let issued = bundle.as_ref().map(|bundle| &bundle.record.row.issued);
-        let created_at = issued.map(|issued| issued.created_at);
         Ok(RequestState {
             id,
-            status: waiting.as_ref().map_or("issued".into(), |request| request.status.clone()),
-            error_message: waiting.as_ref().and_then(|request| request.error_message.clone()),
-            profile: issued.and_then(|issued| issued.judged_by).map(|judged| judged.profile),
-            created_at: waiting.as_ref().map(|request| request.created_at).or(created_at).unwrap_or(self.now()),
-            updated_at: waiting.as_ref().map(|request| request.updated_at).or(created_at).unwrap_or(self.now()),
-            bundle,
-            private_key,
+            status: waiting.status,
+            error_message: waiting.error_message,
+            profile: Some(waiting.profile),
+            created_at: waiting.created_at,
+            updated_at: waiting.updated_at,
+            record,
+        })
+    }
+
+    /// The certificate of a request; what is missing is the request.
+    async fn requested(&self, caller: &Caller, id: CertificateRequestId, certificate: CertificateId) -> Result<Record> {
+        let found = self.certificate(caller, &CertificateName::Id(certificate)).await;
+        found.map_err(|error| match error.reason() {
+            Some(domain::Reason::NotFound) => Error::not_found(format!("there is no certificate request {id}")),
+            _ => error,
         })
     }
 
@@ -206,13 +258,19 @@ impl Context {
         })
     }
 
-    /// Whether the caller may be given the key of a certificate. One that is gone gives no key.
-    pub async fn may_have_key(&self, caller: &Caller, certificate: CertificateId) -> Result<bool> {
-        match self.find_certificate(caller, &CertificateName::Id(certificate)).await {
-            Ok(record) => Ok(caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record))),
-            Err(error) if error.reason().is_some() => Ok(false),
-            Err(error) => Err(error),
+    /// Whether the caller is given the key of a certificate once more, out of a kept answer; a yes is written to the audit.
+    /// A certificate that is gone gives no key.
+    pub async fn gives_key_again(&self, caller: &Caller, certificate: CertificateId) -> Result<bool> {
+        let record = match self.find_certificate(caller, &CertificateName::Id(certificate)).await {
+            Ok(record) => record,
+            Err(error) if error.reason().is_some() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
+        if may_have {
+            self.note_key_read(caller, &record).await?;
         }
+        Ok(may_have)
     }
 
     /// The names that a record shows beside its ids: its profile and its authority, when they are still there.
@@ -291,12 +349,16 @@ impl Context {
             return Ok(None);
         };
         let key = self.open(leaf_place(issued), &sealed.sealed).await?;
-        let now = self.now();
+        self.note_key_read(caller, record).await?;
+        Ok(Some(key))
+    }
+
+    async fn note_key_read(&self, caller: &Caller, record: &Record) -> Result<()> {
+        let issued = &record.row.issued;
         let detail = json!({ "serialNumber": serial_hex(&record.certificate) });
         let object = Object::new("certificate", issued.id);
-        let read = audit::record(caller, Some(issued.project), "private-key-read", object, &detail, now);
-        self.commit(Changes::new().audit(read)).await?;
-        Ok(Some(key))
+        let read = audit::record(caller, Some(issued.project), "private-key-read", object, &detail, self.now());
+        self.commit(Changes::new().audit(read)).await
     }
 
     async fn bundle_of(&self, record: Record) -> Result<Bundle> {
@@ -318,5 +380,5 @@ impl Context {
 
 /// What conditions of roles can ask about a record.
 fn fields(record: &Record) -> ObjectFields {
-    certificate_fields(&record.certificate).and(Field::Status, [record.status.as_str().to_owned()])
+    certificate_fields(&record.certificate, record.status)
 }

@@ -34,7 +34,17 @@ pub struct SignedIntermediate {
     pub serial_number: String,
 }
 
-/// What a certificate for an authority is asked for with.
+/// What a certificate for an authority that is not ours is asked for with, besides its request.
+pub struct SignIntermediate {
+    /// The beginning; now when absent.
+    pub not_before: Option<Time>,
+    /// The end.
+    pub not_after: Time,
+    /// How many authorities may follow; none is without limit.
+    pub path_length: Option<u32>,
+}
+
+/// What a certificate for an authority of ours is asked for with.
 pub struct CertifyAuthority {
     /// The beginning.
     pub not_before: Time,
@@ -45,6 +55,9 @@ pub struct CertifyAuthority {
     /// The authority of ours that signs; none signs itself.
     pub parent: Option<AuthorityId>,
 }
+
+/// How many certificates may stand above one: a chain that is stored must be readable again.
+const CHAIN_MAX: usize = pem::BLOCKS_MAX;
 
 impl Context {
     /// Makes a new certificate for an authority's own key: self-signed, or from a parent of ours (contract §4.3).
@@ -60,15 +73,22 @@ impl Context {
             (None, AuthorityKind::Intermediate) => {
                 return Err(Error::invalid("an intermediate needs a parent: name it with parentCaId"));
             }
-            (Some(_), AuthorityKind::Root) => return Err(Error::invalid("a root signs itself and takes no parentCaId")),
-            (Some(parent), AuthorityKind::Intermediate) if parent == id => {
-                return Err(Error::invalid("an authority cannot be its own parent"));
+            (Some(_), AuthorityKind::Root) => {
+                return Err(Error::invalid("a root signs itself and takes no parentCaId"));
             }
             (Some(_), AuthorityKind::Intermediate) | (None, AuthorityKind::Root) => {}
         }
         let parent = match asked.parent {
             None => None,
-            Some(parent) => Some(self.parent_of(caller, &authority, parent).await?),
+            Some(parent) => {
+                let (parent, issuing) = self.parent_of(&authority, parent).await?;
+                // The caller chose the parent, so the caller must have a right over it too.
+                if !caller.can(parent.project, Action::SignIntermediate, &about(&parent.name)) {
+                    caller.may(parent.project, Action::RenewAuthority, &about(&parent.name))?;
+                }
+                self.must_not_be_below(&authority, &parent).await?;
+                Some((parent, issuing))
+            }
         };
         let lifetime = (asked.not_before, asked.not_after);
         self.install(caller, authority, parent, lifetime, asked.path_length, "authority-certified").await
@@ -95,7 +115,7 @@ impl Context {
         }
         let parent = match (authority.kind, authority.parent) {
             (AuthorityKind::Root, _) => None,
-            (AuthorityKind::Intermediate, Some(parent)) => Some(self.parent_of(caller, &authority, parent).await?),
+            (AuthorityKind::Intermediate, Some(parent)) => Some(self.parent_of(&authority, parent).await?),
             (AuthorityKind::Intermediate, None) => {
                 return Err(Error::invalid(
                     "the authority was certified outside; renew it there with its CSR and import the new certificate",
@@ -106,19 +126,34 @@ impl Context {
         self.install(caller, authority, parent, (self.now(), not_after), path_length, "authority-renewed").await
     }
 
+    /// An authority of the same project.
     async fn parent_of(
         &self,
-        caller: &Caller,
         authority: &Authority,
         parent: AuthorityId,
     ) -> Result<(Authority, Arc<IssuingAuthority>)> {
-        let parent = self.find_authority(caller, parent).await?;
-        if parent.project != authority.project {
-            return Err(Error::not_found(format!("there is no certificate authority {} in the project", parent.id)));
-        }
-        caller.may(parent.project, Action::SignIntermediate, &about(&parent.name))?;
+        let found = store::authority::in_project(&self.db, authority.project, parent).await.map_err(failed)?;
+        let parent = found
+            .ok_or_else(|| Error::not_found(format!("there is no certificate authority {parent} in the project")))?;
         let issuing = self.issuing(&parent).await?;
         Ok((parent, issuing))
+    }
+
+    /// Refuses a parent that hangs below the authority itself: a path must end.
+    pub(crate) async fn must_not_be_below(&self, authority: &Authority, parent: &Authority) -> Result<()> {
+        let mut above = Some(parent.id);
+        for _ in 0..=CHAIN_MAX {
+            let Some(id) = above else { return Ok(()) };
+            if id == authority.id {
+                return Err(Error::invalid(format!(
+                    "{} is below {} and cannot certify it",
+                    parent.name, authority.name
+                )));
+            }
+            let next = store::authority::in_project(&self.db, authority.project, id).await.map_err(failed)?;
+            above = next.and_then(|next| next.parent);
+        }
+        Err(Error::invalid(format!("{} has more than {CHAIN_MAX} authorities above it", parent.name)))
     }
 
     async fn install(
@@ -147,9 +182,12 @@ impl Context {
             "name": authority.name, "serialNumber": authority.serial_number,
             "parent": authority.parent.map(|id| id.to_string()),
         });
+        let list = self.list_for(&self.authority_key(authority.active_key).await?, &made.parsed).await?;
+        // First what is held to the version that was read: whoever was slower is told so.
         let mut changes = Changes::new()
+            .statement(store::authority::update(&authority))
             .statement(store::authority::insert_certificate(&made.stored, &made.parsed))
-            .statement(store::authority::update(&authority));
+            .statement(store::authority::publish_crl(&list));
         if let Some((parent, _)) = &parent {
             let unchanged = store::authority::is_unchanged(parent.project, parent.id, parent.version);
             changes = changes.statement(unchanged).with(self.inventory_of(&made, parent).await?);
@@ -192,6 +230,11 @@ impl Context {
     ) -> Result<Made> {
         let request = authority_request(authority, subject.clone(), not_before, not_after)?;
         let approved = decide_authority(Some(parent), request, now)?;
+        let above = parent.active.iter().map(|active| active.chain_pem.matches("-----BEGIN").count()).sum::<usize>();
+        if above > CHAIN_MAX {
+            let message = format!("the chain would be longer than {CHAIN_MAX} certificates above {}", authority.name);
+            return Err(Error::invalid(message));
+        }
         let key = self.authority_key(authority.active_key).await?;
         let to_be_signed = approved.certify(&key.spki, self.serial_number()?)?;
         let der = self.signer(parent.key).await?.certificate(to_be_signed).await?;
@@ -229,19 +272,20 @@ impl Context {
         &self,
         caller: &Caller,
         id: AuthorityId,
-        csr: &CertificationRequest,
-        asked: CertifyAuthority,
+        csr: &str,
+        asked: SignIntermediate,
     ) -> Result<SignedIntermediate> {
         let parent = self.find_authority(caller, id).await?;
         caller.may(parent.project, Action::SignIntermediate, &about(&parent.name))?;
         let now = self.clock.now_to_sign()?;
         let issuing = self.issuing(&parent).await?;
+        let csr = CertificationRequest::from_pem(csr).map_err(|error| Error::invalid(format!("csr: {error}")))?;
         let key = csr.public_key().map_err(|problem| Error::bad_key(format!("the key of the CSR: {problem}")))?;
         let request = AuthorityRequest {
             subject: csr.subject().clone(),
             key_algorithm: key.algorithm(),
             path_length: asked.path_length,
-            not_before: asked.not_before,
+            not_before: asked.not_before.unwrap_or(now),
             not_after: asked.not_after,
             name_constraints: None,
             policies: Vec::new(),
@@ -314,6 +358,10 @@ fn authority_request(
     not_before: Time,
     not_after: Time,
 ) -> Result<AuthorityRequest> {
+    // RFC 5280 §4.1.2.5: times until 2049 are UTCTimes, and those begin with the year 1950.
+    if not_before.seconds() < x509::time::UTC_TIME_FIRST {
+        return Err(Error::invalid("notBefore lies before the year 1950, which a certificate cannot say"));
+    }
     Ok(AuthorityRequest {
         subject,
         key_algorithm: authority.key_algorithm,

@@ -139,6 +139,11 @@ impl Clock {
         }
     }
 
+    /// Whether it stands where it was put.
+    pub fn is_manual(&self) -> bool {
+        matches!(self.0.source, Source::Manual(_))
+    }
+
     /// The time.
     pub fn now(&self) -> Time {
         Time::from_millis(match &self.0.source {
@@ -257,10 +262,15 @@ pub(crate) fn hex(octets: &[u8]) -> String {
 /// What a use case says when the database does not do its part.
 pub(crate) fn failed(error: StoreError) -> Error {
     match error {
-        StoreError::Stale(what) => Error::conflict(format!("somebody else was faster: {what} no longer holds; try again")),
+        StoreError::Stale(what) => {
+            Error::conflict(format!("somebody else was faster: {what} no longer holds; try again"))
+        }
         StoreError::Unavailable(cause) => {
             tracing::warn!(%cause, "the database does not answer");
-            Error::unavailable("the database does not answer at the moment; nothing was done, or its outcome is unknown", 5)
+            Error::unavailable(
+                "the database does not answer at the moment; nothing was done, or its outcome is unknown",
+                5,
+            )
         }
         StoreError::Conflict { .. }
         | StoreError::Corrupt(_)

@@ -1,10 +1,12 @@
 //! Checks the inventory against itself: columns against the stored DER, certificates against their issuers, keys against
-//! their certificates, authorities against their keys, and the chain of the audit. Changes nothing.
+//! their certificates, authorities against their keys, and all of it against the audit. Changes nothing.
+
+mod authorities;
 
 use crate::context::{Context, failed, key_failed};
 use crate::issue::leaf_place;
-use domain::authority::Authority;
-use domain::inventory::DerivedColumns;
+use crate::vault::SERVER;
+use domain::inventory::{CertificateStatus, DerivedColumns, IssuedBy};
 use domain::{AuthorityCertificateId, Error, Result, Time};
 use keys::{Place, PrivateKey};
 use serde::Serialize;
@@ -73,6 +75,9 @@ pub struct ShownRecord {
 
 const PAGE: u32 = 500;
 
+/// The keys under which signatures in the inventory hold, by the certificates that they were issued with.
+type Issuers = HashMap<AuthorityCertificateId, VerifyingKey>;
+
 impl Context {
     /// Checks everything, and says after each page how many certificates were checked.
     pub async fn fsck(&self, progress: impl Fn(u64)) -> Result<Report> {
@@ -80,80 +85,88 @@ impl Context {
         for problem in self.db.integrity_problems().await.map_err(failed)? {
             report.find("the database file", problem);
         }
-        let mut issuers = HashMap::new();
-        for authority in store::authority::all(&self.db).await.map_err(failed)? {
-            report.authorities += 1;
-            self.check_authority(&authority, &mut issuers, &mut report).await?;
-        }
+        self.check_server_secrets(&mut report).await?;
+        let mut issuers = self.check_authorities(&mut report).await?;
         let mut last = 0;
         loop {
-            let page = store::certificate::after(&self.db, last, PAGE).await.map_err(failed)?;
+            let page = match store::certificate::after(&self.db, last, PAGE).await {
+                Ok(page) => page,
+                Err(store::StoreError::Corrupt(_) | store::StoreError::Engine(_)) => {
+                    // One of them does not read: find it, and go on behind it.
+                    match self.next_that_reads(last, &mut report).await? {
+                        Some(one) => one,
+                        None => break,
+                    }
+                }
+                Err(error) => return Err(failed(error)),
+            };
+            let Some(newest) = page.last() else { break };
+            self.check_issuer_names(last + 1, newest.pk, &page, &mut report).await?;
             for row in &page {
-                last = row.pk;
                 report.certificates += 1;
-                self.check_certificate(row, &issuers, &mut report).await?;
+                self.check_certificate(row, &mut issuers, &mut report).await?;
             }
+            last = newest.pk;
             progress(report.certificates);
-            if page.len() < PAGE as usize {
-                break;
+        }
+        self.check_against_audit(&mut report).await?;
+        Ok(report)
+    }
+
+    /// The next certificate after a place whose row can be read, and a finding for each before it that cannot.
+    async fn next_that_reads(&self, mut last: i64, report: &mut Report) -> Result<Option<Vec<InventoryRow>>> {
+        while let Some((pk, id)) = store::check::next_certificate(&self.db, last).await.map_err(failed)? {
+            match store::certificate::after(&self.db, last, 1).await {
+                Ok(one) => return Ok(Some(one)),
+                Err(error) => report.find(&format!("certificate {id}"), format!("its row does not read: {error}")),
+            }
+            last = pk;
+        }
+        Ok(None)
+    }
+
+    async fn check_server_secrets(&self, report: &mut Report) -> Result<()> {
+        for (name, id, sealed) in store::check::server_secrets(&self.db).await.map_err(failed)? {
+            let place = Place { table: "server_secrets", row: id.as_bytes(), project: SERVER.as_bytes() };
+            if let Err(error) = self.open(place, &sealed).await {
+                report.find(&format!("the server secret {name}"), format!("it does not open: {error}"));
             }
         }
+        Ok(())
+    }
+
+    /// The name that a certificate stands under, where its serial number is unique, is the one that issued it.
+    async fn check_issuer_names(
+        &self,
+        first: i64,
+        last: i64,
+        page: &[InventoryRow],
+        report: &mut Report,
+    ) -> Result<()> {
+        let names = store::check::issuer_names(&self.db, first, last).await.map_err(failed)?;
+        let names: HashMap<i64, Option<Vec<u8>>> = names.into_iter().collect();
+        for row in page {
+            let Ok(certificate) = Certificate::from_der(row.issued.der.clone()) else { continue };
+            let stored = names.get(&row.pk).and_then(Option::as_deref);
+            let expected = row.issued.issuer.map(|_| certificate.issuer().as_der());
+            if stored != expected {
+                report.find(&format!("certificate {}", row.issued.id), "it stands under the name of another issuer");
+            }
+        }
+        Ok(())
+    }
+
+    /// The chain of the audit, and the inventory against what it says.
+    async fn check_against_audit(&self, report: &mut Report) -> Result<()> {
         match self.verify_audit().await? {
             Ok(records) => report.audit_records = records,
             Err(broken) => report.find("the audit", broken),
         }
-        Ok(report)
-    }
-
-    async fn check_authority(
-        &self,
-        authority: &Authority,
-        issuers: &mut HashMap<AuthorityCertificateId, VerifyingKey>,
-        report: &mut Report,
-    ) -> Result<()> {
-        let subject = format!("certificate authority {} ({})", authority.name, authority.id);
-        let key = match store::authority::key(&self.db, authority.active_key).await.map_err(failed)? {
-            Some(key) => key,
-            None => {
-                report.find(&subject, "its key is not stored");
-                return Ok(());
-            }
-        };
-        if let Some(sealed) = &key.sealed {
-            let place = Place { table: "authority_keys", row: key.id.as_bytes(), project: key.project.as_bytes() };
-            match self.open(place, sealed).await {
-                Err(error) => report.find(&subject, format!("its private key does not open: {error}")),
-                Ok(opened) => match PrivateKey::from_pkcs8(opened.expose()) {
-                    Err(error) => report.find(&subject, format!("its private key does not read: {error}")),
-                    Ok(private) if private.public_spki_der() != key.spki => {
-                        report.find(&subject, "its private key is not that of its public key");
-                    }
-                    Ok(_) => {}
-                },
-            }
+        for id in store::check::certificates_without_record(&self.db, PAGE).await.map_err(failed)? {
+            report.find(&format!("certificate {id}"), "the audit does not say that it was issued so");
         }
-        let mut has_active = authority.active_certificate.is_none();
-        for stored in store::authority::certificates(&self.db, authority.id).await.map_err(failed)? {
-            has_active |= authority.active_certificate == Some(stored.id);
-            let name = format!("{subject}, certificate {}", stored.version);
-            match Certificate::from_der(stored.der) {
-                Err(error) => report.find(&name, format!("it does not read: {error}")),
-                Ok(certificate) => {
-                    if stored.key == key.id && certificate.spki_der() != key.spki {
-                        report.find(&name, "it certifies another key");
-                    }
-                    match certificate.verifying_key() {
-                        Ok(key) => drop(issuers.insert(stored.id, key)),
-                        Err(problem) => report.find(&name, format!("its key is not usable: {problem}")),
-                    }
-                }
-            }
-        }
-        if !has_active {
-            report.find(&subject, "its active certificate is not stored");
-        }
-        if store::authority::crls(&self.db, authority.id).await.map_err(failed)?.is_empty() {
-            report.find(&subject, "it has no revocation list");
+        for id in store::check::records_without_certificate(&self.db, PAGE).await.map_err(failed)? {
+            report.find(&format!("certificate {id}"), "the audit says that it was issued, and it is not there");
         }
         Ok(())
     }
@@ -161,7 +174,7 @@ impl Context {
     async fn check_certificate(
         &self,
         row: &InventoryRow,
-        issuers: &HashMap<AuthorityCertificateId, VerifyingKey>,
+        issuers: &mut Issuers,
         report: &mut Report,
     ) -> Result<()> {
         let issued = &row.issued;
@@ -183,17 +196,28 @@ impl Context {
                 ("beginning", stored.not_before == derived.not_before),
                 ("end", stored.not_after == derived.not_after),
                 ("key algorithm", stored.key_algorithm == derived.key_algorithm),
+                ("signature algorithm", stored.signature_algorithm == derived.signature_algorithm),
+                ("extended key usages", stored.extended_key_usages == derived.extended_key_usages.join(", ")),
             ];
             for (column, _) in same.iter().filter(|(_, same)| !same) {
                 report.find(&subject, format!("its stored {column} is not that of the certificate"));
             }
         }
-        if let Some(by) = issued.issuer {
-            match issuers.get(&by.certificate) {
-                None => report.find(&subject, "the certificate of its issuer is not stored"),
-                Some(key) if !certificate.verify_signature(key) => report.find(&subject, "its signature does not hold"),
-                Some(_) => {}
+        let own;
+        let key = match issued.issuer {
+            Some(by) => self.issuer_key(by, issuers).await?,
+            None => {
+                own = certificate.verifying_key().ok();
+                own.as_ref()
             }
+        };
+        match key {
+            None => report.find(&subject, "the certificate of its issuer is not stored"),
+            Some(key) if !certificate.verify_signature(key) => report.find(&subject, "its signature does not hold"),
+            Some(_) => {}
+        }
+        if (issued.status == CertificateStatus::Revoked) != row.revoked_at.is_some() {
+            report.find(&subject, "its stored status is not that of its revocation");
         }
         if !row.has_key {
             return Ok(());
@@ -212,6 +236,19 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    /// The key of an issuer. One that is not known may have been made while this runs.
+    async fn issuer_key<'a>(&self, by: IssuedBy, issuers: &'a mut Issuers) -> Result<Option<&'a VerifyingKey>> {
+        if !issuers.contains_key(&by.certificate) {
+            for stored in store::authority::certificates(&self.db, by.authority).await.map_err(failed)? {
+                let certificate = Certificate::from_der(stored.der).ok();
+                if let Some(key) = certificate.and_then(|certificate| certificate.verifying_key().ok()) {
+                    issuers.insert(stored.id, key);
+                }
+            }
+        }
+        Ok(issuers.get(&by.certificate))
     }
 
     /// Whether the chain of the audit is whole: how many records it has, or what is broken first.

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::idempotency::KeptAnswer;
+pub use store::idempotency::Mark;
 use store::{Changes, StoreError};
 use tokio::sync::OwnedMutexGuard;
 
@@ -40,14 +41,14 @@ pub enum Begun {
 
 /// The place of a running request. While it is held, a repeated request waits.
 pub struct Slot {
-    id: [u8; 16],
+    mark: Mark,
     _running: OwnedMutexGuard<()>,
 }
 
 impl Slot {
-    /// The digest of caller, route and key that the mark stands under.
-    pub fn id(&self) -> [u8; 16] {
-        self.id
+    /// The mark, on which the certificate that the request makes is noted.
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 }
 
@@ -62,15 +63,16 @@ impl Context {
         let running = self.running(id).lock_owned().await;
         loop {
             let now = self.now();
-            let mark = Changes::new().statement(store::idempotency::begin(&id, SERVER, body_sha256, now));
-            match self.db.commit(mark).await {
-                Ok(()) => return Ok(Begun::Run(Slot { id, _running: running })),
+            let mark = Mark { id, created_at: now };
+            let begin = Changes::new().statement(store::idempotency::begin(&mark, SERVER, body_sha256));
+            match self.db.commit(begin).await {
+                Ok(()) => return Ok(Begun::Run(Slot { mark, _running: running })),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(failed(error)),
             }
             let Some(kept) = store::idempotency::find(&self.db, &id).await.map_err(failed)? else { continue };
-            if kept.created_at.plus_millis(KEPT_MILLIS) < now {
-                self.commit(Changes::new().statement(store::idempotency::forget(&id))).await?;
+            if kept.mark.created_at.plus_millis(KEPT_MILLIS) < now {
+                self.commit(Changes::new().statement(store::idempotency::forget(&kept.mark))).await?;
                 continue;
             }
             if kept.body_sha256 != body_sha256 {
@@ -79,10 +81,10 @@ impl Context {
             match (&kept.sealed, kept.certificate) {
                 (Some(sealed), _) => return self.open(place(&id), sealed).await.map(Begun::Replay),
                 (None, Some(certificate)) if self.is_dead(&kept, now) => {
-                    return Ok(Begun::Recover(certificate, Slot { id, _running: running }));
+                    return Ok(Begun::Recover(certificate, Slot { mark: kept.mark, _running: running }));
                 }
                 (None, None) if self.is_dead(&kept, now) => {
-                    let forget = store::idempotency::forget_abandoned(&id, kept.created_at);
+                    let forget = store::idempotency::forget_abandoned(&kept.mark);
                     self.commit(Changes::new().statement(forget)).await?;
                 }
                 (None, _) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -93,18 +95,18 @@ impl Context {
     /// Whether nobody works on a request any more. Nobody else in this process does: we hold its lock. On SQLite there
     /// is no other process; on PostgreSQL another node gets a minute.
     fn is_dead(&self, kept: &KeptAnswer, now: Time) -> bool {
-        self.db.is_shared().then_some(ABANDONED_MILLIS).is_none_or(|wait| kept.created_at.plus_millis(wait) < now)
+        self.db.is_shared().then_some(ABANDONED_MILLIS).is_none_or(|wait| kept.mark.created_at.plus_millis(wait) < now)
     }
 
     /// Keeps the answer of a request.
     pub async fn finish(&self, slot: Slot, answer: &[u8]) -> Result<()> {
-        let sealed = self.data_key(SERVER).await?.seal(place(&slot.id), answer).map_err(key_failed)?;
-        self.commit(Changes::new().statement(store::idempotency::finish(&slot.id, sealed))).await
+        let sealed = self.data_key(SERVER).await?.seal(place(&slot.mark.id), answer).map_err(key_failed)?;
+        self.commit(Changes::new().statement(store::idempotency::finish(&slot.mark, sealed))).await
     }
 
     /// Forgets a request that was refused or failed, so that it may be tried again.
     pub async fn abandon(&self, slot: Slot) -> Result<()> {
-        self.commit(Changes::new().statement(store::idempotency::forget(&slot.id))).await
+        self.commit(Changes::new().statement(store::idempotency::forget(&slot.mark))).await
     }
 
     /// Forgets the answers whose day is over.

@@ -77,8 +77,7 @@ impl Context {
     /// The identities of the organisation, and how many there are.
     pub async fn identities(&self, caller: &Caller, offset: u32, limit: u32) -> Result<(Vec<Identity>, i64)> {
         must_read_identities(caller)?;
-        let identities =
-            store::identity::list(&self.db, caller.organization, offset, limit).await.map_err(failed)?;
+        let identities = store::identity::list(&self.db, caller.organization, offset, limit).await.map_err(failed)?;
         let total = store::identity::count(&self.db, caller.organization).await.map_err(failed)?;
         Ok((identities, total))
     }

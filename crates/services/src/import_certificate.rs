@@ -8,7 +8,7 @@ use crate::context::{Context, failed};
 use domain::authority::{Authority, AuthorityCertificate, AuthorityKind};
 use domain::caller::Caller;
 use domain::permission::Action;
-use domain::{AuthorityId, Error, Result};
+use domain::{AuthorityCertificateId, AuthorityId, Error, Result};
 use serde_json::json;
 use store::Changes;
 use x509::{AttributeType, Certificate, chain, pem};
@@ -37,7 +37,7 @@ impl Context {
             .map_err(|refusal| Error::invalid(format!("the certificate is not imported: {refusal}")))?;
         let key = self.authority_key(authority.active_key).await?;
         if imported.spki_der() != key.spki {
-            return Err(Error::invalid("the certificate is not imported: it certifies another key than the one of this authority"));
+            return Err(not_imported(&imported, "its key is not the one of this authority", "key-mismatch"));
         }
         must_match(&authority, &imported)?;
         let path: Vec<&Certificate> = order.iter().filter_map(|position| given.get(*position)).collect();
@@ -45,10 +45,7 @@ impl Context {
             path.iter().map(|parent| pem::encode(pem::CERTIFICATE, parent.as_der())).collect::<Vec<_>>().join("\n");
         let parent = match path.first() {
             None => None,
-            Some(direct) => store::authority::owner_of_certificate(&self.db, authority.project, direct.as_der())
-                .await
-                .map_err(failed)?
-                .filter(|(parent, _)| *parent != authority.id),
+            Some(direct) => self.parent_with(&authority, direct).await?,
         };
         let stored = AuthorityCertificate {
             id: self.new_id(),
@@ -58,10 +55,10 @@ impl Context {
             version: store::authority::newest_version(&self.db, authority.id).await.map_err(failed)? + 1,
             der: imported.as_der().to_vec(),
             chain: chain_pem,
-            parent_certificate: parent.map(|(_, certificate)| certificate),
+            parent_certificate: parent.as_ref().map(|(_, certificate)| *certificate),
             created_at: now,
         };
-        activate(&mut authority, &imported, stored.id, parent.map(|(parent, _)| parent));
+        activate(&mut authority, &imported, stored.id, parent.as_ref().map(|(parent, _)| parent.id));
         authority.version += 1;
         authority.updated_at = now;
         let subject = imported.subject().as_der();
@@ -69,7 +66,9 @@ impl Context {
             "name": authority.name, "serialNumber": authority.serial_number,
             "issuer": imported.issuer().render(), "chainLength": path.len(),
         });
-        let changes = Changes::new()
+        let list = self.list_for(&key, &imported).await?;
+        let mut changes = Changes::new()
+            .statement(store::authority::update(&authority))
             .statement(store::authority::ensure_issuer_name(subject))
             .statement(store::authority::rename_issuer(
                 key.id,
@@ -78,32 +77,67 @@ impl Context {
                 x509::digest::sha256(subject),
             ))
             .statement(store::authority::insert_certificate(&stored, &imported))
-            .statement(store::authority::update(&authority));
-        self.commit_authority(caller, changes, &authority, "authority-certificate-imported", &detail).await?;
-        // The list's issuer is the name that the certificate carries; sign the list anew under it.
-        self.publish_list(key.crl).await
+            .statement(store::authority::publish_crl(&list));
+        if let Some((parent, _)) = &parent {
+            changes = changes.statement(store::authority::is_unchanged(parent.project, parent.id, parent.version));
+        }
+        self.commit_authority(caller, changes, &authority, "authority-certificate-imported", &detail).await
+    }
+
+    /// The authority of the project that holds exactly this certificate: then it is the parent.
+    async fn parent_with(
+        &self,
+        authority: &Authority,
+        certificate: &Certificate,
+    ) -> Result<Option<(Authority, AuthorityCertificateId)>> {
+        let project = authority.project;
+        let owner = store::authority::owner_of_certificate(&self.db, project, certificate.as_der()).await;
+        let Some((id, certificate)) = owner.map_err(failed)?.filter(|(id, _)| *id != authority.id) else {
+            return Ok(None);
+        };
+        let Some(parent) = store::authority::in_project(&self.db, project, id).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        self.must_not_be_below(authority, &parent).await?;
+        Ok(Some((parent, certificate)))
     }
 }
 
+/// In the form of the validator's refusals: which certificate, what is wrong with it, and the rule's name.
+fn not_imported(certificate: &Certificate, problem: &str, rule: &str) -> Error {
+    let subject = certificate.subject().render();
+    Error::invalid(format!("the certificate is not imported: the certificate \"{subject}\": {problem} [{rule}]"))
+}
+
 fn read_one(text: &str) -> Result<Certificate> {
-    let unreadable = |error: x509::ParseError| Error::invalid(format!("certificate: {error}"));
+    let unreadable =
+        |error: x509::ParseError| Error::invalid(format!("certificate: it does not read: {error} [unreadable]"));
     let mut ders = pem::decode_all(text, pem::CERTIFICATE).map_err(unreadable)?.into_iter();
     match (ders.next(), ders.next()) {
         (Some(der), None) => Certificate::from_der(der).map_err(unreadable),
-        (None, _) => Err(Error::invalid("certificate holds no PEM certificate")),
-        (Some(_), Some(_)) => {
-            Err(Error::invalid("certificate holds several certificates; put the parents into certificateChain"))
-        }
+        (None, _) => Err(Error::invalid("certificate holds no PEM certificate [no-certificate]")),
+        (Some(_), Some(_)) => Err(Error::invalid(
+            "certificate holds several certificates; put the parents into certificateChain [several-certificates]",
+        )),
     }
 }
 
 fn read_chain(text: &str) -> Result<Vec<Certificate>> {
-    let unreadable = |error: x509::ParseError| Error::invalid(format!("certificateChain: {error}"));
+    let unreadable =
+        |error: x509::ParseError| Error::invalid(format!("certificateChain: it does not read: {error} [unreadable]"));
     let ders = pem::decode_all(text, pem::CERTIFICATE).map_err(unreadable)?;
     if ders.is_empty() {
-        return Err(Error::invalid("certificateChain holds no PEM certificate; it must hold the issuer and its parents"));
+        return Err(Error::invalid(
+            "certificateChain holds no PEM certificate; it must hold the issuer and its parents [no-chain]",
+        ));
     }
-    ders.into_iter().map(|der| Certificate::from_der(der).map_err(unreadable)).collect()
+    let read = |(index, der)| {
+        let unreadable = |error| {
+            Error::invalid(format!("certificateChain: certificate {} does not read: {error} [unreadable]", index + 1))
+        };
+        Certificate::from_der(der).map_err(unreadable)
+    };
+    ders.into_iter().enumerate().map(read).collect()
 }
 
 /// The configured subject parts and path length must be the certificate's; all that differ are named in one answer.
@@ -137,5 +171,5 @@ fn must_match(authority: &Authority, imported: &Certificate) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
-    Err(Error::invalid(format!("the certificate is not imported: {}", differences.join(", "))))
+    Err(not_imported(imported, &differences.join(", "), "configuration-mismatch"))
 }

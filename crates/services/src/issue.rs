@@ -2,12 +2,15 @@
 
 use crate::audit::{self, Object};
 use crate::context::{Context, failed, key_failed};
+use crate::idempotency::Mark;
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
-use domain::inventory::{CertificateDetails, CertificateStatus, IssuedCertificate, alt_names, serial_hex};
+use domain::inventory::{
+    CertificateDetails, CertificateStatus, IssuedCertificate, ShownStatus, alt_names, serial_hex,
+};
 use domain::issuance::{Approved, IssuanceRequest, Issuer, Subject, decide};
 use domain::permission::{Action, Field, ObjectFields};
-use domain::profile::{Enrollment, IssuerKind};
+use domain::profile::Enrollment;
 use domain::{CertificateId, Error, ProfileId, Result};
 use keys::sign::Signer;
 use keys::{Place, PrivateKey, Secret};
@@ -37,7 +40,7 @@ pub struct Issued {
 #[derive(Default)]
 pub struct IssueOptions {
     /// The mark of a request that may be repeated.
-    pub idempotency: Option<[u8; 16]>,
+    pub idempotency: Option<Mark>,
     /// Free pairs to keep with the certificate.
     pub metadata: Vec<MetadataEntry>,
 }
@@ -59,7 +62,7 @@ impl Context {
             attempt += 1;
             // Decide. Nothing is written yet.
             let issuer = self.issuer_for(caller.organization, profile).await?;
-            self.may_issue(caller, &issuer, &request)?;
+            may_issue(caller, &issuer)?;
             let now = self.clock.now_to_sign()?;
             let approved = decide(&issuer, &request, now)?;
 
@@ -74,42 +77,18 @@ impl Context {
             let signer = match (approved.authority(), &made) {
                 (Some(authority), _) => self.signer(authority.key).await?,
                 (None, Some(key)) => Signer::new(key.clone(), self.key_pool.clone()),
-                (None, None) => return Err(Error::invalid("a self-signed profile cannot sign a CSR: only the key's owner could")),
+                (None, None) => return Err(Error::failed("a CSR was approved that nobody can sign")),
             };
             let der = signer.certificate(to_be_signed).await?;
 
             // Make it real, together with everything that follows from it.
             match self.record(caller, &issuer, &approved, der, made, &options).await {
                 Ok(issued) => return Ok(issued),
-                Err(StoreError::Conflict { .. } | StoreError::Stale(_)) if attempt < ATTEMPTS_MAX => {}
+                Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS_MAX => {}
+                // What was decided on has changed, perhaps on another node: decide again on what is there now.
+                Err(StoreError::Stale(_)) if attempt < ATTEMPTS_MAX => self.state.issuers.forget(),
                 Err(error) => return Err(failed(error)),
             }
-        }
-    }
-
-    /// Contract §6.1 steps 2 and 3, §6.3.
-    fn may_issue(&self, caller: &Caller, issuer: &Issuer, request: &IssuanceRequest) -> Result<()> {
-        let profile = &issuer.profile;
-        caller.rules(profile.project)?;
-        match profile.enrollment {
-            Enrollment::Api => {}
-            Enrollment::Est | Enrollment::Acme => {
-                return Err(Error::forbidden(format!(
-                    "the profile {} enrols by {}, not by the API",
-                    profile.slug,
-                    profile.enrollment.as_str()
-                )));
-            }
-        }
-        caller.may(profile.project, Action::IssueCertificate, &ObjectFields::with(Field::Slug, profile.slug.as_str()))?;
-        match (&request.subject, profile.document.issuer) {
-            (Subject::Csr(_), IssuerKind::SelfSigned) => {
-                Err(Error::invalid(format!("the profile {} is self-signed and cannot sign a CSR", profile.slug)))
-            }
-            (Subject::Csr(csr), IssuerKind::Ca) if !csr.verify() => {
-                Err(Error::bad_request_signature("the CSR's own signature does not hold: it was changed, or made with another key"))
-            }
-            (Subject::Csr(_) | Subject::Fields { .. }, _) => Ok(()),
         }
     }
 
@@ -162,7 +141,8 @@ impl Context {
             None => (None, None),
             Some(key) => {
                 let (sealed, exported) = self.seal_leaf_key(&issued, &key).await.map_err(lost)?;
-                let may_have = caller.can(profile.project, Action::ReadPrivateKey, &certificate_fields(&certificate));
+                let fields = || certificate_fields(&certificate, ShownStatus::Active);
+                let may_have = caller.can_with(profile.project, Action::ReadPrivateKey, fields);
                 (Some(sealed), may_have.then_some(exported))
             }
         };
@@ -170,6 +150,9 @@ impl Context {
         let mut detail = json!({ "serialNumber": serial_hex(&certificate) });
         if !issued.details.dropped_key_usages.is_empty() {
             detail["droppedKeyUsages"] = json!(issued.details.dropped_key_usages);
+        }
+        if private_key.is_some() {
+            detail["privateKey"] = json!("handed out");
         }
         let object = Object::new("certificate", issued.id);
         let mut changes = Changes::new()
@@ -179,8 +162,8 @@ impl Context {
         if let Some(authority) = approved.authority() {
             changes = changes.statement(store::authority::is_unchanged(profile.project, authority.id, authority.version));
         }
-        if let Some(slot) = &options.idempotency {
-            changes = changes.statement(store::idempotency::note_certificate(slot, issued.id));
+        if let Some(mark) = &options.idempotency {
+            changes = changes.statement(store::idempotency::note_certificate(mark, issued.id));
         }
         self.db.commit(changes).await?;
         self.clock.note_committed(now);
@@ -205,18 +188,35 @@ impl Context {
     }
 }
 
+/// Contract §6.1 steps 2 and 3.
+fn may_issue(caller: &Caller, issuer: &Issuer) -> Result<()> {
+    let profile = &issuer.profile;
+    match profile.enrollment {
+        Enrollment::Api => {}
+        Enrollment::Est | Enrollment::Acme => {
+            return Err(Error::forbidden(format!(
+                "the profile {} enrols by {}, not by the API",
+                profile.slug,
+                profile.enrollment.as_str()
+            )));
+        }
+    }
+    caller.may(profile.project, Action::IssueCertificate, &ObjectFields::with(Field::Slug, profile.slug.as_str()))
+}
+
 /// Where a leaf's key is sealed for.
 pub(crate) fn leaf_place(issued: &IssuedCertificate) -> Place<'_> {
     Place { table: "leaf_keys", row: issued.id.as_bytes(), project: issued.project.as_bytes() }
 }
 
 /// What conditions of roles can ask about a certificate.
-pub(crate) fn certificate_fields(certificate: &Certificate) -> ObjectFields {
+pub(crate) fn certificate_fields(certificate: &Certificate, status: ShownStatus) -> ObjectFields {
     let common_name = certificate.subject().first(AttributeType::CommonName).unwrap_or_default();
     ObjectFields::with(Field::CommonName, common_name)
         .and(Field::AltNames, alt_names(certificate))
         .and(Field::SerialNumber, [serial_hex(certificate)])
         .and(Field::FriendlyName, [common_name.to_owned()])
+        .and(Field::Status, [status.as_str().to_owned()])
 }
 
 fn lost(error: Error) -> StoreError {

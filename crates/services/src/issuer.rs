@@ -29,6 +29,11 @@ impl IssuerCache {
         if known.epoch == epoch { find(&known) } else { None }
     }
 
+    /// Forgets everything: a commit has shown that something of it is out of date.
+    pub(crate) fn forget(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known::default();
+    }
+
     fn write(&self, epoch: u64, add: impl FnOnce(&mut Known)) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.epoch < epoch {

@@ -47,11 +47,11 @@ impl Context {
             return Err(refused());
         };
         if secret.has_expired(now) || secret.is_used_up() {
-            self.commit(Changes::new().statement(store::credential::revoke_secret(secret.id, now)).configuration()).await?;
+            self.commit(Changes::new().statement(store::credential::revoke_secret(secret.id, now)).configuration())
+                .await?;
             return Err(Error::unauthenticated("the client secret has expired or was used as often as it may be"));
         }
-        let identity =
-            store::identity::by_token(&self.db, auth.identity).await.map_err(failed)?.ok_or_else(refused)?;
+        let identity = store::identity::by_token(&self.db, auth.identity).await.map_err(failed)?.ok_or_else(refused)?;
         self.start_token(&auth, &identity, secret, address).await
     }
 
@@ -89,7 +89,9 @@ impl Context {
         }
         match self.db.commit(changes).await {
             Ok(()) => self.signed(&token).await,
-            Err(StoreError::Stale(_)) => Err(Error::unauthenticated("the client secret was used as often as it may be")),
+            Err(StoreError::Stale(_)) => {
+                Err(Error::unauthenticated("the client secret was used as often as it may be"))
+            }
             Err(error) => Err(failed(error)),
         }
     }
@@ -151,8 +153,7 @@ impl Context {
     async fn signed(&self, token: &AccessToken) -> Result<Login> {
         let lifetime = token.lifetime_seconds();
         let access_token = self.token_key().await?.sign(token, self.now(), lifetime)?;
-        let access_token_ttl_max =
-            if token.period_seconds > 0 { TTL_MAX_OF_PERIODIC } else { token.ttl_seconds_max };
+        let access_token_ttl_max = if token.period_seconds > 0 { TTL_MAX_OF_PERIODIC } else { token.ttl_seconds_max };
         Ok(Login { access_token, expires_in: lifetime, access_token_ttl_max })
     }
 }
@@ -160,9 +161,10 @@ impl Context {
 /// The secret that was given, found without telling by time how close a wrong one came.
 fn matching<'a>(secrets: &'a [ClientSecret], given: &str) -> Option<&'a ClientSecret> {
     let hash = sha256(given.as_bytes());
-    secrets.iter().filter(|secret| !secret.is_revoked).fold(None, |found, secret| {
-        if bool::from(secret.hash.ct_eq(&hash)) { Some(secret) } else { found }
-    })
+    secrets
+        .iter()
+        .filter(|secret| !secret.is_revoked)
+        .fold(None, |found, secret| if bool::from(secret.hash.ct_eq(&hash)) { Some(secret) } else { found })
 }
 
 /// SHA-256, which is how secrets that the server made are kept: they have enough random bits of their own.

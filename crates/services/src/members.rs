@@ -255,7 +255,10 @@ impl Context {
     async fn must_be_unassigned(&self, project: ProjectId, role: &CustomRole, what: &str) -> Result<()> {
         let held = store::identity::held_roles(&self.db, project).await.map_err(failed)?;
         if held.iter().any(|held| held.role == role.slug) {
-            return Err(Error::wrong_state(format!("members hold the role {}; it cannot be {what} while they do", role.slug)));
+            return Err(Error::wrong_state(format!(
+                "members hold the role {}; it cannot be {what} while they do",
+                role.slug
+            )));
         }
         Ok(())
     }

@@ -79,7 +79,8 @@ impl Context {
         caller.may_some(project, Action::ReadPolicy)?;
         let (policies, total) =
             store::profile::policies(&self.db, project, search, offset, limit).await.map_err(failed)?;
-        let visible = policies.into_iter().filter(|policy| caller.can(project, Action::ReadPolicy, &about(&policy.name)));
+        let visible =
+            policies.into_iter().filter(|policy| caller.can(project, Action::ReadPolicy, &about(&policy.name)));
         Ok((visible.collect(), total))
     }
 

@@ -194,8 +194,7 @@ impl Context {
         limit: u32,
     ) -> Result<(Vec<ProfileWithParts>, i64)> {
         caller.may_some(project, Action::ReadProfile)?;
-        let (profiles, total) =
-            store::profile::list(&self.db, project, filter, offset, limit).await.map_err(failed)?;
+        let (profiles, total) = store::profile::list(&self.db, project, filter, offset, limit).await.map_err(failed)?;
         let mut visible = Vec::with_capacity(profiles.len());
         for profile in profiles {
             if caller.can(project, Action::ReadProfile, &about(&profile.slug)) {
@@ -263,11 +262,8 @@ impl Context {
                 Enrollment::Acme => document.acme.is_some(),
             };
             if enrollment == Enrollment::Api && !configured {
-                document.api = Some(ApiEnrollment {
-                    id: self.random.id(self.now()),
-                    auto_renew: false,
-                    renew_before_days: None,
-                });
+                document.api =
+                    Some(ApiEnrollment { id: self.random.id(self.now()), auto_renew: false, renew_before_days: None });
             } else if !configured {
                 return Err(Error::forbidden(format!(
                     "the profile has no {} configuration; make a new profile for that enrollment",

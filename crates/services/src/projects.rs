@@ -198,7 +198,10 @@ fn must_be_for_certificates(project: &Project) -> Result<()> {
     if project.kind == PROJECT_KIND_CERTIFICATES {
         return Ok(());
     }
-    Err(Error::invalid(format!("project {} is of type {}, not {PROJECT_KIND_CERTIFICATES}", project.slug, project.kind)))
+    Err(Error::invalid(format!(
+        "project {} is of type {}, not {PROJECT_KIND_CERTIFICATES}",
+        project.slug, project.kind
+    )))
 }
 
 fn checked_slug(slug: &str) -> Result<String> {

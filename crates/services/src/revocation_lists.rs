@@ -3,14 +3,14 @@
 use crate::authorities::about;
 use crate::context::{Context, failed};
 use crate::subject::subject_of;
+use domain::authority::AuthorityKey;
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::revocation::{LIST_LIFETIME_SECONDS, LIST_RENEWAL_SECONDS, ListIssuer, ListToBeSigned};
 use domain::{AuthorityId, CrlId, Error, Result, Time};
 use store::authority::CrlRecord;
 use store::{Changes, StoreError};
-use x509::RevokedCertificate;
-use x509::{PublicKey, pem};
+use x509::{Certificate, DistinguishedName, PublicKey, RevokedCertificate, pem};
 
 /// A list as its record names it.
 pub struct RenderedList {
@@ -50,43 +50,59 @@ impl Context {
     /// commit fails when another list was published in between; that one is newer than what was asked for.
     pub async fn publish_list(&self, id: CrlId) -> Result<()> {
         let record = self.list_record(id).await?;
-        let now = self.clock.now_to_sign()?;
-        if record.this_update.is_some_and(|previous| now < previous) {
-            return Err(Error::unavailable("the clock is behind the newest revocation list; the list stays as it is", 60));
-        }
-        let key = self.authority_key(record.key).await?;
         let authority = store::authority::by_id_even_deleted(&self.db, record.authority).await.map_err(failed)?;
         let authority = authority.ok_or_else(|| Error::failed("a list without its authority"))?;
         let issuing = self.issuing(&authority).await?;
-        let (name, key_id) = match &issuing.active {
-            Some(active) => {
-                let key_id = active.certificate.extensions().subject_key_id().ok().flatten().map(<[u8]>::to_vec);
-                (active.certificate.subject().clone(), key_id)
-            }
-            None => (subject_of(&authority.configuration)?, None),
-        };
-        let public = PublicKey::from_spki_der(&key.spki)
-            .map_err(|problem| Error::failed(format!("a stored authority key is not usable: {problem}")))?;
-        let number = record.number + 1;
-        let issuer = ListIssuer {
-            name: &name,
-            key_id: &key_id.unwrap_or_else(|| public.key_id_sha1().to_vec()),
-            key_algorithm: key.algorithm,
-            number: number.into(),
-        };
-        let entries = self.list_entries(&record, now).await?;
-        let der = self.signer(key.id).await?.revocation_list(ListToBeSigned::new(&issuer, entries, now)).await?;
-        let next = CrlRecord {
-            number,
-            der: Some(der),
-            this_update: Some(now),
-            next_update: Some(now.plus_seconds(LIST_LIFETIME_SECONDS)),
-            ..record
+        let next = match &issuing.active {
+            Some(active) => self.list_under(record, &active.certificate).await?,
+            None => self.next_list(record, &subject_of(&authority.configuration)?, None).await?,
         };
         match self.db.commit(Changes::new().statement(store::authority::publish_crl(&next))).await {
             Ok(()) | Err(StoreError::Stale(_)) => Ok(()),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// The list of a key with the name and key identifier of a certificate that is about to become active, so that both
+    /// are committed together: relying parties find the list's issuer by them.
+    pub(crate) async fn list_for(&self, key: &AuthorityKey, certificate: &Certificate) -> Result<CrlRecord> {
+        self.list_under(self.list_record(key.crl).await?, certificate).await
+    }
+
+    async fn list_under(&self, record: CrlRecord, certificate: &Certificate) -> Result<CrlRecord> {
+        let key_id = certificate.extensions().subject_key_id().ok().flatten();
+        self.next_list(record, certificate.subject(), key_id).await
+    }
+
+    /// The list after a record's newest one. It is not stored yet.
+    async fn next_list(&self, record: CrlRecord, name: &DistinguishedName, key_id: Option<&[u8]>) -> Result<CrlRecord> {
+        let now = self.clock.now_to_sign()?;
+        if record.this_update.is_some_and(|previous| now < previous) {
+            return Err(Error::unavailable(
+                "the clock is behind the newest revocation list; the list stays as it is",
+                60,
+            ));
+        }
+        let key = self.authority_key(record.key).await?;
+        let public = PublicKey::from_spki_der(&key.spki)
+            .map_err(|problem| Error::failed(format!("a stored authority key is not usable: {problem}")))?;
+        let number = record.number + 1;
+        let computed_key_id = public.key_id_sha1();
+        let issuer = ListIssuer {
+            name,
+            key_id: key_id.unwrap_or(&computed_key_id),
+            key_algorithm: key.algorithm,
+            number: number.into(),
+        };
+        let entries = self.list_entries(&record, now).await?;
+        let der = self.signer(key.id).await?.revocation_list(ListToBeSigned::new(&issuer, entries, now)).await?;
+        Ok(CrlRecord {
+            number,
+            der: Some(der),
+            this_update: Some(now),
+            next_update: Some(now.plus_seconds(LIST_LIFETIME_SECONDS)),
+            ..record
+        })
     }
 
     /// Every revocation under the key that has not expired by the previous list: an entry stays for one list longer
@@ -98,8 +114,8 @@ impl Context {
 
     /// The lists that run out soon.
     pub async fn lists_due(&self) -> Result<Vec<CrlId>> {
-        let before = self.now().plus_seconds(LIST_LIFETIME_SECONDS - LIST_RENEWAL_SECONDS);
-        store::authority::crls_due(&self.db, before).await.map_err(failed)
+        let now = self.now();
+        store::authority::crls_due(&self.db, now.plus_seconds(LIST_RENEWAL_SECONDS), now).await.map_err(failed)
     }
 
     async fn list_record(&self, id: CrlId) -> Result<CrlRecord> {

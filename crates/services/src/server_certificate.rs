@@ -48,20 +48,43 @@ impl ServerCertificate {
 
 impl Context {
     /// The server's certificate for these names: the kept one, or a new one when that is missing, for other names, or due.
+    /// When no new one can be had, the kept one goes on until its end.
     pub async fn server_certificate(&self, names: &[String]) -> Result<ServerCertificate> {
         let now = self.now();
-        match self.kept_server_certificate().await? {
-            Some(kept) if kept.names == names && now < kept.renew_at() => Ok(kept),
-            Some(_) | None => self.renew_server_certificate(names).await,
+        let kept = self.kept_server_certificate().await?;
+        if let Some(kept) = kept.as_ref().filter(|kept| self.is_for(kept, names) && now < kept.renew_at()) {
+            return Ok(kept.clone());
+        }
+        match (self.renew_server_certificate(names).await, kept) {
+            (Ok(new), _) => Ok(new),
+            (Err(error), Some(kept)) if now < kept.not_after => {
+                tracing::warn!(%error, "the server's own certificate cannot be renewed; the present one stays");
+                Ok(kept)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Nodes of one database share the certificate, which then is for the names of all of them.
+    fn is_for(&self, kept: &ServerCertificate, names: &[String]) -> bool {
+        match self.db.is_shared() {
+            true => names.iter().all(|name| kept.names.contains(name)),
+            false => kept.names == names,
         }
     }
 
     /// Issues the server a new certificate and plans the next renewal.
     pub async fn renew_server_certificate(&self, names: &[String]) -> Result<ServerCertificate> {
+        let mut names = names.to_vec();
+        if self.db.is_shared() {
+            let kept = self.kept_server_certificate().await?.map(|kept| kept.names).unwrap_or_default();
+            names.extend(kept.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+        }
         let bootstrap = self.bootstrap_record().await?;
         let bootstrap = bootstrap.ok_or_else(|| Error::wrong_state("the server has no issuing authority yet"))?;
         let caller = self.node_in(bootstrap.organization_id, bootstrap.project_id);
         let profile = self.profile_by_slug(&caller, bootstrap.project_id, SERVER_PROFILE).await?;
+        let issuer = self.issuer_for(bootstrap.organization_id, profile.id).await?;
         let alt_names = names
             .iter()
             .map(|name| match name.parse::<IpAddr>() {
@@ -80,6 +103,7 @@ impl Context {
                 ttl_millis: Some(LIFETIME_MILLIS),
                 key_usages: Some(KeyUsages::of(&[KeyUsage::DigitalSignature])),
                 extended_key_usages: Some(vec![ExtendedKeyUsage::ServerAuth]),
+                signature_algorithm: issuer.authority.as_ref().map(|authority| authority.key_algorithm.default_signature()),
                 ..Wishes::default()
             },
         };
@@ -92,13 +116,23 @@ impl Context {
             key: pem::encode(pem::PRIVATE_KEY, key.expose()),
             not_before: Time::from_seconds(issued.certificate.not_before()),
             not_after: Time::from_seconds(issued.certificate.not_after()),
-            names: names.to_vec(),
+            names,
         };
         let text = serde_json::to_vec(&certificate)
             .map_err(|error| Error::failed_because("the server's certificate", error))?;
         self.write_server_secret(RECORD, &Secret::new(text)).await?;
         self.enqueue(&Job::RenewServerCertificate, certificate.renew_at()).await?;
         Ok(certificate)
+    }
+
+    /// Plans the renewal of the server's certificate when it is due and was not planned, as after a restored backup.
+    pub async fn plan_server_certificate(&self) -> Result<()> {
+        match self.kept_server_certificate().await? {
+            Some(kept) if kept.renew_at() <= self.now() => {
+                self.enqueue(&Job::RenewServerCertificate, kept.renew_at()).await
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The server's certificate as it is kept.

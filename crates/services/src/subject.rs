@@ -30,8 +30,10 @@ pub(crate) fn check(configuration: &AuthorityConfiguration) -> Result<()> {
     let Some(url) = &configuration.publication_url else { return Ok(()) };
     match Uri::parse(url) {
         // invariants §2f: lists are fetched over http, since https would need a certificate to be checked first.
-        Ok(uri) if uri.scheme() == "http" && uri.host().is_some() => Ok(()),
-        Ok(_) => Err(Error::invalid("publicationUrl must be an http URL, such as http://pki.example.com")),
+        Ok(uri) if uri.scheme() == "http" && uri.host().is_some() && !url.contains(['@', '?', '#']) => Ok(()),
+        Ok(_) => Err(Error::invalid(
+            "publicationUrl must be an http URL of a host and perhaps a path, such as http://pki.example.com",
+        )),
         Err(error) => Err(Error::invalid(format!("publicationUrl: {error}"))),
     }
 }
@@ -49,12 +51,15 @@ pub(crate) fn name_constraints(configuration: &AuthorityConfiguration) -> Result
 
 fn subtree(name: &ConstrainedName) -> Result<Subtree> {
     let value = name.value.as_str();
-    let bad = |problem: String| Error::invalid(format!("nameConstraints: \"{value}\" is not a {}: {problem}", name.kind));
+    let bad =
+        |problem: String| Error::invalid(format!("nameConstraints: \"{value}\" is not a {}: {problem}", name.kind));
     match name.kind.as_str() {
         "dns_name" => Subtree::dns(value).map_err(|error| bad(error.to_string())),
         "email" => Subtree::email(value).map_err(|error| bad(error.to_string())),
         "uri" => Subtree::uri(value).map_err(|error| bad(error.to_string())),
-        "ip_address" => value.parse().map(Subtree::Ip).map_err(|_| bad("write it as a network, such as 10.0.0.0/8".into())),
+        "ip_address" => {
+            value.parse().map(Subtree::Ip).map_err(|_| bad("write it as a network, such as 10.0.0.0/8".into()))
+        }
         "directory_name" => directory_name(value).map(Subtree::Directory).map_err(bad),
         kind => Err(Error::invalid(format!(
             "nameConstraints: the type {kind} is not one of dns_name, ip_address, email, uri, directory_name"
@@ -87,7 +92,9 @@ pub(crate) fn policies(configuration: &AuthorityConfiguration) -> Result<Vec<Vec
     configuration
         .policy_oids
         .iter()
-        .map(|text| x509::oid::from_dotted(text).ok_or_else(|| Error::invalid(format!("policyOids: {text} is not an OID"))))
+        .map(|text| {
+            x509::oid::from_dotted(text).ok_or_else(|| Error::invalid(format!("policyOids: {text} is not an OID")))
+        })
         .collect()
 }
 

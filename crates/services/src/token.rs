@@ -33,6 +33,17 @@ const TOKEN_TYPE: &str = "identityAccessToken";
 pub(crate) struct VerifiedToken {
     pub(crate) token: AccessTokenId,
     pub(crate) identity: IdentityId,
+    ends_at: Option<i64>,
+}
+
+impl VerifiedToken {
+    /// Refuses a token whose `exp` is past.
+    pub(crate) fn must_not_have_ended(&self, now: Time) -> Result<()> {
+        if self.ends_at.is_some_and(|end| end <= now.seconds()) {
+            return Err(Error::bad_token("the access token has expired; log in again"));
+        }
+        Ok(())
+    }
 }
 
 impl TokenKey {
@@ -45,7 +56,12 @@ impl TokenKey {
     }
 
     /// A token for this record that lives `lifetime_seconds`; 0 is without end.
-    pub(crate) fn sign(&self, token: &domain::identity::AccessToken, now: Time, lifetime_seconds: i64) -> Result<String> {
+    pub(crate) fn sign(
+        &self,
+        token: &domain::identity::AccessToken,
+        now: Time,
+        lifetime_seconds: i64,
+    ) -> Result<String> {
         let claims = Claims {
             identity_id: token.identity,
             client_secret_id: token.client_secret,
@@ -60,15 +76,19 @@ impl TokenKey {
 
     /// Checks the signature and the end of a token.
     pub(crate) fn verify(&self, text: &str, now: Time) -> Result<VerifiedToken> {
-        let data = jsonwebtoken::decode::<Claims>(text, &self.decoding, &self.validation)
-            .map_err(|_| Error::bad_token("the access token is malformed or was not signed by this server; log in again"))?;
+        let data = jsonwebtoken::decode::<Claims>(text, &self.decoding, &self.validation).map_err(|_| {
+            Error::bad_token("the access token is malformed or was not signed by this server; log in again")
+        })?;
         let claims = data.claims;
         if claims.auth_token_type != TOKEN_TYPE {
             return Err(Error::invalid("this is not the access token of a machine identity"));
         }
-        if claims.exp.is_some_and(|end| end <= now.seconds()) {
-            return Err(Error::bad_token("the access token has expired; log in again"));
-        }
-        Ok(VerifiedToken { token: claims.identity_access_token_id, identity: claims.identity_id })
+        let verified = VerifiedToken {
+            token: claims.identity_access_token_id,
+            identity: claims.identity_id,
+            ends_at: claims.exp,
+        };
+        verified.must_not_have_ended(now)?;
+        Ok(verified)
     }
 }

@@ -4,11 +4,13 @@
 //! sealed for.
 
 use crate::context::{Context, failed, key_failed};
+use domain::caller::ActorKind;
 use domain::{Error, ProjectId, Result};
 use keys::{DataKey, KeyError, Place, SealedDataKey, Secret};
+use serde_json::json;
 use std::sync::Arc;
 use store::secret::DataKeyRow;
-use store::{Changes, StoreError};
+use store::{AuditRecord, Changes, StoreError};
 use uuid::Uuid;
 
 /// The project that stands for the server itself.
@@ -77,10 +79,36 @@ impl Context {
                 master_key_id: resealed.master_key_id,
                 sealed: resealed.sealed,
             };
-            self.commit(Changes::new().statement(store::secret::reseal_data_key(&new, &row.master_key_id))).await?;
-            changed += 1;
+            let changes = Changes::new()
+                .statement(store::secret::reseal_data_key(&new, &row.master_key_id))
+                .audit(self.resealed(&new, &row.master_key_id));
+            match self.db.commit(changes).await {
+                Ok(()) => changed += 1,
+                // Another node, or the command, was faster.
+                Err(StoreError::Stale(_)) => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
         Ok(changed)
+    }
+
+    fn resealed(&self, key: &DataKeyRow, old_master_key_id: &str) -> AuditRecord {
+        let project = (key.project != SERVER).then_some(key.project.0);
+        let detail = json!({ "version": key.version, "masterKey": key.master_key_id, "before": old_master_key_id });
+        AuditRecord {
+            at_millis: self.now().millis(),
+            organization: None,
+            project,
+            actor_kind: ActorKind::Node.as_str(),
+            actor_id: None,
+            actor_method: "internal",
+            actor_credential: None,
+            actor_address: None,
+            event: "data-key-resealed",
+            object_kind: "data-key",
+            object_id: Some(key.project.0),
+            detail: detail.to_string(),
+        }
     }
 
     /// Opens a sealed value.
@@ -113,7 +141,9 @@ impl Context {
             Ok(()) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(failed(error)),
         }
-        self.read_server_secret(name).await?.ok_or_else(|| Error::failed(format!("the server secret {name} is not there")))
+        self.read_server_secret(name)
+            .await?
+            .ok_or_else(|| Error::failed(format!("the server secret {name} is not there")))
     }
 
     /// One of the server's own secrets, when it is there.

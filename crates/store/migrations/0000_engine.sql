@@ -29,7 +29,6 @@ CREATE TABLE audit_records (
     detail TEXT NOT NULL,
     hash BLOB NOT NULL
 );
-CREATE INDEX audit_records_organization ON audit_records (organization_id, at);
 
 CREATE TABLE configuration_epoch (
     id INTEGER PRIMARY KEY,

@@ -98,14 +98,16 @@ CREATE TABLE access_tokens (
 );
 CREATE INDEX access_tokens_identity ON access_tokens (identity_id);
 
+-- A member is named by its kind, as in the audit; for now every member is a machine identity.
 CREATE TABLE memberships (
     id BLOB PRIMARY KEY,
     project_id BLOB NOT NULL REFERENCES projects (id),
+    actor_kind TEXT NOT NULL DEFAULT 'identity',
     identity_id BLOB NOT NULL REFERENCES identities (id) ON DELETE CASCADE,
     roles TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
-    UNIQUE (project_id, identity_id)
+    UNIQUE (project_id, actor_kind, identity_id)
 );
 CREATE INDEX memberships_identity ON memberships (identity_id);
 
@@ -292,6 +294,8 @@ CREATE TABLE certificates (
     not_before INTEGER NOT NULL,
     not_after INTEGER NOT NULL,
     key_algorithm TEXT NOT NULL,
+    signature_algorithm TEXT NOT NULL,
+    extended_key_usages TEXT NOT NULL,
     details TEXT,
     created_at INTEGER NOT NULL,
     der BLOB NOT NULL,

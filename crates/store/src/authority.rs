@@ -6,12 +6,8 @@ use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
 use crate::value::Row;
-use domain::authority::{
-    Authority, AuthorityCertificate, AuthorityKey, AuthorityKind, AuthorityStatus, KeyProvider,
-};
-use domain::{
-    AuthorityCertificateId, AuthorityId, AuthorityKeyId, CrlId, OrganizationId, ProjectId, Time,
-};
+use domain::authority::{Authority, AuthorityCertificate, AuthorityKey, AuthorityKind, AuthorityStatus, KeyProvider};
+use domain::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CrlId, OrganizationId, ProjectId, Time};
 use x509::KeyAlgorithm;
 
 macro_rules! select_authority {
@@ -26,20 +22,33 @@ macro_rules! select_authority {
     };
 }
 
+/// The constraint that keeps names unique in a project, as a [`StoreError::Conflict`] names it.
+pub const UNIQUE_NAME: &str = "authorities_name";
+
 /// An authority of the organisation.
 pub async fn by_id(db: &Db, organization: OrganizationId, id: AuthorityId) -> Result<Option<Authority>, StoreError> {
     let row = db
         .row(
-            select_authority!("WHERE a.id = $2 AND p.organization_id = $1 AND a.deleted_at IS NULL"),
+            select_authority!(
+                "WHERE a.id = $2 AND p.organization_id = $1 AND a.deleted_at IS NULL AND p.deleted_at IS NULL"
+            ),
             params![organization, id],
         )
         .await?;
     row.as_ref().map(authority_from).transpose()
 }
 
-/// An authority of the organisation, deleted or not: what it signed goes on being looked after.
+/// An authority, deleted or not: what it signed goes on being looked after.
 pub async fn by_id_even_deleted(db: &Db, id: AuthorityId) -> Result<Option<Authority>, StoreError> {
     let row = db.row(select_authority!("WHERE a.id = $1"), params![id]).await?;
+    row.as_ref().map(authority_from).transpose()
+}
+
+/// An authority of the project by its id.
+pub async fn in_project(db: &Db, project: ProjectId, id: AuthorityId) -> Result<Option<Authority>, StoreError> {
+    let row = db
+        .row(select_authority!("WHERE a.project_id = $1 AND a.id = $2 AND a.deleted_at IS NULL"), params![project, id])
+        .await?;
     row.as_ref().map(authority_from).transpose()
 }
 
@@ -135,17 +144,22 @@ pub fn update(authority: &Authority) -> Statement {
 /// Holds a commit to the authority that it was decided on.
 pub fn is_unchanged(project: ProjectId, id: AuthorityId, version: u32) -> Statement {
     Statement::new(
-        "SELECT 1 FROM authorities WHERE project_id = $1 AND id = $2 AND version = $3 AND deleted_at IS NULL",
+        "SELECT 1 FROM authorities WHERE project_id = $1 AND id = $2 AND version = $3 AND deleted_at IS NULL
+         FOR SHARE",
         params![project, id, version],
     )
     .expect_one("the authority is as it was when this was decided")
 }
 
-/// Hides an authority. Its keys go on signing lists until the last certificate has expired; it is nobody's parent.
+/// Hides an authority that nothing needs. Its keys go on signing lists until its certificate has expired; it is nobody's
+/// parent.
 pub fn delete(project: ProjectId, id: AuthorityId, version: u32, now: Time) -> Statement {
     Statement::new(
         "UPDATE authorities SET deleted_at = $4 WHERE project_id = $1 AND id = $2 AND version = $3
-         AND deleted_at IS NULL",
+         AND deleted_at IS NULL
+         AND NOT EXISTS (SELECT 1 FROM profiles f WHERE f.project_id = $1 AND f.authority_id = $2)
+         AND NOT EXISTS (SELECT 1 FROM authorities c WHERE c.project_id = $1 AND c.parent_id = $2
+                         AND c.deleted_at IS NULL)",
         params![project, id, version, now],
     )
     .expect_one("the authority is as it was when this was decided")
@@ -274,33 +288,27 @@ pub async fn certificate(
     authority: AuthorityId,
     id: AuthorityCertificateId,
 ) -> Result<Option<AuthorityCertificate>, StoreError> {
-    let row =
-        db.row(select_certificate!("WHERE authority_id = $1 AND id = $2"), params![authority, id]).await?;
+    let row = db.row(select_certificate!("WHERE authority_id = $1 AND id = $2"), params![authority, id]).await?;
     row.as_ref().map(certificate_from).transpose()
 }
 
 /// The certificates of an authority, oldest first.
 pub async fn certificates(db: &Db, authority: AuthorityId) -> Result<Vec<AuthorityCertificate>, StoreError> {
-    let rows =
-        db.rows(select_certificate!("WHERE authority_id = $1 ORDER BY version"), params![authority]).await?;
+    let rows = db.rows(select_certificate!("WHERE authority_id = $1 ORDER BY version"), params![authority]).await?;
     rows.iter().map(certificate_from).collect()
 }
 
 /// The number of an authority's newest certificate; 0 before the first.
 pub async fn newest_version(db: &Db, authority: AuthorityId) -> Result<u32, StoreError> {
     let row = db
-        .row(
-            "SELECT COALESCE(MAX(version), 0) FROM authority_certificates WHERE authority_id = $1",
-            params![authority],
-        )
+        .row("SELECT COALESCE(MAX(version), 0) FROM authority_certificates WHERE authority_id = $1", params![authority])
         .await?;
     row.map_or(Ok(0), |row| number(&row, 0))
 }
 
 /// The authority that a certificate belongs to.
 pub async fn owner_of(db: &Db, certificate: AuthorityCertificateId) -> Result<Option<AuthorityId>, StoreError> {
-    let row =
-        db.row("SELECT authority_id FROM authority_certificates WHERE id = $1", params![certificate]).await?;
+    let row = db.row("SELECT authority_id FROM authority_certificates WHERE id = $1", params![certificate]).await?;
     row.map(|row| Ok(AuthorityId(row.uuid(0)?))).transpose()
 }
 
@@ -394,18 +402,22 @@ pub async fn crl(db: &Db, id: CrlId) -> Result<Option<CrlRecord>, StoreError> {
     row.as_ref().map(crl_from).transpose()
 }
 
-/// The lists of an authority, newest key first.
+/// The lists of an authority, oldest key first.
 pub async fn crls(db: &Db, authority: AuthorityId) -> Result<Vec<CrlRecord>, StoreError> {
-    let rows = db.rows(select_crl!("WHERE authority_id = $1 ORDER BY authority_key_id, shard"), params![authority]).await?;
+    let rows =
+        db.rows(select_crl!("WHERE authority_id = $1 ORDER BY authority_key_id, shard"), params![authority]).await?;
     rows.iter().map(crl_from).collect()
 }
 
-/// The lists that run out before a time, the earliest first.
-pub async fn crls_due(db: &Db, before: Time) -> Result<Vec<CrlId>, StoreError> {
+/// The lists that run out before a time, the earliest first. Those of a deleted authority are left out once its
+/// certificate has expired, and with it all that it signed.
+pub async fn crls_due(db: &Db, before: Time, now: Time) -> Result<Vec<CrlId>, StoreError> {
     let rows = db
         .rows(
-            "SELECT id FROM crls WHERE next_update IS NOT NULL AND next_update < $1 ORDER BY next_update LIMIT 100",
-            params![before],
+            "SELECT c.id FROM crls c JOIN authorities a ON a.id = c.authority_id
+             WHERE c.next_update IS NOT NULL AND c.next_update < $1 AND (a.deleted_at IS NULL OR a.not_after >= $2)
+             ORDER BY c.next_update LIMIT 100",
+            params![before, now],
         )
         .await?;
     rows.iter().map(|row| Ok(CrlId(row.uuid(0)?))).collect()

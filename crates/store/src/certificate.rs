@@ -1,21 +1,41 @@
-//! The inventory: issued certificates, their keys, and requests that wait.
+//! The inventory: issued certificates and their keys. Lists are in `certificate/list.rs`, requests in
+//! `certificate/request.rs`.
 //!
 //! Column values are read from the certificate's own DER, never from the request that asked for it.
+
+macro_rules! select_certificate {
+    ($($rest:expr),+) => {
+        concat!(
+            "SELECT c.pk, c.id, c.project_id, c.profile_id, c.profile_version, c.policy_version, c.authority_id,
+             c.authority_key_id, c.authority_certificate_id, c.shard, c.status, c.details, c.created_at, c.der,
+             k.certificate_pk, r.revoked_at, r.reason
+             FROM certificates c LEFT JOIN leaf_keys k ON k.certificate_pk = c.pk
+             LEFT JOIN revocations r ON r.authority_key_id = c.authority_key_id AND r.serial = c.serial ",
+            $($rest),+
+        )
+    };
+}
+
+mod list;
+mod request;
+
+pub use list::{
+    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Page, Period, SortBy,
+    SortOrder, list,
+};
+pub use request::{RequestFilter, RequestName, request, requests};
 
 use crate::changes::{Changes, Statement};
 use crate::columns::{document, number, opt_time, time};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
-use crate::profile::like;
-use crate::value::{Row, Value};
+use crate::value::Row;
 use domain::inventory::{
-    CertificateDetails, CertificateRequestRecord, CertificateStatus, DerivedColumns, IssuedBy, IssuedCertificate,
-    JudgedBy, ShownStatus,
+    CertificateDetails, CertificateStatus, DerivedColumns, IssuedBy, IssuedCertificate, JudgedBy,
 };
 use domain::{
-    AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, CertificateRequestId, OrganizationId, ProfileId,
-    ProjectId, Time,
+    AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, OrganizationId, ProfileId, ProjectId, Time,
 };
 use x509::Certificate;
 
@@ -40,8 +60,8 @@ pub fn insert(
     let insert = Statement::new(
         "INSERT INTO certificates (id, project_id, profile_id, profile_version, policy_version, authority_id,
          authority_key_id, authority_certificate_id, issuer_name_id, serial, shard, status, common_name, alt_names,
-         not_before, not_after, key_algorithm, details, created_at, der)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+         not_before, not_after, key_algorithm, signature_algorithm, extended_key_usages, details, created_at, der)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
         params![
             issued.id,
             issued.project,
@@ -60,6 +80,8 @@ pub fn insert(
             derived.not_before,
             derived.not_after,
             derived.key_algorithm,
+            derived.signature_algorithm,
+            derived.extended_key_usages.join(", "),
             (!issued.details.is_empty()).then(|| document(&issued.details)),
             issued.created_at,
             issued.der.clone(),
@@ -92,19 +114,6 @@ pub struct InventoryRow {
     pub revoked_at: Option<Time>,
     /// Why it was revoked: the CRL's number.
     pub revocation_reason: Option<i64>,
-}
-
-macro_rules! select_certificate {
-    ($rest:literal) => {
-        concat!(
-            "SELECT c.pk, c.id, c.project_id, c.profile_id, c.profile_version, c.policy_version, c.authority_id,
-             c.authority_key_id, c.authority_certificate_id, c.shard, c.status, c.details, c.created_at, c.der,
-             k.certificate_pk, r.revoked_at, r.reason
-             FROM certificates c LEFT JOIN leaf_keys k ON k.certificate_pk = c.pk
-             LEFT JOIN revocations r ON r.authority_key_id = c.authority_key_id AND r.serial = c.serial ",
-            $rest
-        )
-    };
 }
 
 /// A certificate of the organisation.
@@ -143,129 +152,6 @@ pub async fn by_serial(
     rows.iter().map(certificate_from).collect()
 }
 
-/// What a list of certificates is narrowed by; an empty text narrows nothing.
-#[derive(Clone, Debug, Default)]
-pub struct CertificateFilter {
-    /// Part of the common name, a SAN or the serial number.
-    pub search: String,
-    /// Part of the common name.
-    pub common_name: String,
-    /// Only this status.
-    pub status: Option<ShownStatus>,
-    /// Only these profiles, none for all.
-    pub profiles: Vec<ProfileId>,
-    /// Issued at or after.
-    pub from: Option<Time>,
-    /// Issued at or before.
-    pub to: Option<Time>,
-}
-
-/// One page of a project's certificates, newest first, and how many match in all.
-///
-/// The page is found by keyset: the offset is turned into the key that it begins at within the narrowed index.
-pub async fn list(
-    db: &Db,
-    project: ProjectId,
-    filter: &CertificateFilter,
-    now: Time,
-    offset: u32,
-    limit: u32,
-) -> Result<(Vec<InventoryRow>, i64), StoreError> {
-    let conditions = filter_params(project, filter, now);
-    let mut page = conditions.clone();
-    page.extend(params![limit, offset]);
-    let keys = db
-        .rows(
-            concat!(
-                "SELECT c.pk FROM certificates c WHERE ",
-                "c.project_id = $1 AND ($2 = '' OR c.common_name LIKE $2 ESCAPE '\\' OR c.alt_names LIKE $2 ESCAPE '\\'
-                 OR c.serial = $3) AND ($4 = '' OR c.common_name LIKE $4 ESCAPE '\\')
-                 AND ($5 = '' OR ($5 = 'revoked' AND c.status = 1) OR ($5 = 'expired' AND c.status = 0 AND c.not_after < $6)
-                 OR ($5 = 'active' AND c.status = 0 AND c.not_after >= $6)) AND c.created_at BETWEEN $7 AND $8
-                 AND ($9 = 0 OR c.profile_id IN ($10, $11, $12, $13))",
-                " ORDER BY c.pk DESC LIMIT $14 OFFSET $15"
-            ),
-            page,
-        )
-        .await?;
-    let total = db
-        .row(
-            "SELECT COUNT(*) FROM certificates c WHERE
-             c.project_id = $1 AND ($2 = '' OR c.common_name LIKE $2 ESCAPE '\\' OR c.alt_names LIKE $2 ESCAPE '\\'
-             OR c.serial = $3) AND ($4 = '' OR c.common_name LIKE $4 ESCAPE '\\')
-             AND ($5 = '' OR ($5 = 'revoked' AND c.status = 1) OR ($5 = 'expired' AND c.status = 0 AND c.not_after < $6)
-             OR ($5 = 'active' AND c.status = 0 AND c.not_after >= $6)) AND c.created_at BETWEEN $7 AND $8
-             AND ($9 = 0 OR c.profile_id IN ($10, $11, $12, $13))",
-            conditions,
-        )
-        .await?
-        .map_or(Ok(0), |row| row.int(0))?;
-    let mut certificates = Vec::with_capacity(keys.len());
-    if let (Some(first), Some(last)) = (keys.first(), keys.last()) {
-        let wanted: Vec<i64> = keys.iter().map(|row| row.int(0)).collect::<Result<_, _>>()?;
-        let rows = db
-            .rows(
-                select_certificate!("WHERE c.project_id = $1 AND c.pk BETWEEN $2 AND $3 ORDER BY c.pk DESC"),
-                params![project, last.int(0)?, first.int(0)?],
-            )
-            .await?;
-        for row in &rows {
-            if wanted.contains(&row.int(0)?) {
-                certificates.push(certificate_from(row)?);
-            }
-        }
-    }
-    Ok((certificates, total))
-}
-
-/// How many profiles one list can be narrowed to.
-pub const PROFILES_IN_FILTER_MAX: usize = 4;
-
-fn filter_params(project: ProjectId, filter: &CertificateFilter, now: Time) -> Vec<Value> {
-    let text = |text: &str| if text.is_empty() { String::new() } else { like(text) };
-    let serial = x509::SerialNumber::from_hex(&filter.search).map(|serial| serial.integer_content());
-    let mut params = params![
-        project,
-        text(&filter.search),
-        serial.unwrap_or_default(),
-        text(&filter.common_name),
-        filter.status.map_or("", ShownStatus::as_str),
-        now,
-        filter.from.unwrap_or(Time::from_millis(0)),
-        filter.to.unwrap_or(Time::from_millis(i64::MAX)),
-        i64::try_from(filter.profiles.len()).unwrap_or(0),
-    ];
-    for position in 0..PROFILES_IN_FILTER_MAX {
-        params.push(filter.profiles.get(position).map_or(Value::from(Vec::new()), |id| Value::from(*id)));
-    }
-    params
-}
-
-/// One page of a profile's certificates, newest first, and how many there are.
-pub async fn list_of_profile(
-    db: &Db,
-    project: ProjectId,
-    profile: ProfileId,
-    offset: u32,
-    limit: u32,
-) -> Result<(Vec<InventoryRow>, i64), StoreError> {
-    let rows = db
-        .rows(
-            select_certificate!(
-                "WHERE c.profile_id = $2 AND c.project_id = $1 ORDER BY c.pk DESC LIMIT $3 OFFSET $4"
-            ),
-            params![project, profile, limit, offset],
-        )
-        .await?;
-    let total = db
-        .row(
-            "SELECT COUNT(*) FROM certificates WHERE profile_id = $2 AND project_id = $1",
-            params![project, profile],
-        )
-        .await?;
-    Ok((rows.iter().map(certificate_from).collect::<Result<_, _>>()?, total.map_or(Ok(0), |row| row.int(0))?))
-}
-
 /// Certificates after a place in the order of issue, for checking all of them page by page.
 pub async fn after(db: &Db, pk: i64, limit: u32) -> Result<Vec<InventoryRow>, StoreError> {
     let rows =
@@ -287,6 +173,10 @@ pub struct StoredColumns {
     pub not_after: Time,
     /// The name of the key's algorithm.
     pub key_algorithm: String,
+    /// The name of the signature's algorithm.
+    pub signature_algorithm: String,
+    /// The extended key usages, joined.
+    pub extended_key_usages: String,
     /// The number of the issuer's name.
     pub issuer_name_id: i64,
 }
@@ -295,8 +185,8 @@ pub struct StoredColumns {
 pub async fn stored_columns(db: &Db, pk: i64) -> Result<Option<StoredColumns>, StoreError> {
     let row = db
         .row(
-            "SELECT serial, common_name, alt_names, not_before, not_after, key_algorithm, issuer_name_id
-             FROM certificates WHERE pk = $1",
+            "SELECT serial, common_name, alt_names, not_before, not_after, key_algorithm, signature_algorithm,
+             extended_key_usages, issuer_name_id FROM certificates WHERE pk = $1",
             params![pk],
         )
         .await?;
@@ -308,7 +198,9 @@ pub async fn stored_columns(db: &Db, pk: i64) -> Result<Option<StoredColumns>, S
             not_before: time(&row, 3)?,
             not_after: time(&row, 4)?,
             key_algorithm: row.text(5)?.into(),
-            issuer_name_id: row.int(6)?,
+            signature_algorithm: row.text(6)?.into(),
+            extended_key_usages: row.text(7)?.into(),
+            issuer_name_id: row.int(8)?,
         })
     })
     .transpose()
@@ -331,35 +223,6 @@ pub fn delete(project: ProjectId, id: CertificateId) -> Statement {
 /// How many certificates there are.
 pub async fn count(db: &Db) -> Result<i64, StoreError> {
     db.row("SELECT COUNT(*) FROM certificates", vec![]).await?.map_or(Ok(0), |row| row.int(0))
-}
-
-/// A request that waits or waited.
-pub async fn request(
-    db: &Db,
-    organization: OrganizationId,
-    id: CertificateRequestId,
-) -> Result<Option<CertificateRequestRecord>, StoreError> {
-    let row = db
-        .row(
-            "SELECT q.id, q.project_id, q.profile_id, q.status, q.certificate_id, q.error_message, q.created_at,
-             q.updated_at FROM certificate_requests q JOIN projects p ON p.id = q.project_id
-             WHERE q.id = $2 AND p.organization_id = $1",
-            params![organization, id],
-        )
-        .await?;
-    row.map(|row| {
-        Ok(CertificateRequestRecord {
-            id: CertificateRequestId(row.uuid(0)?),
-            project: ProjectId(row.uuid(1)?),
-            profile: ProfileId(row.uuid(2)?),
-            status: row.text(3)?.into(),
-            certificate: row.opt_uuid(4)?.map(CertificateId),
-            error_message: row.opt_text(5)?.map(Into::into),
-            created_at: time(&row, 6)?,
-            updated_at: time(&row, 7)?,
-        })
-    })
-    .transpose()
 }
 
 fn certificate_from(row: &Row) -> Result<InventoryRow, StoreError> {

@@ -17,7 +17,8 @@ pub enum Expect {
 /// One statement with `$1` to `$n` parameters, in the SQL that both engines speak.
 ///
 /// A `SELECT … FOR SHARE` with [`Statement::expect_one`] is a guard: the row must exist, and on PostgreSQL it is locked
-/// until the commit. SQLite has one writer, so there the locking words are dropped.
+/// until the commit. SQLite has one writer, so there the locking words are dropped. What a guard reads may change only in
+/// [`Changes`] that are marked [`Changes::configuration`]: within one transaction equal guards are looked at once.
 #[derive(Clone, Debug)]
 pub struct Statement {
     pub(crate) sql: &'static str,
@@ -39,6 +40,11 @@ impl Statement {
     /// Whether it can fail by the number of rows alone.
     pub(crate) fn expects_one(&self) -> bool {
         self.expect != Expect::Any
+    }
+
+    /// Whether it only holds a commit to something: see [`Statement`].
+    pub(crate) fn is_guard(&self) -> bool {
+        self.sql.starts_with("SELECT")
     }
 
     /// Whether the number of rows that it changed or returned is as expected.

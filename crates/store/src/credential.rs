@@ -184,11 +184,8 @@ pub fn use_token(id: AccessTokenId) -> Statement {
 
 /// Marks a token as renewed.
 pub fn renew_token(id: AccessTokenId, now: Time) -> Statement {
-    Statement::new(
-        "UPDATE access_tokens SET renewed_at = $2 WHERE id = $1 AND is_revoked = 0",
-        params![id, now],
-    )
-    .expect_one("the access token is usable")
+    Statement::new("UPDATE access_tokens SET renewed_at = $2 WHERE id = $1 AND is_revoked = 0", params![id, now])
+        .expect_one("the access token is usable")
 }
 
 /// Withdraws a token.

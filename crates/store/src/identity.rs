@@ -39,12 +39,7 @@ pub async fn by_token(db: &Db, id: IdentityId) -> Result<Option<Identity>, Store
 }
 
 /// The identities of the organisation, oldest first.
-pub async fn list(
-    db: &Db,
-    organization: OrganizationId,
-    offset: u32,
-    limit: u32,
-) -> Result<Vec<Identity>, StoreError> {
+pub async fn list(db: &Db, organization: OrganizationId, offset: u32, limit: u32) -> Result<Vec<Identity>, StoreError> {
     let rows = db
         .rows(
             "SELECT i.id, i.organization_id, i.name, i.organization_role, i.has_delete_protection, i.metadata,
@@ -160,11 +155,7 @@ pub async fn held_roles(db: &Db, project: ProjectId) -> Result<Vec<RoleAssignmen
 }
 
 /// The membership of one identity in one project.
-pub async fn membership(
-    db: &Db,
-    project: ProjectId,
-    identity: IdentityId,
-) -> Result<Option<Membership>, StoreError> {
+pub async fn membership(db: &Db, project: ProjectId, identity: IdentityId) -> Result<Option<Membership>, StoreError> {
     let row = db
         .row(
             "SELECT m.id, m.project_id, m.identity_id, i.name, m.roles, m.created_at, m.updated_at
@@ -203,11 +194,8 @@ pub fn update_membership(membership: &Membership) -> Statement {
 
 /// Removes a membership.
 pub fn delete_membership(project: ProjectId, identity: IdentityId) -> Statement {
-    Statement::new(
-        "DELETE FROM memberships WHERE project_id = $1 AND identity_id = $2",
-        params![project, identity],
-    )
-    .expect_one("the membership is there")
+    Statement::new("DELETE FROM memberships WHERE project_id = $1 AND identity_id = $2", params![project, identity])
+        .expect_one("the membership is there")
 }
 
 /// The custom roles of a project, by name.

@@ -18,24 +18,21 @@ pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
          run_at = CASE WHEN jobs.status = 'queued' AND jobs.lease_until = 0 AND jobs.run_at < excluded.run_at
                   THEN jobs.run_at ELSE excluded.run_at END,
          updated_at = excluded.updated_at",
-        params![
-            id,
-            job.kind(),
-            job.dedupe(),
-            crate::columns::document(job),
-            run_at,
-            now,
-        ],
+        params![id, job.kind(), job.dedupe(), crate::columns::document(job), run_at, now,],
     )
 }
+
+/// The longest lease that is believed. One that ends later was given by a clock that was wrong.
+const LEASE_SECONDS_MAX: i64 = 2 * 60 * 60;
 
 /// The next jobs that are due, the earliest first. A lease that has run out is due again.
 pub async fn due(db: &Db, now: Time, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
     let rows = db
         .rows(
             "SELECT id, payload, attempts, run_at, lease_until FROM jobs
-             WHERE status = 'queued' AND run_at <= $1 AND lease_until <= $1 ORDER BY run_at LIMIT $2",
-            params![now, limit],
+             WHERE status = 'queued' AND run_at <= $1 AND (lease_until <= $1 OR lease_until > $2)
+             ORDER BY run_at LIMIT $3",
+            params![now, now.plus_seconds(LEASE_SECONDS_MAX), limit],
         )
         .await?;
     rows.iter().map(record_from).collect()
@@ -53,10 +50,7 @@ pub fn lease(record: &JobRecord, owner: &str, until: Time) -> Statement {
 
 /// Ends a job that was done by its holder: it is removed, unless it was planned anew while it ran.
 pub fn done(id: JobId, owner: &str, run_at: Time) -> Statement {
-    Statement::new(
-        "DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at = $3",
-        params![id, owner, run_at],
-    )
+    Statement::new("DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at = $3", params![id, owner, run_at])
 }
 
 /// Puts a job back for another try, or parks it.

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod authority;
 pub mod certificate;
 mod changes;
+pub mod check;
 mod columns;
 pub mod credential;
 pub mod db;

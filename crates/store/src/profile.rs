@@ -21,8 +21,7 @@ macro_rules! select_policy {
 
 /// A policy of the organisation.
 pub async fn policy(db: &Db, organization: OrganizationId, id: PolicyId) -> Result<Option<Policy>, StoreError> {
-    let row =
-        db.row(select_policy!("WHERE t.id = $2 AND p.organization_id = $1"), params![organization, id]).await?;
+    let row = db.row(select_policy!("WHERE t.id = $2 AND p.organization_id = $1"), params![organization, id]).await?;
     row.as_ref().map(policy_from).transpose()
 }
 
@@ -116,9 +115,8 @@ pub fn delete_policy(project: ProjectId, id: PolicyId) -> Statement {
 
 /// How many profiles use a policy.
 pub async fn profiles_of_policy(db: &Db, project: ProjectId, id: PolicyId) -> Result<i64, StoreError> {
-    let row = db
-        .row("SELECT COUNT(*) FROM profiles WHERE project_id = $1 AND policy_id = $2", params![project, id])
-        .await?;
+    let row =
+        db.row("SELECT COUNT(*) FROM profiles WHERE project_id = $1 AND policy_id = $2", params![project, id]).await?;
     row.map_or(Ok(0), |row| row.int(0))
 }
 
@@ -135,8 +133,7 @@ macro_rules! select_profile {
 
 /// A profile of the organisation.
 pub async fn by_id(db: &Db, organization: OrganizationId, id: ProfileId) -> Result<Option<Profile>, StoreError> {
-    let row =
-        db.row(select_profile!("WHERE f.id = $2 AND p.organization_id = $1"), params![organization, id]).await?;
+    let row = db.row(select_profile!("WHERE f.id = $2 AND p.organization_id = $1"), params![organization, id]).await?;
     row.as_ref().map(profile_from).transpose()
 }
 
@@ -275,7 +272,7 @@ pub fn delete(project: ProjectId, id: ProfileId) -> Statement {
 pub fn is_unchanged(profile: &Profile, policy_version: u32) -> Statement {
     Statement::new(
         "SELECT 1 FROM profiles f JOIN policies t ON t.id = f.policy_id
-         WHERE f.project_id = $1 AND f.id = $2 AND f.version = $3 AND t.version = $4",
+         WHERE f.project_id = $1 AND f.id = $2 AND f.version = $3 AND t.version = $4 FOR SHARE",
         params![profile.project, profile.id, profile.version, policy_version],
     )
     .expect_one("the profile and its policy are as they were when this was decided")

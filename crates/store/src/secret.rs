@@ -23,8 +23,9 @@ pub struct DataKeyRow {
 
 /// Every data key. There are as many as projects and rotations.
 pub async fn data_keys(db: &Db) -> Result<Vec<DataKeyRow>, StoreError> {
-    let rows =
-        db.rows("SELECT project_id, version, master_key_id, sealed FROM data_keys ORDER BY project_id, version", vec![]).await?;
+    let rows = db
+        .rows("SELECT project_id, version, master_key_id, sealed FROM data_keys ORDER BY project_id, version", vec![])
+        .await?;
     rows.iter()
         .map(|row| {
             Ok(DataKeyRow {
@@ -45,13 +46,14 @@ pub fn insert_data_key(key: &DataKeyRow, now: Time) -> Statement {
     )
 }
 
-/// Writes a data key sealed anew, unless that was done already.
+/// Writes a data key sealed anew; stale when somebody else has done that.
 pub fn reseal_data_key(key: &DataKeyRow, old_master_key_id: &str) -> Statement {
     Statement::new(
         "UPDATE data_keys SET master_key_id = $3, sealed = $4
          WHERE project_id = $1 AND version = $2 AND master_key_id = $5",
         params![key.project, key.version, key.master_key_id.as_str(), key.sealed.clone(), old_master_key_id],
     )
+    .expect_one("the data key is sealed as it was")
 }
 
 /// One of the server's own secrets: its id and its sealed value.

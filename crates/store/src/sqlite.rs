@@ -6,7 +6,7 @@
 use crate::audit_chain::{self, AuditKey, Head};
 use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
 use crate::sqlite_link::{Link, lock, prepare_file};
-use crate::{AuditRecord, Changes, Row, Settings, StoreError, Value};
+use crate::{AuditRecord, Changes, Row, Statement, Settings, StoreError, Value};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -215,6 +215,36 @@ struct Writer {
     lock: Option<File>,
 }
 
+/// How much is undone when one of a batch fails.
+#[derive(Clone, Copy)]
+enum Undo {
+    /// The whole batch.
+    All,
+    /// That one.
+    Each,
+}
+
+/// The guards that a transaction has held already. What a guard reads changes only with the configuration, so within one
+/// transaction each is looked at once until the configuration changes.
+#[derive(Default)]
+struct Guards<'a>(Vec<&'a Statement>);
+
+/// How many guards are remembered at a time.
+const GUARDS_MAX: usize = 16;
+
+impl<'a> Guards<'a> {
+    /// Whether this guard was not held yet; it counts as held from now on.
+    fn is_new(&mut self, guard: &'a Statement) -> bool {
+        if self.0.iter().any(|held| std::ptr::eq(held.sql, guard.sql) && held.params == guard.params) {
+            return false;
+        }
+        if self.0.len() < GUARDS_MAX {
+            self.0.push(guard);
+        }
+        true
+    }
+}
+
 /// What became of a batch that was committed.
 type Outcomes = Vec<Result<(), StoreError>>;
 
@@ -285,32 +315,48 @@ impl Writer {
     }
 
     /// One durable transaction. An error means that nothing at all was kept.
+    ///
+    /// Nearly always all of a batch holds, so it is first applied without savepoints, which cost a copy of each page; only
+    /// when one of it fails is it applied anew, each where it can be undone by itself.
     fn transaction(&mut self, batch: &[&Changes]) -> Result<Outcomes, StoreError> {
-        let done = self.apply_and_commit(batch);
-        // Also when all of them failed, each on its own.
+        let mut done = self.apply_and_commit(batch, Undo::All);
         self.link.rollback();
+        if matches!(done, Ok((None, _))) {
+            done = self.apply_and_commit(batch, Undo::Each);
+            // Also when all of them failed, each on its own.
+            self.link.rollback();
+        }
         let (outcomes, epoch) = done?;
         if let Some(epoch) = epoch {
             self.shared.saw_epoch(epoch);
         }
-        Ok(outcomes)
+        outcomes.ok_or_else(|| StoreError::Engine("a batch that was undone one by one was not".into()))
     }
 
-    fn apply_and_commit(&mut self, batch: &[&Changes]) -> Result<(Outcomes, Option<i64>), StoreError> {
+    /// Nothing instead of the outcomes when one of the batch failed and all of it has to be undone.
+    fn apply_and_commit(&mut self, batch: &[&Changes], undo: Undo) -> Result<(Option<Outcomes>, Option<i64>), StoreError> {
         let mut chain = None;
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut changes_configuration = false;
+        let mut held = Guards::default();
         self.link.frame("BEGIN IMMEDIATE")?;
         for changes in batch {
-            let outcome = self.apply(changes)?;
-            if outcome.is_ok() {
-                self.append(&mut chain, &changes.audit)?;
-                changes_configuration |= changes.changes_configuration;
+            let outcome = self.apply(changes, undo, &mut held)?;
+            match (&outcome, undo) {
+                (Ok(()), _) => {
+                    self.append(&mut chain, &changes.audit)?;
+                    changes_configuration |= changes.changes_configuration;
+                    if changes.changes_configuration {
+                        held = Guards::default();
+                    }
+                }
+                (Err(_), Undo::All) => return Ok((None, None)),
+                (Err(_), Undo::Each) => {}
             }
             outcomes.push(outcome);
         }
         if outcomes.iter().all(Result::is_err) {
-            return Ok((outcomes, None));
+            return Ok((Some(outcomes), None));
         }
         self.store_head(chain)?;
         let epoch = match changes_configuration {
@@ -319,26 +365,41 @@ impl Writer {
         };
         self.link.frame("COMMIT")?;
         self.shared.counters.batches.fetch_add(1, Ordering::Relaxed);
-        Ok((outcomes, epoch))
+        Ok((Some(outcomes), epoch))
     }
 
-    /// Applies one of a batch. The inner error is its own, and nothing of it is left; the outer one ends the batch.
-    fn apply(&mut self, changes: &Changes) -> Result<Result<(), StoreError>, StoreError> {
+    /// Applies one of a batch. The inner error is its own; the outer one ends the batch.
+    fn apply<'a>(
+        &mut self,
+        changes: &'a Changes,
+        undo: Undo,
+        held: &mut Guards<'a>,
+    ) -> Result<Result<(), StoreError>, StoreError> {
         // A single statement that fails undoes itself, unless it did something else than was expected.
-        let may_be_undone = changes.statements.len() > 1 || changes.statements.iter().any(|one| one.expects_one());
-        if may_be_undone {
+        let has_savepoint = match undo {
+            Undo::All => false,
+            Undo::Each => changes.statements.len() > 1 || changes.statements.iter().any(|one| one.expects_one()),
+        };
+        if has_savepoint {
             self.link.frame("SAVEPOINT one")?;
         }
-        let run =
-            |statement: &crate::Statement| statement.check_count(self.link.execute(statement.sql, &statement.params)?);
+        let run = |statement: &'a Statement| {
+            if statement.is_guard() && !held.is_new(statement) {
+                return Ok(());
+            }
+            statement.check_count(self.link.execute(statement.sql, &statement.params)?)
+        };
         let outcome = changes.statements.iter().try_for_each(run);
+        if outcome.is_err() {
+            *held = Guards::default();
+        }
         if let Err(error @ (StoreError::Unavailable(_) | StoreError::Corrupt(_))) = outcome {
             return Err(error);
         }
         if !self.link.is_in_transaction() {
             return Err(StoreError::Unavailable("the database ended the transaction".into()));
         }
-        if may_be_undone {
+        if has_savepoint {
             if outcome.is_err() {
                 self.link.frame("ROLLBACK TO one")?;
             }

@@ -69,6 +69,8 @@ impl Link {
             (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
             (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+            // A plan is made once for a statement. Without this, binding other values makes SQLite prepare it again.
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
         ] {
             connection.set_db_config(config, on).map_err(open_error)?;
         }

@@ -18,7 +18,9 @@ fn a_login_takes_json_and_forms_with_and_without_a_slash_at_the_end() {
         let padded = format!(" {secret}\n");
         for answer in [
             server.anonymous(LOGIN, json!({"clientId": id, "clientSecret": secret})).await,
-            server.anonymous(&slashed, json!({"clientId": id, "clientSecret": padded, "subOrganizationName": null})).await,
+            server
+                .anonymous(&slashed, json!({"clientId": id, "clientSecret": padded, "subOrganizationName": null}))
+                .await,
             server.form(LOGIN, &[("clientId", id), ("clientSecret", secret)]).await,
             server.form(&slashed, &[("clientId", id), ("clientSecret", secret), ("organizationSlug", "x")]).await,
         ] {
@@ -28,8 +30,14 @@ fn a_login_takes_json_and_forms_with_and_without_a_slash_at_the_end() {
             assert_eq!((&body["expiresIn"], &body["accessTokenMaxTTL"]), (&json!(2_592_000), &json!(2_592_000)));
             assert_eq!(body["tokenType"], "Bearer");
         }
-        server.anonymous(LOGIN, json!({"clientId": UNKNOWN, "clientSecret": secret})).await.refused(401, "UnauthorizedError");
-        server.anonymous(LOGIN, json!({"clientId": id, "clientSecret": "wrong"})).await.refused(401, "UnauthorizedError");
+        server
+            .anonymous(LOGIN, json!({"clientId": UNKNOWN, "clientSecret": secret}))
+            .await
+            .refused(401, "UnauthorizedError");
+        server
+            .anonymous(LOGIN, json!({"clientId": id, "clientSecret": "wrong"}))
+            .await
+            .refused(401, "UnauthorizedError");
         assert_eq!(server.anonymous(LOGIN, json!({})).await.issues(), ["clientId", "clientSecret"]);
         server.post("/api/v1/auth/checkAuth", json!({})).await.ok();
         server.anonymous("/api/v1/auth/checkAuth", json!({})).await.refused(401, "UnauthorizedError");
@@ -107,7 +115,10 @@ fn a_periodic_token_can_be_renewed_for_ever() {
     for_each_engine(|server| async move {
         let session = server.identity("member", None).await;
         let auth = auth_path(session.identity);
-        server.patch(&auth, json!({"accessTokenTTL": 10, "accessTokenMaxTTL": 20, "accessTokenPeriod": 100})).await.ok();
+        server
+            .patch(&auth, json!({"accessTokenTTL": 10, "accessTokenMaxTTL": 20, "accessTokenPeriod": 100}))
+            .await
+            .ok();
         let login = json!({"clientId": session.client_id, "clientSecret": session.client_secret});
         let mut body = server.anonymous(LOGIN, login).await.ok();
         assert_eq!((&body["expiresIn"], &body["accessTokenMaxTTL"]), (&json!(100), &json!(1_000_000_000)));
@@ -187,8 +198,11 @@ fn universal_auth_is_configured_shown_changed_and_taken_away() {
         );
         assert_eq!(
             server
-                .post(&auth, json!({"clientSecretTrustedIps": [], "accessTokenTrustedIps": [{"ipAddress": "here"}],
-                    "accessTokenTTL": -1, "lockoutThreshold": 31, "lockoutDurationSeconds": 29}))
+                .post(
+                    &auth,
+                    json!({"clientSecretTrustedIps": [], "accessTokenTrustedIps": [{"ipAddress": "here"}],
+                    "accessTokenTTL": -1, "lockoutThreshold": 31, "lockoutDurationSeconds": 29})
+                )
                 .await
                 .issues(),
             [
@@ -205,9 +219,21 @@ fn universal_auth_is_configured_shown_changed_and_taken_away() {
         assert_eq!(
             members(shown),
             [
-                "accessTokenMaxTTL", "accessTokenNumUsesLimit", "accessTokenPeriod", "accessTokenTTL",
-                "accessTokenTrustedIps", "clientId", "clientSecretTrustedIps", "createdAt", "id", "identityId",
-                "lockoutCounterResetSeconds", "lockoutDurationSeconds", "lockoutEnabled", "lockoutThreshold", "updatedAt"
+                "accessTokenMaxTTL",
+                "accessTokenNumUsesLimit",
+                "accessTokenPeriod",
+                "accessTokenTTL",
+                "accessTokenTrustedIps",
+                "clientId",
+                "clientSecretTrustedIps",
+                "createdAt",
+                "id",
+                "identityId",
+                "lockoutCounterResetSeconds",
+                "lockoutDurationSeconds",
+                "lockoutEnabled",
+                "lockoutThreshold",
+                "updatedAt"
             ]
         );
         assert_eq!(
@@ -235,7 +261,8 @@ fn identities_are_made_listed_changed_and_deleted_by_admins_of_the_organisation(
         server.at(1);
         let all = "/api/v1/identities";
         let metadata = json!([{"key": "team", "value": "web"}]);
-        let body = json!({"name": " web ", "role": "member", "organizationId": server.organization, "metadata": metadata});
+        let body =
+            json!({"name": " web ", "role": "member", "organizationId": server.organization, "metadata": metadata});
         let made = server.post(all, body).await.ok()["identity"].take();
         assert_eq!((&made["name"], &made["role"], &made["metadata"]), (&json!("web"), &json!("member"), &metadata));
         assert_eq!(made["orgId"], json!(server.organization));
@@ -280,9 +307,21 @@ fn projects_are_made_found_changed_and_deleted() {
         assert_eq!(
             members(&made),
             [
-                "auditLogsRetentionDays", "autoCapitalization", "createdAt", "description", "environments",
-                "hasDeleteProtection", "id", "kmsSecretManagerKeyId", "name", "orgId", "slug", "type", "updatedAt",
-                "upgradeStatus", "version"
+                "auditLogsRetentionDays",
+                "autoCapitalization",
+                "createdAt",
+                "description",
+                "environments",
+                "hasDeleteProtection",
+                "id",
+                "kmsSecretManagerKeyId",
+                "name",
+                "orgId",
+                "slug",
+                "type",
+                "updatedAt",
+                "upgradeStatus",
+                "version"
             ]
         );
         for (path, member) in [
@@ -310,7 +349,10 @@ fn projects_are_made_found_changed_and_deleted() {
         server.get(&one).await.refused(404, "NotFound");
 
         server.post("/api/v1/projects", json!({"projectName": "x", "type": "kms"})).await.refused(400, "BadRequest");
-        server.post("/api/v1/projects", json!({"projectName": "x", "organizationSlug": "y"})).await.refused(404, "NotFound");
+        server
+            .post("/api/v1/projects", json!({"projectName": "x", "organizationSlug": "y"}))
+            .await
+            .refused(404, "NotFound");
         assert_eq!(server.post("/api/v1/projects", json!({"slug": "a_b"})).await.issues(), ["projectName", "slug"]);
         let active = server.get("/api/v1/cert-manager/instance/active-project").await.ok();
         assert_eq!((&active["projectId"], &active["project"]["slug"]), (&json!(server.project), &json!("default")));
@@ -346,11 +388,15 @@ fn members_are_added_changed_and_removed_in_every_family() {
             ),
         ] {
             server.get(&one).await.refused(404, "NotFound");
-            let added = server.post(&one, json!({"roles": [{"role": "viewer"}]})).await.ok()["identityMembership"].take();
+            let added =
+                server.post(&one, json!({"roles": [{"role": "viewer"}]})).await.ok()["identityMembership"].take();
             assert_eq!(added["identityId"], json!(identity), "{one}");
             assert_eq!(added["project"], json!({"id": project, "name": "Default"}));
             assert_eq!(added["identity"]["authMethods"], json!(["universal-auth"]));
-            assert_eq!((&added["roles"][0]["role"], &added["roles"][0]["isTemporary"]), (&json!("viewer"), &json!(false)));
+            assert_eq!(
+                (&added["roles"][0]["role"], &added["roles"][0]["isTemporary"]),
+                (&json!("viewer"), &json!(false))
+            );
             server.post(&one, json!({"role": "viewer"})).await.refused(400, "BadRequest");
             assert_eq!(server.get(&one).await.ok()["identityMembership"], added);
             let listed = server.get(&all).await.ok();
@@ -369,7 +415,10 @@ fn members_are_added_changed_and_removed_in_every_family() {
             server.delete(&one).await.refused(404, "NotFound");
         }
         let identities = server.get(&format!("/api/v1/projects/{project}/identities?limit=1000")).await.ok();
-        assert_eq!((&identities["totalCount"], &identities["identities"][0]["id"]), (&json!(1), &json!(server.caller.identity)));
+        assert_eq!(
+            (&identities["totalCount"], &identities["identities"][0]["id"]),
+            (&json!(1), &json!(server.caller.identity))
+        );
     });
 }
 
@@ -404,14 +453,20 @@ fn nobody_gives_or_takes_a_role_beyond_their_own() {
         clerk.post(&one(other), json!({"role": "admin"})).await.refused(403, "PermissionBoundaryError");
         clerk.post(&one(other), json!({"role": "clerk"})).await.ok();
         clerk.patch(&one(other), json!({"roles": [{"role": "member"}]})).await.refused(403, "PermissionBoundaryError");
-        clerk.patch(&one(server.caller.identity), json!({"roles": [{"role": "clerk"}]})).await.refused(403, "PermissionBoundaryError");
+        clerk
+            .patch(&one(server.caller.identity), json!({"roles": [{"role": "clerk"}]}))
+            .await
+            .refused(403, "PermissionBoundaryError");
         clerk.delete(&one(server.caller.identity)).await.refused(403, "PermissionBoundaryError");
         let more = json!([{"subject": "certificates", "action": "read-private-key"}]);
         clerk
             .post(&path, json!({"slug": "keys", "name": "Keys", "permissions": more}))
             .await
             .refused(403, "PermissionBoundaryError");
-        clerk.patch(&format!("{path}/clerk"), json!({"permissions": more})).await.refused(403, "PermissionBoundaryError");
+        clerk
+            .patch(&format!("{path}/clerk"), json!({"permissions": more}))
+            .await
+            .refused(403, "PermissionBoundaryError");
     });
 }
 
@@ -419,20 +474,28 @@ fn nobody_gives_or_takes_a_role_beyond_their_own() {
 fn roles_are_made_listed_changed_and_deleted() {
     for_each_engine(|server| async move {
         let all = format!("/api/v1/projects/{}/roles", server.project);
-        let rules = json!([{"subject": "certificates", "action": ["read"], "conditions": {"commonName": {"$glob": "*.web"}}}]);
+        let rules =
+            json!([{"subject": "certificates", "action": ["read"], "conditions": {"commonName": {"$glob": "*.web"}}}]);
         let made = server.post(&all, json!({"slug": "Web-Reader", "name": "Reader", "permissions": rules})).await.ok();
         let made = &made["role"];
-        assert_eq!(members(made), ["createdAt", "description", "id", "name", "permissions", "projectId", "slug", "updatedAt"]);
+        assert_eq!(
+            members(made),
+            ["createdAt", "description", "id", "name", "permissions", "projectId", "slug", "updatedAt"]
+        );
         assert_eq!((&made["slug"], &made["permissions"][0]["inverted"]), (&json!("web-reader"), &json!(false)));
         assert_eq!(made["permissions"][0]["conditions"], rules[0]["conditions"]);
         let one = format!("{all}/web-reader");
         assert_eq!(server.get(&one).await.ok()["role"], *made);
         let listed = server.get(&all).await.ok();
-        let slugs: Vec<&str> = listed["roles"].as_array().unwrap().iter().filter_map(|role| role["slug"].as_str()).collect();
+        let slugs: Vec<&str> =
+            listed["roles"].as_array().unwrap().iter().filter_map(|role| role["slug"].as_str()).collect();
         assert_eq!(slugs, ["admin", "member", "viewer", "no-access", "issuer", "web-reader"]);
         assert_eq!(server.get(&format!("{all}/issuer")).await.ok()["role"]["id"], Value::Null);
 
-        server.post(&all, json!({"slug": "web-reader", "name": "x", "permissions": []})).await.refused(400, "BadRequest");
+        server
+            .post(&all, json!({"slug": "web-reader", "name": "x", "permissions": []}))
+            .await
+            .refused(400, "BadRequest");
         server.post(&all, json!({"slug": "admin", "name": "x", "permissions": []})).await.refused(400, "BadRequest");
         server.patch(&format!("{all}/admin"), json!({"name": "x"})).await.refused(403, "ForbiddenError");
         server.get(&format!("{all}/nothing")).await.refused(404, "NotFound");
@@ -487,7 +550,10 @@ fn another_organisation_is_not_there() {
             server.delete(&path).await.refused(404, "NotFound");
         }
         server
-            .post(&format!("/api/v1/projects/{}/memberships/identities/{identity}", server.project), json!({"role": "viewer"}))
+            .post(
+                &format!("/api/v1/projects/{}/memberships/identities/{identity}", server.project),
+                json!({"role": "viewer"}),
+            )
             .await
             .refused(404, "NotFound");
         other.get("/api/v1/identities/details").await.ok();

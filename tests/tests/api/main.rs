@@ -4,6 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod authorities;
+mod authority_access;
+mod authority_certificates;
+mod authority_configuration;
+mod chains;
+mod import;
 mod policies;
 mod profiles;
 mod server;

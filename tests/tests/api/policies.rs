@@ -35,7 +35,10 @@ fn a_policy_is_one_object_in_every_family() {
             let made = server.post(all, body).await.ok();
             assert_eq!(members(&made), [one_name]);
             let made = &made[one_name];
-            assert_eq!((&made["name"], &made["projectId"]), (&json!(format!("zebra-crossing-{at}")), &json!(server.project)));
+            assert_eq!(
+                (&made["name"], &made["projectId"]),
+                (&json!(format!("zebra-crossing-{at}")), &json!(server.project))
+            );
             for (name, rule) in rules().as_object().unwrap() {
                 assert_eq!(&made[name], rule, "{name}");
             }
@@ -82,7 +85,9 @@ fn null_clears_a_part_and_absence_keeps_it() {
         let cleared = json!({"description": null, "sans": null, "keyUsages": null, "extendedKeyUsages": null,
             "algorithms": null, "basicConstraints": null});
         let cleared = server.patch(&one, cleared).await.ok()["certificatePolicy"].take();
-        for name in ["description", "subject", "sans", "keyUsages", "extendedKeyUsages", "algorithms", "basicConstraints"] {
+        for name in
+            ["description", "subject", "sans", "keyUsages", "extendedKeyUsages", "algorithms", "basicConstraints"]
+        {
             assert_eq!(cleared[name], Value::Null, "{name}");
         }
     });
@@ -163,6 +168,9 @@ fn a_policy_is_for_those_who_may() {
         let listed = narrow.get(all).await.ok();
         assert_eq!(listed["certificatePolicies"].as_array().map(Vec::len), Some(1), "{listed}");
         let denied = narrow.get(&one).await.refused(403, "PermissionDenied");
-        assert_eq!((&denied["details"][0]["subject"], &denied["details"][0]["conditions"]), (&rules[0]["subject"], &rules[0]["conditions"]));
+        assert_eq!(
+            (&denied["details"][0]["subject"], &denied["details"][0]["conditions"]),
+            (&rules[0]["subject"], &rules[0]["conditions"])
+        );
     });
 }

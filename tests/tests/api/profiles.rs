@@ -31,12 +31,28 @@ fn a_profile_is_one_object_in_both_families_and_under_both_names_of_its_policy()
             assert_eq!(
                 members(made),
                 [
-                    "acmeConfigId", "apiConfigId", "caId", "certificatePolicyId", "certificateTemplateId", "createdAt",
-                    "defaults", "description", "enrollmentType", "estConfigId", "externalConfigs", "id", "issuerType",
-                    "projectId", "slug", "updatedAt"
+                    "acmeConfigId",
+                    "apiConfigId",
+                    "caId",
+                    "certificatePolicyId",
+                    "certificateTemplateId",
+                    "createdAt",
+                    "defaults",
+                    "description",
+                    "enrollmentType",
+                    "estConfigId",
+                    "externalConfigs",
+                    "id",
+                    "issuerType",
+                    "projectId",
+                    "slug",
+                    "updatedAt"
                 ]
             );
-            assert_eq!((&made["certificatePolicyId"], &made["certificateTemplateId"]), (&json!(policy), &json!(policy)));
+            assert_eq!(
+                (&made["certificatePolicyId"], &made["certificateTemplateId"]),
+                (&json!(policy), &json!(policy))
+            );
             assert_eq!(made["defaults"], json!({"ttlDays": 30, "keyAlgorithm": "EC_prime256v1"}));
             let by_slug = server.get(&format!("{other}/slug/{slug}?projectId={}", server.project)).await.ok();
             assert_eq!(by_slug, json!({"certificateProfile": made}));
@@ -52,7 +68,10 @@ fn a_profile_is_one_object_in_both_families_and_under_both_names_of_its_policy()
             assert!(shown.get("certificateAuthority").is_none());
         }
         let listed = server.get(&format!("{NEW}?search=zebra&limit=1&offset=1")).await.ok();
-        assert_eq!((&listed["totalCount"], listed["certificateProfiles"].as_array().map(Vec::len)), (&json!(2), Some(1)));
+        assert_eq!(
+            (&listed["totalCount"], listed["certificateProfiles"].as_array().map(Vec::len)),
+            (&json!(2), Some(1))
+        );
         for (filter, count) in [
             ("search=templateid", 1),
             ("search=zebra&enrollmentType=api", 2),
@@ -97,7 +116,10 @@ fn a_passphrase_is_never_shown() {
         assert!(!made.to_string().contains("horse") && !shown.to_string().contains("horse"));
         let path = format!("{NEW}/{id}");
         server.patch(&path, json!({"estConfig": {"passphrase": "battery"}})).await.ok();
-        assert_eq!(server.patch(&path, json!({"estConfig": {"passphrase": ""}})).await.issues(), ["estConfig.passphrase"]);
+        assert_eq!(
+            server.patch(&path, json!({"estConfig": {"passphrase": ""}})).await.issues(),
+            ["estConfig.passphrase"]
+        );
         server.patch(&path, json!({"estConfig": {"caChain": "x"}})).await.refused(400, "BadRequest");
     });
 }
@@ -113,7 +135,8 @@ fn what_a_profile_names_must_be_there_and_of_its_project() {
         );
         // The default project is the oldest.
         server.at(1);
-        let second = server.post("/api/v1/projects", json!({"projectName": "Second"})).await.ok()["project"]["id"].take();
+        let second =
+            server.post("/api/v1/projects", json!({"projectName": "Second"})).await.ok()["project"]["id"].take();
         let elsewhere = json!({"name": "web", "projectId": second});
         let elsewhere = text(
             &server.post("/api/v1/cert-manager/certificate-policies", elsewhere).await.ok()["certificatePolicy"]["id"],
@@ -140,10 +163,7 @@ fn what_a_profile_names_must_be_there_and_of_its_project() {
         external["externalConfigs"] = json!({"template": "x"});
         server.post(NEW, external).await.refused(403, "ForbiddenError");
         assert_eq!(server.post(NEW, json!({"slug": "A"})).await.issues(), ["slug"]);
-        assert_eq!(
-            server.post(NEW, json!({"slug": "a"})).await.issues(),
-            ["certificatePolicyId", "caId"]
-        );
+        assert_eq!(server.post(NEW, json!({"slug": "a"})).await.issues(), ["certificatePolicyId", "caId"]);
     });
 }
 
@@ -163,7 +183,10 @@ fn a_profile_is_changed_by_what_is_sent() {
         assert_eq!((&changed["slug"], &changed["caId"]), (&json!("web-two"), &Value::Null));
         assert_eq!((&changed["description"], &changed["defaults"]), (&Value::Null, &Value::Null));
         let shown = server.get(&one).await.ok()["certificateProfile"].take();
-        assert_eq!((&shown["apiConfig"]["autoRenew"], &shown["apiConfig"]["renewBeforeDays"]), (&json!(true), &json!(5)));
+        assert_eq!(
+            (&shown["apiConfig"]["autoRenew"], &shown["apiConfig"]["renewBeforeDays"]),
+            (&json!(true), &json!(5))
+        );
         server.patch(&one, json!({"enrollmentType": "est"})).await.refused(403, "ForbiddenError");
         server.patch(&one, json!({"issuerType": "ca"})).await.refused(403, "ForbiddenError");
         server.patch(&one, json!({"defaults": {"ttlDays": 91}})).await.refused(400, "BadRequest");
@@ -182,7 +205,8 @@ fn a_profile_is_for_those_who_may() {
         for slug in ["web", "api"] {
             profile(&server, json!({"slug": slug, "certificatePolicyId": policy, "issuerType": "self-signed"})).await;
         }
-        let rules = json!([{"subject": "certificate-profiles", "action": ["read", "edit"], "conditions": {"slug": "api"}}]);
+        let rules =
+            json!([{"subject": "certificate-profiles", "action": ["read", "edit"], "conditions": {"slug": "api"}}]);
         let roles = format!("/api/v1/projects/{}/roles", server.project);
         server.post(&roles, json!({"slug": "api-only", "name": "x", "permissions": rules})).await.ok();
         let narrow = server.by(&server.identity("no-access", Some("api-only")).await);

@@ -47,18 +47,45 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    /// Null when it is no JSON.
     pub body: Value,
+    /// The body as it came.
+    pub raw: String,
     pub headers: reqwest::header::HeaderMap,
 }
 
-/// Runs a test once on each engine.
-pub fn for_each_engine<F: Future<Output = ()>>(test: impl Fn(Server) -> F) {
+/// A server that a test starts and stops itself, each time over the same database.
+pub struct Lives {
+    config: Config,
+    start: Time,
+}
+
+impl Lives {
+    /// Starts it: the first time with nobody known yet, later for the admin of the first time.
+    pub async fn begin(&self, admin: Option<&Session>) -> (chancery::server::RunningServer, Server) {
+        let running = chancery::server::start(&self.config, Clock::manual(self.start)).await.unwrap();
+        let secret = running.secret.clone().or(admin.map(|admin| admin.client_secret.clone()));
+        let server = Server::of(&running, self.start, secret.unwrap()).await;
+        (running, server)
+    }
+}
+
+/// Runs a test that starts and stops the server itself, once on each engine.
+pub fn for_each_engine_with_lives<F: Future<Output = ()>>(test: impl Fn(Lives) -> F) {
     both_engines(|engine| async {
         let folder = tempfile::tempdir().unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let start = Time::from_seconds(i64::try_from(now.as_secs()).unwrap());
-        let running = chancery::server::start(&config(engine, folder.path()), Clock::manual(start)).await.unwrap();
-        test(Server::of(&running, start).await).await;
+        test(Lives { config: config(engine, folder.path()), start }).await;
+    });
+}
+
+/// Runs a test once on each engine.
+pub fn for_each_engine<F: Future<Output = ()>>(test: impl Fn(Server) -> F) {
+    for_each_engine_with_lives(|lives| async {
+        let lives = lives;
+        let (running, server) = lives.begin(None).await;
+        test(server).await;
         running.stop().await;
     });
 }
@@ -74,14 +101,14 @@ fn config(engine: TestEngine, folder: &std::path::Path) -> Config {
 }
 
 impl Server {
-    async fn of(running: &chancery::server::RunningServer, start: Time) -> Self {
+    async fn of(running: &chancery::server::RunningServer, start: Time, secret: String) -> Self {
         // One provider for the whole process; a second installation is refused and harmless.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let bootstrap = &running.bootstrap;
         let caller = Session {
             identity: bootstrap.identity_id,
             client_id: bootstrap.client_id.clone(),
-            client_secret: running.secret.clone().unwrap(),
+            client_secret: secret,
             token: String::new(),
         };
         let server = Self {
@@ -165,8 +192,12 @@ impl Server {
         let changes = Changes::new().statement(store::project::insert_organization(&organization, self.start));
         self.services.db.commit(changes).await.unwrap();
         let node = Caller::node(organization.id);
-        let new =
-            NewProject { name: "PKI".into(), slug: Some("default".into()), description: None, has_delete_protection: false };
+        let new = NewProject {
+            name: "PKI".into(),
+            slug: Some("default".into()),
+            description: None,
+            has_delete_protection: false,
+        };
         let project = self.services.create_project(&node, new).await.unwrap().id;
         let mut other = Self { organization: organization.id, project, ..self.clone() };
         other.caller = other.seed(OrganizationRole::Admin, Some(BuiltInRole::Admin)).await;
@@ -181,12 +212,30 @@ impl Server {
         self.send(self.request(Method::POST, path).json(&body)).await
     }
 
+    /// A POST that may be repeated: with an `Idempotency-Key`.
+    pub async fn post_once(&self, key: &str, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).header("idempotency-key", key).json(body)).await
+    }
+
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.send(self.request(Method::PATCH, path).json(&body)).await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
         self.send(self.request(Method::DELETE, path)).await
+    }
+
+    /// A DELETE with a body.
+    pub async fn delete_with(&self, path: &str, body: Value) -> Answer {
+        self.send(self.request(Method::DELETE, path).json(&body)).await
+    }
+
+    /// A GET without a token, of a path or a whole URL: status, content type and octets.
+    pub async fn fetch(&self, place: &str) -> (u16, String, Vec<u8>) {
+        let url = if place.starts_with('/') { format!("{}{place}", self.url) } else { place.to_owned() };
+        let response = self.client.get(url).send().await.unwrap();
+        let content_type = response.headers().get("content-type").map_or("", |value| value.to_str().unwrap());
+        (response.status().as_u16(), content_type.to_owned(), response.bytes().await.unwrap().to_vec())
     }
 
     /// A POST without a token.
@@ -207,7 +256,8 @@ impl Server {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.unwrap();
-        Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+        let raw = String::from_utf8_lossy(&body).into_owned();
+        Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null), raw }
     }
 }
 

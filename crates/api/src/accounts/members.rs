@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use services::members::Member;
 
-use super::identities::{auth_methods, identity_schema, render};
 use super::PROJECTS;
+use super::identities::{auth_methods, identity_schema, render};
 use crate::app::App;
 use crate::error::Result;
 use crate::render::{Page, page, timestamp, wrapped, wrapper};
@@ -41,7 +41,9 @@ fn in_named_project() -> Vec<Route<App>> {
             .query(page(100, 1000))
             .returns(memberships_schema())
             .bearer(list_all),
-        one(Endpoint::post(ONE, PROJECTS, "Make an identity a member of a project")).body(new_member_schema()).bearer(add),
+        one(Endpoint::post(ONE, PROJECTS, "Make an identity a member of a project"))
+            .body(new_member_schema())
+            .bearer(add),
         one(Endpoint::get(ONE, PROJECTS, "Show a member of a project")).bearer(show),
         one(Endpoint::patch(ONE, PROJECTS, "Change the roles of a member"))
             .body(change_schema())
@@ -55,9 +57,7 @@ fn in_default_project() -> Vec<Route<App>> {
     const ALL: &str = "/api/v1/cert-manager/access/identities";
     const ONE: &str = "/api/v1/cert-manager/access/identities/{identityId}";
     let one = |endpoint: Endpoint| {
-        endpoint
-            .path([required("identityId", uuid())])
-            .returns(wrapper("identityMembership", membership_schema()))
+        endpoint.path([required("identityId", uuid())]).returns(wrapper("identityMembership", membership_schema()))
     };
     vec![
         Endpoint::get(ALL, PROJECTS, "List the members of the default project")
@@ -83,10 +83,14 @@ fn identities_of_project() -> Vec<Route<App>> {
             .query(page(100, 1000))
             .returns(object([required("identities", list(identity_schema())), required("totalCount", integer())]))
             .bearer(list_identities),
-        Endpoint::get("/api/v1/projects/{projectId}/identities/{identityId}", PROJECTS, "Show an identity of a project")
-            .path([required("projectId", uuid()), required("identityId", uuid())])
-            .returns(wrapper("identity", identity_schema()))
-            .bearer(show_identity),
+        Endpoint::get(
+            "/api/v1/projects/{projectId}/identities/{identityId}",
+            PROJECTS,
+            "Show an identity of a project",
+        )
+        .path([required("projectId", uuid()), required("identityId", uuid())])
+        .returns(wrapper("identity", identity_schema()))
+        .bearer(show_identity),
     ]
 }
 

@@ -13,9 +13,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::render::{timestamp, wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
-use crate::schema::{
-    Schema, any, boolean, date, integer, list, object, optional, present, required, text, uuid,
-};
+use crate::schema::{Schema, any, boolean, date, integer, list, object, optional, present, required, text, uuid};
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route<App>> {
@@ -102,7 +100,8 @@ struct List {
 async fn create(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let new: New = input.body()?;
     if new.r#type != PROJECT_KIND_CERTIFICATES {
-        let message = format!("projects of type {} are not served; the only type is {PROJECT_KIND_CERTIFICATES}", new.r#type);
+        let message =
+            format!("projects of type {} are not served; the only type is {PROJECT_KIND_CERTIFICATES}", new.r#type);
         return Err(Error::invalid(message).into());
     }
     if let Some(named) = new.organization_slug.filter(|slug| !slug.is_empty())

@@ -20,9 +20,7 @@ pub fn routes() -> Vec<Route<App>> {
     const ALL: &str = "/api/v1/projects/{projectId}/roles";
     const ONE: &str = "/api/v1/projects/{projectId}/roles/{slug}";
     let one = |endpoint: Endpoint| {
-        endpoint
-            .path([required("projectId", uuid()), required("slug", text())])
-            .returns(wrapper("role", role_schema()))
+        endpoint.path([required("projectId", uuid()), required("slug", text())]).returns(wrapper("role", role_schema()))
     };
     vec![
         Endpoint::post(ALL, PROJECTS, "Make a role")
@@ -74,7 +72,8 @@ async fn create(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
 async fn list_all(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let OfProject { project_id } = input.path()?;
     let custom = app.services.roles(&caller, project_id).await?;
-    let roles = BuiltInRole::ALL.into_iter().map(|role| render_built_in(role, project_id)).chain(custom.iter().map(render));
+    let roles =
+        BuiltInRole::ALL.into_iter().map(|role| render_built_in(role, project_id)).chain(custom.iter().map(render));
     Reply::json(&wrapped("roles", roles.collect::<Vec<_>>()))
 }
 
@@ -154,7 +153,10 @@ fn new_role_schema() -> Schema {
         required("slug", slug(1, 64)),
         required("name", text().at_least(1).at_most(255)),
         optional("description", text().at_most(1000).nullable()),
-        required("permissions", list(any()).describe("Rules: action (a name or several), subject, inverted, conditions")),
+        required(
+            "permissions",
+            list(any()).describe("Rules: action (a name or several), subject, inverted, conditions"),
+        ),
     ])
 }
 

@@ -231,8 +231,9 @@ fn seconds(min: i64, max: i64) -> Schema {
 }
 
 fn networks_schema() -> Schema {
-    let network = text()
-        .must("Must be an IP address or a network such as 10.0.0.0/8", |network| TrustedNetwork::parse(network).is_ok());
+    let network = text().must("Must be an IP address or a network such as 10.0.0.0/8", |network| {
+        TrustedNetwork::parse(network).is_ok()
+    });
     list(object([required("ipAddress", network)])).at_least(1)
 }
 

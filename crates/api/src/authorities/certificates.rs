@@ -13,12 +13,54 @@ use domain::{AuthorityCertificateId, AuthorityId, Error, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use services::authorities::RenderedCertificate;
-use services::certify_authority::CertifyAuthority;
-use x509::CertificationRequest;
+use services::certify_authority::{CertifyAuthority, SignIntermediate};
 
 const TAG: &str = "Certificate authorities";
 
 pub(super) fn routes() -> Vec<Route<App>> {
+    let mut routes = shared();
+    routes.extend(of_family(
+        ["/api/v1/pki/ca/{caId}/renew", "/api/v1/pki/ca/{caId}/certificate", "/api/v1/pki/ca/{caId}/ca-certificates"],
+        flat_schema,
+        flat,
+    ));
+    routes.extend(of_family(
+        [
+            "/api/v1/cert-manager/ca/internal/{caId}/renew",
+            "/api/v1/cert-manager/ca/internal/{caId}/certificate",
+            "/api/v1/cert-manager/ca/internal/{caId}/ca-certificates",
+        ],
+        typed_schema,
+        typed,
+    ));
+    routes
+}
+
+/// The three endpoints whose results differ between the families (contract §4.2): renew, certificate, ca-certificates.
+fn of_family(
+    [renew_path, certificate_path, certificates_path]: [&'static str; 3],
+    schema: fn() -> Schema,
+    show: Show,
+) -> [Route<App>; 3] {
+    let id = || [required("caId", text())];
+    [
+        Endpoint::post(renew_path, TAG, "Renew the certificate of an authority with the same key")
+            .path(id())
+            .body(object([required("type", one_of(&["existing"])), required("notAfter", date())]))
+            .returns(schema())
+            .bearer(move |app, caller, input| renew(app, caller, input, show)),
+        Endpoint::get(certificate_path, TAG, "Get the active certificate of an authority")
+            .path(id())
+            .returns(schema())
+            .bearer(move |app, caller, input| certificate(app, caller, input, show)),
+        Endpoint::get(certificates_path, TAG, "List the certificates of an authority")
+            .path(id())
+            .returns(list(schema().with([required("version", number())])))
+            .bearer(move |app, caller, input| certificates(app, caller, input, show)),
+    ]
+}
+
+fn shared() -> Vec<Route<App>> {
     let id = || [required("caId", text())];
     vec![
         Endpoint::get("/api/v1/pki/ca/{caId}/csr", TAG, "Get the CSR of an intermediate")
@@ -26,22 +68,6 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .path(id())
             .returns(object([required("csr", text())]))
             .bearer(csr),
-        Endpoint::post("/api/v1/pki/ca/{caId}/renew", TAG, "Renew the certificate of an authority with the same key")
-            .also_at("/api/v1/cert-manager/ca/internal/{caId}/renew")
-            .path(id())
-            .body(object([required("type", one_of(&["existing"])), required("notAfter", date())]))
-            .returns(certificate_schema())
-            .bearer(renew),
-        Endpoint::get("/api/v1/pki/ca/{caId}/certificate", TAG, "Get the active certificate of an authority")
-            .also_at("/api/v1/cert-manager/ca/internal/{caId}/certificate")
-            .path(id())
-            .returns(certificate_schema())
-            .bearer(certificate),
-        Endpoint::get("/api/v1/pki/ca/{caId}/ca-certificates", TAG, "List the certificates of an authority")
-            .also_at("/api/v1/cert-manager/ca/internal/{caId}/ca-certificates")
-            .path(id())
-            .returns(list(certificate_schema().with([required("version", number())])))
-            .bearer(certificates),
         Endpoint::post("/api/v1/cert-manager/ca/internal/{caId}/certificate", TAG, "Make the certificate of an authority")
             .describe("Without parentCaId a root signs itself; with it an authority of this project signs.")
             .path(id())
@@ -51,7 +77,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
                 optional("maxPathLength", integer().at_least(-1).at_most(255).default(json!(-1))),
                 optional("parentCaId", uuid()),
             ]))
-            .returns(certificate_schema())
+            .returns(typed_schema())
             .bearer(certify),
         Endpoint::get(
             "/api/v1/cert-manager/ca/internal/{caId}/certificate/{certId}",
@@ -59,7 +85,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
             "Get one certificate of an authority",
         )
         .path([required("caId", text()), required("certId", text())])
-        .returns(certificate_schema())
+        .returns(typed_schema())
         .bearer(certificate_by_id),
         Endpoint::post("/api/v1/pki/ca/{caId}/sign-intermediate", TAG, "Sign the certificate of another authority")
             .also_at("/api/v1/cert-manager/ca/internal/{caId}/sign-intermediate")
@@ -102,11 +128,15 @@ pub(super) fn routes() -> Vec<Route<App>> {
     ]
 }
 
-fn certificate_schema() -> Schema {
-    object([
-        required("certificate", text()),
-        required("certificateChain", text()),
-        required("serialNumber", text()),
+/// How a certificate of an authority is shown.
+type Show = fn(&RenderedCertificate) -> Value;
+
+fn flat_schema() -> Schema {
+    object([required("certificate", text()), required("certificateChain", text()), required("serialNumber", text())])
+}
+
+fn typed_schema() -> Schema {
+    flat_schema().with([
         required("certId", uuid()),
         optional("notBefore", date()),
         optional("notAfter", date()),
@@ -115,18 +145,22 @@ fn certificate_schema() -> Schema {
     ])
 }
 
-fn shown(rendered: &RenderedCertificate) -> Value {
-    let constraints = rendered.parsed.extensions().basic_constraints().ok().flatten();
-    let length = constraints.and_then(|constraints| constraints.path_length);
-    let mut shown = json!({
+fn flat(rendered: &RenderedCertificate) -> Value {
+    json!({
         "certificate": rendered.certificate,
         "certificateChain": rendered.chain,
         "serialNumber": domain::inventory::serial_hex(&rendered.parsed),
-        "certId": rendered.id,
-        "notBefore": timestamp(Time::from_seconds(rendered.parsed.not_before())),
-        "notAfter": timestamp(Time::from_seconds(rendered.parsed.not_after())),
-        "maxPathLength": length.map_or(-1, i64::from),
-    });
+    })
+}
+
+fn typed(rendered: &RenderedCertificate) -> Value {
+    let constraints = rendered.parsed.extensions().basic_constraints().ok().flatten();
+    let length = constraints.and_then(|constraints| constraints.path_length);
+    let mut shown = flat(rendered);
+    shown["certId"] = json!(rendered.id);
+    shown["notBefore"] = timestamp(Time::from_seconds(rendered.parsed.not_before())).into();
+    shown["notAfter"] = timestamp(Time::from_seconds(rendered.parsed.not_after())).into();
+    shown["maxPathLength"] = json!(length.map_or(-1, i64::from));
     if let Some(parent) = rendered.parent {
         shown["parentCaId"] = json!(parent);
     }
@@ -144,20 +178,20 @@ struct Renew {
     not_after: Time,
 }
 
-async fn renew(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+async fn renew(app: App, caller: Caller, mut input: Input, show: Show) -> Result<Reply> {
     let id = authority_id(&input)?;
     let body: Renew = input.body()?;
-    Reply::json(&shown(&app.services.renew_authority(&caller, id, body.not_after).await?))
+    Reply::json(&show(&app.services.renew_authority(&caller, id, body.not_after).await?))
 }
 
-async fn certificate(app: App, caller: Caller, input: Input) -> Result<Reply> {
-    Reply::json(&shown(&app.services.authority_certificate(&caller, authority_id(&input)?).await?))
+async fn certificate(app: App, caller: Caller, input: Input, show: Show) -> Result<Reply> {
+    Reply::json(&show(&app.services.authority_certificate(&caller, authority_id(&input)?).await?))
 }
 
-async fn certificates(app: App, caller: Caller, input: Input) -> Result<Reply> {
+async fn certificates(app: App, caller: Caller, input: Input, show: Show) -> Result<Reply> {
     let certificates = app.services.authority_certificates(&caller, authority_id(&input)?).await?;
     let with_version = |rendered: &RenderedCertificate| {
-        let mut shown = shown(rendered);
+        let mut shown = show(rendered);
         shown["version"] = json!(rendered.version);
         shown
     };
@@ -182,7 +216,7 @@ async fn certify(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
         path_length: path_length(Some(body.max_path_length)),
         parent: body.parent_ca_id,
     };
-    Reply::json(&shown(&app.services.certify_authority(&caller, id, asked).await?))
+    Reply::json(&typed(&app.services.certify_authority(&caller, id, asked).await?))
 }
 
 async fn certificate_by_id(app: App, caller: Caller, input: Input) -> Result<Reply> {
@@ -190,12 +224,12 @@ async fn certificate_by_id(app: App, caller: Caller, input: Input) -> Result<Rep
     let text = input.parameter("certId");
     let missing = || Error::not_found(format!("the authority has no certificate {text}"));
     let certificate = AuthorityCertificateId::parse(text).ok_or_else(missing)?;
-    Reply::json(&shown(&app.services.authority_certificate_by_id(&caller, id, certificate).await?))
+    Reply::json(&typed(&app.services.authority_certificate_by_id(&caller, id, certificate).await?))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SignIntermediate {
+struct SignBody {
     csr: String,
     not_before: Option<Time>,
     not_after: Time,
@@ -204,15 +238,13 @@ struct SignIntermediate {
 
 async fn sign_intermediate(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let id = authority_id(&input)?;
-    let body: SignIntermediate = input.body()?;
-    let csr = CertificationRequest::from_pem(&body.csr).map_err(|error| Error::invalid(format!("csr: {error}")))?;
-    let asked = CertifyAuthority {
-        not_before: body.not_before.unwrap_or(app.services.now()),
+    let body: SignBody = input.body()?;
+    let asked = SignIntermediate {
+        not_before: body.not_before,
         not_after: body.not_after,
         path_length: path_length(Some(body.max_path_length)),
-        parent: None,
     };
-    let signed = app.services.sign_intermediate(&caller, id, &csr, asked).await?;
+    let signed = app.services.sign_intermediate(&caller, id, &body.csr, asked).await?;
     Reply::json(&json!({
         "certificate": signed.certificate,
         "certificateChain": signed.chain,

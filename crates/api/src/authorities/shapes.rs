@@ -9,7 +9,7 @@ use domain::authority::{Authority, AuthorityConfiguration, AuthorityKind, NameCo
 use domain::{Error, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use services::authorities::NewAuthority;
+use services::authorities::{NewAuthority, distinguished_name};
 use x509::KeyAlgorithm;
 
 const KINDS: &[&str] = &["root", "intermediate"];
@@ -35,7 +35,11 @@ pub(super) fn flat_create_schema() -> Schema {
         optional("keyAlgorithm", one_of(&KEY_ALGORITHMS).default(json!("RSA_2048"))),
         optional("requireTemplateForIssuance", boolean().default(json!(false))),
     ])
-    .rule(&[], "At least one of commonName, organization, ou, country, province and locality must not be empty", has_subject)
+    .rule(
+        &[],
+        "At least one of commonName, organization, ou, country, province and locality must not be empty",
+        has_subject,
+    )
 }
 
 fn has_subject(body: &Value) -> bool {
@@ -70,7 +74,11 @@ pub(super) fn configuration_schema() -> Schema {
         optional("extendedKeyUsages", list(one_of(USAGES)).at_most(10)),
         optional("publicationUrl", text().at_least(1).at_most(255)),
     ])
-    .rule(&[], "At least one of commonName, organization, ou, country, province and locality must not be empty", has_subject)
+    .rule(
+        &[],
+        "At least one of commonName, organization, ou, country, province and locality must not be empty",
+        has_subject,
+    )
 }
 
 /// A flat authority.
@@ -232,20 +240,6 @@ fn shown_path_length(authority: &Authority) -> Value {
     }
 }
 
-fn dn(authority: &Authority) -> String {
-    let configuration = &authority.configuration;
-    let parts = [
-        ("C", &configuration.country),
-        ("O", &configuration.organization),
-        ("OU", &configuration.ou),
-        ("ST", &configuration.province),
-        ("CN", &configuration.common_name),
-        ("L", &configuration.locality),
-    ];
-    let present = parts.iter().filter(|(_, value)| !value.is_empty());
-    present.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
-}
-
 /// An authority of the v1 family.
 pub(super) fn flat(authority: &Authority) -> Value {
     let configuration = &authority.configuration;
@@ -266,7 +260,7 @@ pub(super) fn flat(authority: &Authority) -> Value {
         "province": configuration.province,
         "locality": configuration.locality,
         "commonName": configuration.common_name,
-        "dn": dn(authority),
+        "dn": distinguished_name(configuration),
         "serialNumber": authority.serial_number,
         "maxPathLength": shown_path_length(authority),
         "keyAlgorithm": authority.key_algorithm.as_str(),
@@ -290,7 +284,7 @@ pub(super) fn nested(authority: &Authority) -> Value {
         "province": configuration.province,
         "locality": configuration.locality,
         "keyAlgorithm": authority.key_algorithm.as_str(),
-        "dn": dn(authority),
+        "dn": distinguished_name(configuration),
     });
     add_lifetime(&mut inner, authority);
     let path_length = shown_path_length(authority);

@@ -1,6 +1,7 @@
 //! Issuing and signing (contract §6.1–6.4, 6.10): two seed endpoints and the family that current clients call.
 
-use super::shapes::{EXTENDED_KEY_USAGES, KEY_USAGES, alt_names_schema, issued, issued_schema};
+use super::answer::{Repeatable, Work, answer};
+use super::shapes::{EXTENDED_KEY_USAGES, KEY_USAGES, alt_names_schema, issued_schema};
 use crate::app::App;
 use crate::error::Result;
 use crate::render::{KEY_ALGORITHMS, SIGNATURE_ALGORITHMS};
@@ -14,11 +15,9 @@ use domain::duration::parse_ttl;
 use domain::identity::MetadataEntry;
 use domain::issuance::{IssuanceRequest, Subject, Wishes};
 use domain::policy::{SanType, SubjectAttribute};
-use domain::{CertificateId, Error, ProfileId, Time};
+use domain::{Error, ProfileId, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use services::idempotency::Begun;
-use services::issue::{IssueOptions, Issued};
 use x509::{BasicConstraints, CertificationRequest, ExtendedKeyUsage, KeyAlgorithm, KeyUsage, KeyUsages, SignatureAlgorithm};
 
 const TAG: &str = "Certificates";
@@ -46,7 +45,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
         Endpoint::post("/api/v3/pki/certificates/order-certificate", TAG, "Order Certificate")
             .also_at("/api/v1/cert-manager/certificates/order-certificate")
             .describe("For certificate authorities outside this server, which are not supported: always 400.")
-            .body(object([required("profileId", uuid())]))
+            .body(order_schema())
             .bearer(order),
         Endpoint::post("/api/v1/cert-manager/certificates", TAG, "Request a certificate")
             .describe("Signs the CSR when there is one, else makes a key and a certificate from the attributes.")
@@ -100,6 +99,13 @@ fn sign_schema() -> Schema {
     .rule(&[], "notBefore must be earlier than notAfter", dates_in_order)
 }
 
+fn order_schema() -> Schema {
+    let name = object([required("type", one_of(&["dns", "ip"])), required("value", text().at_least(1).at_most(255))]);
+    issue_schema()
+        .without(&["altNames", "removeRootsFromChain"])
+        .with([required("subjectAlternativeNames", list(name).at_least(1))])
+}
+
 fn request_schema() -> Schema {
     let part = || text().at_most(255).nullable();
     object([
@@ -133,7 +139,9 @@ fn request_schema() -> Schema {
                     .nullable(),
                 ),
             ])
-            .rule(&[], TTL_AND_DATES, ttl_without_dates),
+            .rule(&[], TTL_AND_DATES, ttl_without_dates)
+            .rule(&[], "notBefore must be earlier than notAfter", dates_in_order)
+            .nullable(),
         ),
         optional("removeRootsFromChain", boolean_or_text().default(json!(false))),
         optional(
@@ -181,7 +189,7 @@ struct IssueBody {
 }
 
 async fn issue(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
-    let repeatable = Repeatable::of(&input);
+    let repeatable = Repeatable::of(&input)?;
     let body: IssueBody = input.body()?;
     let wishes = Wishes {
         ttl_millis: Some(millis(&body.ttl)?),
@@ -216,7 +224,7 @@ struct SignBody {
 }
 
 async fn sign(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
-    let repeatable = Repeatable::of(&input);
+    let repeatable = Repeatable::of(&input)?;
     let body: SignBody = input.body()?;
     let wishes = Wishes { ttl_millis: Some(millis(&body.ttl)?), ..Wishes::default() };
     let work = Work {
@@ -275,58 +283,26 @@ struct AskedBasicConstraints {
 struct RequestBody {
     profile_id: ProfileId,
     csr: Option<String>,
-    #[serde(default)]
-    attributes: Attributes,
+    attributes: Option<Attributes>,
     remove_roots_from_chain: bool,
     #[serde(default)]
     metadata: Vec<MetadataEntry>,
 }
 
 async fn request(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
-    let repeatable = Repeatable::of(&input);
-    // Which subject fields were sent, even as null: those take no default (contract §5.3).
+    let repeatable = Repeatable::of(&input)?;
+    // Which fields were sent, even as null: those take no default (contract §5.3).
     let sent = sent_attributes(input.body_value());
     let body: RequestBody = input.body()?;
     // The handler loads the profile first, which takes its own right (contract §6.10).
     let profile = app.services.profile(&caller, body.profile_id).await?.profile;
-    let attributes = with_defaults(body.attributes, profile.document.defaults.as_ref(), &sent);
-    let ttl_millis = match &attributes.ttl {
-        Some(ttl) => Some(millis(ttl)?),
-        None => None,
-    };
-    let default_days = profile.document.defaults.as_ref().and_then(|defaults| defaults.ttl_days);
-    let default_millis = default_days.map(|days| i64::from(days) * 86_400_000);
-    let wishes = Wishes {
-        ttl_millis: ttl_millis.or(if attributes.not_after.is_some() { None } else { default_millis }),
-        not_before: attributes.not_before,
-        not_after: attributes.not_after,
-        key_usages: key_usages(attributes.key_usages)?,
-        extended_key_usages: extended_key_usages(attributes.extended_key_usages)?,
-        signature_algorithm: attributes.signature_algorithm.as_deref().and_then(SignatureAlgorithm::parse),
-        basic_constraints: attributes
-            .basic_constraints
-            .map(|asked| BasicConstraints { ca: asked.is_ca, path_length: asked.path_length }),
-    };
-    let subject = match &body.csr {
-        Some(text) => csr(text)?,
-        None => {
-            let parts = [
-                (SubjectAttribute::Country, attributes.country),
-                (SubjectAttribute::Organization, attributes.organization),
-                (SubjectAttribute::OrganizationalUnit, attributes.organizational_unit),
-                (SubjectAttribute::State, attributes.state),
-                (SubjectAttribute::CommonName, attributes.common_name),
-                (SubjectAttribute::Locality, attributes.locality),
-            ];
-            let named = parts.into_iter().filter_map(|(kind, value)| Some((kind, value.filter(|value| !value.is_empty())?)));
-            let components = attributes.domain_components.unwrap_or_default();
-            let components = components.into_iter().map(|value| (SubjectAttribute::DomainComponent, value));
-            Subject::Fields {
-                attributes: components.chain(named).collect(),
-                alt_names: alt_names(attributes.alt_names),
-                key_algorithm: attributes.key_algorithm.as_deref().and_then(KeyAlgorithm::parse),
-            }
-        }
+    let defaults = profile.document.defaults.as_ref();
+    let attributes = body.attributes.unwrap_or_default();
+    let lifetime = lifetime(&attributes, defaults.and_then(|defaults| defaults.ttl_days))?;
+    let (subject, wishes) = match &body.csr {
+        // A CSR says everything but the lifetime itself (contract §6.3).
+        Some(text) => (csr(text)?, lifetime),
+        None => fields(with_defaults(attributes, defaults, &sent), lifetime)?,
     };
     let work = Work {
         profile: body.profile_id,
@@ -341,6 +317,51 @@ async fn request(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
         },
     };
     answer(app, caller, repeatable, work).await
+}
+
+/// The lifetime that is asked for, else that of the profile's default.
+fn lifetime(attributes: &Attributes, default_days: Option<u32>) -> Result<Wishes> {
+    let ttl_millis = match (&attributes.ttl, attributes.not_after) {
+        (Some(ttl), _) => Some(millis(ttl)?),
+        (None, Some(_)) => None,
+        (None, None) => default_days.map(|days| i64::from(days) * 86_400_000),
+    };
+    Ok(Wishes {
+        ttl_millis,
+        not_before: attributes.not_before,
+        not_after: attributes.not_after,
+        ..Wishes::default()
+    })
+}
+
+/// The subject and the wishes of a request without a CSR, its subject in the order of contract §1.8.
+fn fields(attributes: Attributes, lifetime: Wishes) -> Result<(Subject, Wishes)> {
+    let parts = [
+        (SubjectAttribute::Country, attributes.country),
+        (SubjectAttribute::Organization, attributes.organization),
+        (SubjectAttribute::OrganizationalUnit, attributes.organizational_unit),
+        (SubjectAttribute::State, attributes.state),
+        (SubjectAttribute::CommonName, attributes.common_name),
+        (SubjectAttribute::Locality, attributes.locality),
+    ];
+    let named = parts.into_iter().filter_map(|(kind, value)| Some((kind, value.filter(|value| !value.is_empty())?)));
+    let components = attributes.domain_components.unwrap_or_default().into_iter();
+    let components = components.map(|value| (SubjectAttribute::DomainComponent, value));
+    let subject = Subject::Fields {
+        attributes: components.chain(named).collect(),
+        alt_names: alt_names(attributes.alt_names),
+        key_algorithm: attributes.key_algorithm.as_deref().and_then(KeyAlgorithm::parse),
+    };
+    let wishes = Wishes {
+        key_usages: key_usages(attributes.key_usages)?,
+        extended_key_usages: extended_key_usages(attributes.extended_key_usages)?,
+        signature_algorithm: attributes.signature_algorithm.as_deref().and_then(SignatureAlgorithm::parse),
+        basic_constraints: attributes
+            .basic_constraints
+            .map(|asked| BasicConstraints { ca: asked.is_ca, path_length: asked.path_length }),
+        ..lifetime
+    };
+    Ok((subject, wishes))
 }
 
 fn sent_attributes(body: &Value) -> Vec<String> {
@@ -384,103 +405,6 @@ fn with_defaults(
         });
     }
     asked
-}
-
-/// What is to be issued, and how its answer looks.
-struct Work {
-    profile: ProfileId,
-    request: IssuanceRequest,
-    metadata: Vec<MetadataEntry>,
-    remove_roots: bool,
-    shape: fn(Value, CertificateId) -> Value,
-}
-
-impl Work {
-    fn render(&self, outcome: &Issued) -> Value {
-        (self.shape)(issued(outcome, self.remove_roots), outcome.id)
-    }
-}
-
-/// A request that carries an `Idempotency-Key`: its key and its body.
-struct Repeatable {
-    route: String,
-    key: String,
-    body: Vec<u8>,
-}
-
-impl Repeatable {
-    fn of(input: &Input) -> Option<Self> {
-        let key = input.headers.get("idempotency-key")?.to_str().ok()?.to_owned();
-        Some(Self { route: input.route().to_owned(), key, body: input.body_value().to_string().into_bytes() })
-    }
-}
-
-/// Does the work once, however often it is asked for under one key.
-async fn answer(app: App, caller: Caller, repeatable: Option<Repeatable>, work: Work) -> Result<Reply> {
-    let Some(repeatable) = repeatable else {
-        let options = IssueOptions { idempotency: None, metadata: work.metadata.clone() };
-        let outcome = app.services.issue(&caller, work.profile, work.request.clone(), options).await?;
-        return reply(&work.render(&outcome));
-    };
-    // A client that goes away must not leave a mark without an answer: the work goes on without it.
-    let task = tokio::spawn(async move { answer_once(&app, &caller, repeatable, work).await });
-    match task.await {
-        Ok(answer) => answer,
-        Err(error) => Err(Error::failed_because("a request with an Idempotency-Key", error).into()),
-    }
-}
-
-async fn answer_once(app: &App, caller: &Caller, repeatable: Repeatable, work: Work) -> Result<Reply> {
-    let services = &app.services;
-    match services.begin(caller, &repeatable.route, &repeatable.key, &repeatable.body).await? {
-        Begun::Replay(answer) => {
-            let mut answer: Value = serde_json::from_slice(answer.expose())
-                .map_err(|error| Error::failed_because("a kept answer does not read", error))?;
-            let id = answer.pointer("/certificateId").or(answer.pointer("/certificate/certificateId"));
-            let id = id.and_then(Value::as_str).and_then(CertificateId::parse);
-            let may_have = match id {
-                Some(id) => services.may_have_key(caller, id).await?,
-                None => false,
-            };
-            if !may_have {
-                without_key(&mut answer);
-            }
-            reply(&answer)
-        }
-        Begun::Recover(certificate, slot) => {
-            let answer = work.render(&services.issued_again(caller, certificate).await?);
-            services.finish(slot, answer.to_string().as_bytes()).await?;
-            reply(&answer)
-        }
-        Begun::Run(slot) => {
-            let options = IssueOptions { idempotency: Some(slot.id()), metadata: work.metadata.clone() };
-            match services.issue(caller, work.profile, work.request.clone(), options).await {
-                Ok(outcome) => {
-                    let answer = work.render(&outcome);
-                    services.finish(slot, answer.to_string().as_bytes()).await?;
-                    reply(&answer)
-                }
-                Err(error) => {
-                    services.abandon(slot).await?;
-                    Err(error.into())
-                }
-            }
-        }
-    }
-}
-
-fn without_key(answer: &mut Value) {
-    for pointer in ["", "/certificate"] {
-        if let Some(Value::Object(object)) = answer.pointer_mut(pointer) {
-            object.remove("privateKey");
-        }
-    }
-}
-
-fn reply(answer: &Value) -> Result<Reply> {
-    let has_key = answer.get("privateKey").is_some() || answer.pointer("/certificate/privateKey").is_some();
-    let reply = Reply::json(answer)?;
-    Ok(if has_key { reply.no_store() } else { reply })
 }
 
 fn millis(ttl: &str) -> Result<i64> {

@@ -1,7 +1,9 @@
 //! How a certificate looks in requests and replies.
 
 use crate::render::{optional_timestamp, timestamp};
-use crate::schema::{Schema, any, boolean, date, list, number, object, one_of, optional, required, text, uuid};
+use crate::schema::{
+    Schema, any, boolean, date, integer, list, number, object, one_of, optional, required, text, uuid,
+};
 use domain::Time;
 use domain::inventory::serial_hex;
 use serde_json::{Value, json};
@@ -73,9 +75,15 @@ pub(super) fn record_schema() -> Schema {
         required("renewalError", text().nullable()),
         required("keyAlgorithm", text().nullable()),
         required("signatureAlgorithm", text().nullable()),
+        required("subjectOrganization", text().nullable()),
+        required("subjectOrganizationalUnit", text().nullable()),
+        required("subjectCountry", text().nullable()),
+        required("subjectState", text().nullable()),
+        required("subjectLocality", text().nullable()),
         required("fingerprintSha256", text()),
         required("fingerprintSha1", text()),
         required("isCA", boolean()),
+        required("pathLength", number().nullable()),
         required("hasPrivateKey", boolean()),
         optional("droppedKeyUsages", list(text())),
         optional("metadata", list(any())),
@@ -176,19 +184,16 @@ pub(super) fn record(record: &Record) -> Value {
 /// The record of the cert-manager family: grouped values beside the flat ones.
 pub(super) fn detailed(bundle: &Bundle, profile_name: Option<&str>, authority_name: Option<&str>) -> Value {
     let certificate = &bundle.record.certificate;
-    let subject = |kind| certificate.subject().first(kind);
     let mut shown = record(&bundle.record);
-    shown["subject"] = json!({
-        "commonName": subject(AttributeType::CommonName),
-        "organization": subject(AttributeType::Organization),
-        "organizationalUnit": subject(AttributeType::OrganizationalUnit),
-        "country": subject(AttributeType::Country),
-        "state": subject(AttributeType::State),
-        "locality": subject(AttributeType::Locality),
-    });
+    for (name, kind) in SUBJECT_PARTS {
+        shown["subject"][name] = certificate.subject().first(kind).into();
+    }
     shown["fingerprints"] =
         json!({ "sha256": fingerprint(&certificate.sha256()), "sha1": fingerprint(&certificate.sha1()) });
     shown["basicConstraints"] = json!({ "isCA": is_authority(certificate) });
+    if let Some(length) = shown["pathLength"].as_u64() {
+        shown["basicConstraints"]["pathLength"] = length.into();
+    }
     shown["certificateChain"] = bundle.chain_pem.clone().into();
     if let Some(name) = authority_name {
         shown["caName"] = name.into();
@@ -198,6 +203,58 @@ pub(super) fn detailed(bundle: &Bundle, profile_name: Option<&str>, authority_na
         shown["profileName"] = name.into();
     }
     shown
+}
+
+/// What the cert-manager family adds to a record.
+pub(super) fn detailed_schema() -> Schema {
+    let part = || text().nullable();
+    record_schema().with([
+        required(
+            "subject",
+            object([
+                required("commonName", part()),
+                required("organization", part()),
+                required("organizationalUnit", part()),
+                required("country", part()),
+                required("state", part()),
+                required("locality", part()),
+            ]),
+        ),
+        required("fingerprints", object([required("sha256", text()), required("sha1", text())])),
+        required("basicConstraints", object([required("isCA", boolean()), optional("pathLength", integer())])),
+        required("certificateChain", text()),
+        optional("caName", text()),
+        optional("caType", one_of(&["internal", "external"])),
+        optional("profileName", text()),
+    ])
+}
+
+/// The parts of a subject under their names on the wire.
+pub(super) const SUBJECT_PARTS: [(&str, AttributeType); 6] = [
+    ("commonName", AttributeType::CommonName),
+    ("organization", AttributeType::Organization),
+    ("organizationalUnit", AttributeType::OrganizationalUnit),
+    ("country", AttributeType::Country),
+    ("state", AttributeType::State),
+    ("locality", AttributeType::Locality),
+];
+
+/// A certificate with its chain.
+pub(super) fn body(bundle: &Bundle) -> Value {
+    json!({
+        "certificate": bundle.certificate_pem,
+        "certificateChain": bundle.chain_pem,
+        "serialNumber": serial_hex(&bundle.record.certificate),
+    })
+}
+
+/// The shape of [`body`].
+pub(super) fn body_schema() -> Schema {
+    object([
+        required("certificate", text()),
+        required("certificateChain", text().nullable()),
+        required("serialNumber", text()),
+    ])
 }
 
 fn is_authority(certificate: &Certificate) -> bool {

@@ -240,7 +240,10 @@ mod tests {
             ),
             (json!({"enrollmentType": "scep"}), &["enrollmentType"]),
             (json!({"slug": "Web"}), &["slug"]),
-            (json!({"defaults": {"ttlDays": 0, "keyAlgorithm": "RSA"}}), &["defaults.ttlDays", "defaults.keyAlgorithm"]),
+            (
+                json!({"defaults": {"ttlDays": 0, "keyAlgorithm": "RSA"}}),
+                &["defaults.ttlDays", "defaults.keyAlgorithm"],
+            ),
             (json!({"defaults": {"ttlDays": 30, "keyAlgorithm": "RSA_2048", "commonName": null}}), &[]),
         ] {
             check(members, paths);

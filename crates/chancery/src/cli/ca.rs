@@ -120,8 +120,9 @@ pub(crate) enum CaCommand {
 /// it waits for a certificate from outside: chancery ca csr, then chancery ca import.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  chancery ca create lab-root --common-name 'Lab Root CA' --organization Acme --key-algorithm EC_secp384r1 --ttl 20y
-  chancery ca create lab-web --parent root-ca --common-name 'Lab Web CA' --max-path-length 0 --permit dns:lab.example.com
+  chancery ca create lab-root --common-name 'Lab Root CA' --organization Acme --ttl 20y
+  chancery ca create lab-web --parent root-ca --common-name 'Lab Web CA' --max-path-length 0 \\
+    --key-algorithm EC_secp384r1 --permit dns:lab.example.com
   chancery ca create lab-outside --type intermediate --common-name 'Lab Outside CA'")]
 pub(crate) struct CreateArguments {
     /// Its name: 1 to 32 of a-z, 0-9 and -.

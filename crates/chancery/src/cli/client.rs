@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{
     VERSION,
-    connection::{Credential, Target, is_loopback},
+    connection::{Credential, Target, is_loopback, plain},
     failure::Failure,
     files, output, project,
 };
@@ -59,7 +59,7 @@ impl Client {
 
     /// The server's address.
     pub(crate) fn base(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+        plain(&self.base)
     }
 
     /// The id of the project that the caller named; none leaves the choice to the server.
@@ -152,7 +152,7 @@ fn build(target: &Target) -> Result<reqwest::Client, Failure> {
         (None, "http") => builder.tls_certs_only([]),
         (None, _) => builder,
     };
-    builder.build().map_err(|error| Failure::new(format!("cannot prepare the connection: {}", causes(&error))))
+    builder.build().map_err(|error| Failure::new(format!("cannot prepare the connection: {}", cause(&error))))
 }
 
 fn read_roots(path: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
@@ -201,13 +201,13 @@ async fn answer(base: &Url, mut response: Response) -> Result<Value, Failure> {
 }
 
 fn is_no_chancery(base: &Url, what: &str) -> Failure {
-    Failure::new(format!("{base} {what}")).hint("is this the address of a Chancery server?")
+    Failure::new(format!("{} {what}", plain(base))).hint("is this the address of a Chancery server?")
 }
 
 fn no_answer(base: &Url, error: &reqwest::Error) -> Failure {
-    let causes = causes(error);
-    let failure = Failure::new(format!("no answer from {base}: {causes}"));
-    if causes.contains("certificate") || causes.contains("UnknownIssuer") {
+    let cause = cause(error);
+    let failure = Failure::new(format!("no answer from {}: {cause}", plain(base)));
+    if cause.contains("certificate") {
         failure.hint("name the authority that the server's certificate comes from with --ca-file FILE")
     } else if error.is_connect() && is_loopback(base) {
         failure.hint("is the server running? start it with: chancery serve")
@@ -220,16 +220,13 @@ fn no_answer(base: &Url, error: &reqwest::Error) -> Failure {
     }
 }
 
-/// The innermost causes of an error; its outer layers only repeat the address.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut chain = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        chain.push(cause.to_string());
-        next = cause.source();
+/// The innermost cause of an error; the layers around it only repeat what was tried.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
-    chain.dedup();
-    if chain.is_empty() { error.to_string() } else { chain.join(": ") }
+    innermost.to_string()
 }
 
 #[cfg(test)]

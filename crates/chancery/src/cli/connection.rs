@@ -140,6 +140,11 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// The address without the slash that it is parsed to.
+pub(crate) fn plain(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
+}
+
 fn decide(
     arguments: &RemoteArguments,
     environment: &Environment,
@@ -269,11 +274,13 @@ fn is_same_server(one: &Url, other: &Url) -> bool {
 }
 
 fn no_credentials(asked: Option<&Url>, kept_for: Option<&Url>) -> Failure {
-    let failure = match (asked, kept_for) {
-        (Some(asked), Some(kept)) => Failure::new(format!("there are no credentials for {asked}"))
-            .detail(format!("chancery login kept some for {kept}; they are sent to no other server")),
-        (Some(asked), None) => Failure::new(format!("there are no credentials for {asked}")),
-        (None, _) => Failure::new("there is neither a server nor credentials to ask it with"),
+    let failure = match asked.map(plain) {
+        Some(asked) => Failure::new(format!("there are no credentials for {asked}")),
+        None => Failure::new("there is neither a server nor credentials to ask it with"),
+    };
+    let failure = match kept_for.map(plain) {
+        Some(kept) => failure.detail(format!("chancery login kept some for {kept}; they are sent to no other server")),
+        None => failure,
     };
     failure.hint(
         "set CHANCERY_URL, CHANCERY_CLIENT_ID and CHANCERY_CLIENT_SECRET, or run chancery login, or name the data \

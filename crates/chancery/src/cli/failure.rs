@@ -85,9 +85,7 @@ impl fmt::Display for Failure {
 
 fn hint_for(status: u16, kind: &str) -> Option<&'static str> {
     match (status, kind) {
-        (401, _) | (403, "TokenError") => {
-            Some("check CHANCERY_CLIENT_ID and CHANCERY_CLIENT_SECRET, or run chancery login again")
-        }
+        (401, _) | (403, "TokenError") => Some("check the CHANCERY_… variables, or run chancery login again"),
         (403, "PermissionDenied") => Some("an admin of the project can give the role: chancery identity grant --help"),
         (403, "ProjectMembershipNotFound") => {
             Some("an admin of the project can make this identity a member: chancery identity grant --help")
@@ -141,8 +139,7 @@ mod tests {
         check(
             401,
             json!({ "message": "unknown token", "error": "UnauthorizedError" }),
-            "error: unknown token\n  hint: check CHANCERY_CLIENT_ID and CHANCERY_CLIENT_SECRET, or run chancery login \
-             again\n",
+            "error: unknown token\n  hint: check the CHANCERY_… variables, or run chancery login again\n",
         );
         check(404, Value::Null, "error: the server answered with status 404\n");
     }

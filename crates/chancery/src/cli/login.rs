@@ -62,7 +62,10 @@ pub(crate) async fn run(arguments: LoginArguments, environment: &Environment) ->
         url,
     };
     if target.url.scheme() == "http" && !connection::is_loopback(&target.url) {
-        eprintln!("warning: {} is not encrypted; whoever is on the way can read the secret", target.url);
+        eprintln!(
+            "warning: {} is not encrypted; whoever is on the way can read the secret",
+            connection::plain(&target.url)
+        );
     }
     let client = Client::connect(&target).await?;
     // A token has not been tried by being given; a named project has not, either.
@@ -89,7 +92,7 @@ fn kept(target: &Target) -> Kept {
         Credential::Token(token) => (None, None, Some(token.clone())),
     };
     Kept {
-        url: target.url.as_str().trim_end_matches('/').to_owned(),
+        url: connection::plain(&target.url).to_owned(),
         client_id,
         client_secret,
         token,

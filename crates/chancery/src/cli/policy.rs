@@ -45,8 +45,8 @@ pub(crate) enum PolicyCommand {
     /// In patterns * stands for any characters. Rules that these options cannot say come as JSON with --file, in the
     /// API's own form.
     #[command(after_help = "Examples:
-  chancery policy create lab-web --allow-subject 'common_name:*.lab.example.com' --allow-san 'dns:*.lab.example.com' \\
-    --allow-usage digital_signature --allow-usage key_encipherment --allow-eku server_auth \\
+  chancery policy create lab-web --allow-subject 'common_name:*.lab.example.com' \\
+    --allow-san 'dns:*.lab.example.com' --allow-usage digital_signature --allow-eku server_auth \\
     --key-algorithm EC_prime256v1 --signature-algorithm ECDSA-SHA256 --max-ttl 90d
   chancery policy create lab-copy --file policy.json")]
     Create {

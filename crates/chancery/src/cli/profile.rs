@@ -70,7 +70,7 @@ pub(crate) enum ProfileCommand {
 /// Certificates are asked for by their profile; it names the CA that signs and the policy that they are held against.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  chancery profile create lab-web --ca issuing-ca --policy web-server --description 'Web servers of the lab'
+  chancery profile create lab-web --ca issuing-ca --policy web-server --description 'Web in the lab'
   chancery profile create lab-self --issuer self-signed --policy web-server")]
 pub(crate) struct CreateArguments {
     /// Its short name: a-z, 0-9 and -.
@@ -148,10 +148,8 @@ pub(crate) async fn run(client: &Client, command: ProfileCommand) -> Result<Outp
         }
         ProfileCommand::Show { name } => {
             let found = find(client, &name).await?;
-            // By its id a profile comes with the names of its CA and policy.
-            let answer = client.get(&with_id(needed(&found, "/id")?), &[]).await?;
-            let text = describe(&answer["certificateProfile"], &answer);
-            Ok(Output::new(answer, text))
+            let (answer, described) = whole(client, &found).await?;
+            Ok(Output::new(answer, described))
         }
         ProfileCommand::Update(arguments) => {
             let mut body = arguments.settings.body()?;
@@ -162,10 +160,8 @@ pub(crate) async fn run(client: &Client, command: ProfileCommand) -> Result<Outp
                 return Err(Failure::usage("nothing was said to change").hint("see: chancery profile update --help"));
             }
             let profile = find(client, &arguments.name).await?;
-            let answer = client.patch(&with_id(needed(&profile, "/id")?), &Value::Object(body)).await?;
-            let changed = &answer["certificateProfile"];
-            let text = format!("changed the profile {}\n{}", text_at(changed, "/slug"), describe(changed, &answer));
-            Ok(Output::new(answer, text))
+            let changed = client.patch(&with_id(needed(&profile, "/id")?), &Value::Object(body)).await?;
+            told(client, "changed", &changed).await
         }
         ProfileCommand::Delete { name } => {
             let profile = find(client, &name).await?;
@@ -205,10 +201,21 @@ async fn create(client: &Client, arguments: &CreateArguments) -> Result<Output, 
     if arguments.enrollment == Enrollment::Api && !body.contains_key("apiConfig") {
         body.insert("apiConfig".to_owned(), json!({ "autoRenew": false }));
     }
-    let answer = client.post(&PATH, &client.in_project(Value::Object(body)).await?).await?;
-    let made = &answer["certificateProfile"];
-    let text = format!("made the profile {}\n{}", text_at(made, "/slug"), describe(made, &answer));
-    Ok(Output::new(answer, text))
+    let made = client.post(&PATH, &client.in_project(Value::Object(body)).await?).await?;
+    told(client, "made", &made).await
+}
+
+async fn told(client: &Client, what_happened: &str, answer: &Value) -> Result<Output, Failure> {
+    let (answer, described) = whole(client, &answer["certificateProfile"]).await?;
+    let slug = text_at(&answer, "/certificateProfile/slug");
+    Ok(Output::new(answer, format!("{what_happened} the profile {slug}\n{described}")))
+}
+
+/// A profile with the names of its CA and policy and with its settings: so it comes only by its id.
+async fn whole(client: &Client, profile: &Value) -> Result<(Value, String), Failure> {
+    let answer = client.get(&with_id(needed(profile, "/id")?), &[]).await?;
+    let described = describe(&answer["certificateProfile"], &answer);
+    Ok((answer, described))
 }
 
 impl SettingArguments {

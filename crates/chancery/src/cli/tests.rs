@@ -49,6 +49,11 @@ fn every_command_says_what_it_does_and_shows_an_example_that_can_be_typed() {
     let mut examples = 0;
     each_leaf(&Cli::command(), "chancery", &mut |path, command| {
         assert!(command.get_about().is_some(), "{path} says nothing about itself");
+        let shown = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        // A line that the terminal breaks cannot be copied.
+        for line in shown.lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default().replace(" \\\n", " ");
         let own: Vec<&str> = help.lines().map(str::trim).filter(|line| line.starts_with("chancery ")).collect();
         assert!(own.iter().any(|line| line.starts_with(path)), "{path} has no example of itself");

@@ -29,8 +29,8 @@ const LIFETIME_DAYS: i64 = 30;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   chancery cert issue --profile web-server --common-name www.example.com
-  chancery cert issue --profile web-server --common-name www.example.com --san dns:www.example.com --san ip:10.0.0.1 \\
-    --ttl 30d --key-algorithm RSA_2048 --out tls/
+  chancery cert issue --profile web-server --common-name www.example.com --san ip:10.0.0.1 \\
+    --san dns:www.example.com --ttl 30d --key-algorithm RSA_2048 --out tls/
   chancery cert issue --profile client --common-name build-agent-7 --out agents/7
   chancery cert issue --profile web-server --common-name www.example.com --json")]
 pub(crate) struct IssueArguments {

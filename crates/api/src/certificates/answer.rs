@@ -1,0 +1,124 @@
+//! Issuing once: a request that carries an `Idempotency-Key` gets one certificate and one answer for a day, however often
+//! it is sent.
+
+use super::shapes::issued;
+use crate::app::App;
+use crate::error::Result;
+use crate::route::{Input, Reply};
+use domain::caller::Caller;
+use domain::identity::MetadataEntry;
+use domain::issuance::IssuanceRequest;
+use domain::{CertificateId, Error, ProfileId};
+use serde_json::Value;
+use services::idempotency::Begun;
+use services::issue::{IssueOptions, Issued};
+
+/// What is to be issued, and how its answer looks.
+pub(super) struct Work {
+    pub(super) profile: ProfileId,
+    pub(super) request: IssuanceRequest,
+    /// Free pairs to keep with the certificate.
+    pub(super) metadata: Vec<MetadataEntry>,
+    pub(super) remove_roots: bool,
+    /// Puts what every answer has into the shape of the endpoint.
+    pub(super) shape: fn(Value, CertificateId) -> Value,
+}
+
+impl Work {
+    fn render(&self, outcome: &Issued) -> Value {
+        (self.shape)(issued(outcome, self.remove_roots), outcome.id)
+    }
+}
+
+/// A request that carries an `Idempotency-Key`: its key and its body.
+pub(super) struct Repeatable {
+    route: String,
+    key: String,
+    body: Vec<u8>,
+}
+
+impl Repeatable {
+    /// Nothing when the request carries no key. To be asked before the body is taken.
+    pub(super) fn of(input: &Input) -> Result<Option<Self>> {
+        let mut keys = input.headers.get_all("idempotency-key").iter();
+        let key = match (keys.next(), keys.next()) {
+            (None, _) => return Ok(None),
+            (Some(key), None) => key.to_str().ok(),
+            (Some(_), Some(_)) => None,
+        };
+        let key = key.ok_or_else(|| Error::invalid("Idempotency-Key takes one value of printable ASCII characters"))?;
+        let body = input.body_value().to_string().into_bytes();
+        Ok(Some(Self { route: input.route().to_owned(), key: key.to_owned(), body }))
+    }
+}
+
+/// Does the work once, however often it is asked for under one key.
+pub(super) async fn answer(app: App, caller: Caller, repeatable: Option<Repeatable>, work: Work) -> Result<Reply> {
+    let Some(repeatable) = repeatable else {
+        let options = IssueOptions { idempotency: None, metadata: work.metadata.clone() };
+        let outcome = app.services.issue(&caller, work.profile, work.request.clone(), options).await?;
+        return reply(&work.render(&outcome));
+    };
+    // A client that goes away must not leave a mark without an answer: the work goes on without it.
+    let task = tokio::spawn(async move { answer_once(&app, &caller, repeatable, work).await });
+    match task.await {
+        Ok(answer) => answer,
+        Err(error) => Err(Error::failed_because("a request with an Idempotency-Key", error).into()),
+    }
+}
+
+async fn answer_once(app: &App, caller: &Caller, repeatable: Repeatable, work: Work) -> Result<Reply> {
+    let services = &app.services;
+    match services.begin(caller, &repeatable.route, &repeatable.key, &repeatable.body).await? {
+        Begun::Replay(answer) => {
+            let mut answer: Value = serde_json::from_slice(answer.expose())
+                .map_err(|error| Error::failed_because("a kept answer does not read", error))?;
+            let id = answer.pointer("/certificateId").or(answer.pointer("/certificate/certificateId"));
+            let id = id.and_then(Value::as_str).and_then(CertificateId::parse);
+            let gives_key = match id {
+                Some(id) if has_key(&answer) => services.gives_key_again(caller, id).await?,
+                Some(_) | None => false,
+            };
+            if !gives_key {
+                without_key(&mut answer);
+            }
+            reply(&answer)
+        }
+        Begun::Recover(certificate, slot) => {
+            let answer = work.render(&services.issued_again(caller, certificate).await?);
+            services.finish(slot, answer.to_string().as_bytes()).await?;
+            reply(&answer)
+        }
+        Begun::Run(slot) => {
+            let options = IssueOptions { idempotency: Some(slot.mark()), metadata: work.metadata.clone() };
+            match services.issue(caller, work.profile, work.request.clone(), options).await {
+                Ok(outcome) => {
+                    let answer = work.render(&outcome);
+                    services.finish(slot, answer.to_string().as_bytes()).await?;
+                    reply(&answer)
+                }
+                Err(error) => {
+                    services.abandon(slot).await?;
+                    Err(error.into())
+                }
+            }
+        }
+    }
+}
+
+fn without_key(answer: &mut Value) {
+    for pointer in ["", "/certificate"] {
+        if let Some(Value::Object(object)) = answer.pointer_mut(pointer) {
+            object.remove("privateKey");
+        }
+    }
+}
+
+fn reply(answer: &Value) -> Result<Reply> {
+    let reply = Reply::json(answer)?;
+    Ok(if has_key(answer) { reply.no_store() } else { reply })
+}
+
+fn has_key(answer: &Value) -> bool {
+    answer.get("privateKey").is_some() || answer.pointer("/certificate/privateKey").is_some()
+}

@@ -1,0 +1,129 @@
+//! What only the check of the inventory asks: columns that are to agree with what they were read from, and rows that are
+//! to have a partner. Changes nothing.
+
+use crate::columns::time;
+use crate::db::Db;
+use crate::error::StoreError;
+use crate::params;
+use domain::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, Time};
+use uuid::Uuid;
+
+/// Columns beside the certificate of an authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityCertificateColumns {
+    /// Whose they are.
+    pub id: AuthorityCertificateId,
+    /// SHA-256 of the issuer's name in DER.
+    pub issuer_sha256: Vec<u8>,
+    /// The contents of the serial number's INTEGER.
+    pub serial: Vec<u8>,
+    /// The beginning of the lifetime.
+    pub not_before: Time,
+    /// The end of the lifetime.
+    pub not_after: Time,
+}
+
+/// Columns beside the certificates of an authority.
+pub async fn authority_certificate_columns(
+    db: &Db,
+    authority: AuthorityId,
+) -> Result<Vec<AuthorityCertificateColumns>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT id, issuer_sha256, serial, not_before, not_after FROM authority_certificates
+             WHERE authority_id = $1",
+            params![authority],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(AuthorityCertificateColumns {
+                id: AuthorityCertificateId(row.uuid(0)?),
+                issuer_sha256: row.blob(1)?.to_vec(),
+                serial: row.blob(2)?.to_vec(),
+                not_before: time(row, 3)?,
+                not_after: time(row, 4)?,
+            })
+        })
+        .collect()
+}
+
+/// The keys of an authority, the first one first.
+pub async fn authority_keys(db: &Db, authority: AuthorityId) -> Result<Vec<AuthorityKeyId>, StoreError> {
+    let rows =
+        db.rows("SELECT id FROM authority_keys WHERE authority_id = $1 ORDER BY version", params![authority]).await?;
+    rows.iter().map(|row| Ok(AuthorityKeyId(row.uuid(0)?))).collect()
+}
+
+/// The name of a key's certificates in DER, and the hashes of name and key: SHA-1 and SHA-256 of each.
+pub async fn key_columns(db: &Db, key: AuthorityKeyId) -> Result<Option<(Vec<u8>, [Vec<u8>; 4])>, StoreError> {
+    let row = db
+        .row(
+            "SELECT n.der, k.name_sha1, k.name_sha256, k.key_sha1, k.key_sha256
+             FROM authority_keys k JOIN issuer_names n ON n.id = k.issuer_name_id WHERE k.id = $1",
+            params![key],
+        )
+        .await?;
+    row.map(|row| {
+        let octets = |column| Ok::<_, StoreError>(row.blob(column)?.to_vec());
+        Ok((octets(0)?, [octets(1)?, octets(2)?, octets(3)?, octets(4)?]))
+    })
+    .transpose()
+}
+
+/// The issuer's name in DER that each certificate stands under, by its place in the order of issue; none for one that
+/// stands under no name, as one does that signed itself.
+pub async fn issuer_names(db: &Db, first: i64, last: i64) -> Result<Vec<(i64, Option<Vec<u8>>)>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT c.pk, n.der FROM certificates c LEFT JOIN issuer_names n ON n.id = c.issuer_name_id
+             WHERE c.pk BETWEEN $1 AND $2 ORDER BY c.pk",
+            params![first, last],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.int(0)?, row.opt_blob(1)?.map(<[u8]>::to_vec)))).collect()
+}
+
+/// The place and the id of the first certificate after a place.
+pub async fn next_certificate(db: &Db, after: i64) -> Result<Option<(i64, CertificateId)>, StoreError> {
+    let row = db.row("SELECT pk, id FROM certificates WHERE pk > $1 ORDER BY pk LIMIT 1", params![after]).await?;
+    row.map(|row| Ok((row.int(0)?, CertificateId(row.uuid(1)?)))).transpose()
+}
+
+/// Certificates from a profile of which the audit does not say when and in which project they were issued, or not as
+/// their rows do.
+pub async fn certificates_without_record(db: &Db, limit: u32) -> Result<Vec<CertificateId>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT c.id FROM certificates c LEFT JOIN
+             (SELECT object_id, project_id, at FROM audit_records WHERE event = 'certificate-issued') a
+             ON a.object_id = c.id
+             WHERE c.profile_id IS NOT NULL
+             AND (a.object_id IS NULL OR a.at <> c.created_at OR a.project_id <> c.project_id)
+             ORDER BY c.pk LIMIT $1",
+            params![limit],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
+}
+
+/// Certificates that were issued and not deleted as the audit says, and that are not there.
+pub async fn records_without_certificate(db: &Db, limit: u32) -> Result<Vec<CertificateId>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT a.object_id FROM audit_records a
+             LEFT JOIN certificates c ON c.id = a.object_id
+             LEFT JOIN (SELECT object_id FROM audit_records WHERE event = 'certificate-deleted') d
+             ON d.object_id = a.object_id
+             WHERE a.event = 'certificate-issued' AND c.id IS NULL AND d.object_id IS NULL ORDER BY a.seq LIMIT $1",
+            params![limit],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
+}
+
+/// The server's own secrets: name, id and sealed value.
+pub async fn server_secrets(db: &Db) -> Result<Vec<(String, Uuid, Vec<u8>)>, StoreError> {
+    let rows = db.rows("SELECT name, id, sealed FROM server_secrets ORDER BY name", vec![]).await?;
+    rows.iter().map(|row| Ok((row.string(0)?, row.uuid(1)?, row.blob(2)?.to_vec()))).collect()
+}

@@ -1,0 +1,13 @@
+//! Every command of the command line against a live server, on both engines: what it prints for people, what it prints
+//! for scripts, and how it fails.
+
+// All of this crate is tests, its helpers included.
+#![allow(clippy::unwrap_used)]
+
+mod authorities;
+mod certificates;
+mod connections;
+mod live;
+mod local;
+mod people;
+mod rules;

@@ -1,0 +1,30 @@
+//! The long forms of the crash and mutation tests, which `make soak` runs. What each saw is printed.
+
+// All of this crate is tests, its helpers included.
+#![allow(clippy::unwrap_used)]
+
+#[path = "process/api.rs"]
+mod api;
+#[path = "process/crash.rs"]
+mod crash;
+#[path = "process/random.rs"]
+mod random;
+#[path = "process/site.rs"]
+mod site;
+
+use crash::Plan;
+use site::Site;
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn kill_fifty_times_under_load_on_sqlite() {
+    crash::run(&Site::sqlite(), &WHOLE);
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn kill_fifty_times_under_load_on_postgresql() {
+    crash::run(&Site::postgres(), &WHOLE);
+}
+
+const WHOLE: Plan = Plan { kills: 50, acknowledged_min: 1000, load_millis_max: 1500, seed: 0x5eed_0001 };
