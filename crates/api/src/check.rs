@@ -27,11 +27,15 @@ pub fn parse_date(text: &str) -> Option<Time> {
     if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
         return Some(millis(timestamp));
     }
-    let civil = text
+    // Calendar arithmetic, because a timestamp ends before 9999-12-31T23:59:59Z, which says that there is no end
+    // (RFC 5280 §4.1.2.5).
+    let in_utc = text.strip_suffix(['Z', 'z']).unwrap_or(text);
+    let civil = in_utc
         .parse::<jiff::civil::DateTime>()
         .or_else(|_| text.parse::<jiff::civil::Date>().map(|date| date.at(0, 0, 0, 0)));
     if let Ok(civil) = civil {
-        return jiff::tz::Offset::UTC.to_timestamp(civil).ok().map(millis);
+        let since_epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0).duration_until(civil);
+        return i64::try_from(since_epoch.as_millis()).ok().map(Time::from_millis);
     }
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok().map(millis)
 }
@@ -553,6 +557,9 @@ mod tests {
             ("90d", None),
             ("", None),
             ("999999999999-01-01", None),
+            ("9999-12-31T23:59:59Z", Some(253_402_300_799_000)),
+            ("9999-12-31", Some(253_402_214_400_000)),
+            ("10000-01-01", None),
         ] {
             assert_eq!(parse_date(text).map(Time::millis), millis, "{text}");
         }

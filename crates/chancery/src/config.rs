@@ -125,7 +125,8 @@ impl Config {
             (None, None, None) => None,
             (None, _, _) => return Err("tls_certificate and tls_key go together".into()),
         };
-        let proxies = if arguments.trusted_proxies.is_empty() { &file.trusted_proxies } else { &arguments.trusted_proxies };
+        let proxies =
+            if arguments.trusted_proxies.is_empty() { &file.trusted_proxies } else { &arguments.trusted_proxies };
         let trusted_proxies = proxies
             .iter()
             .map(|text| TrustedNetwork::parse(text).map_err(|error| format!("trusted_proxies: {error}")))
@@ -144,7 +145,11 @@ impl Config {
             tls,
             tls_names: file.tls_names,
             public_url: url(arguments.public_url.clone().or(file.public_url), "public_url", &["http", "https"])?,
-            publication_url: url(arguments.publication_url.clone().or(file.publication_url), "publication_url", &["http"])?,
+            publication_url: url(
+                arguments.publication_url.clone().or(file.publication_url),
+                "publication_url",
+                &["http"],
+            )?,
             trusted_proxies,
             log_format,
             request_seconds_max: file.request_seconds_max.unwrap_or(REQUEST_SECONDS_MAX),
@@ -216,7 +221,9 @@ mod tests {
     #[test]
     fn an_unknown_key_of_the_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for (text, accepted) in [("listen = \"127.0.0.1:1\"", true), ("lisen = \"127.0.0.1:1\"", false), ("tls = \"on\"", false)] {
+        for (text, accepted) in
+            [("listen = \"127.0.0.1:1\"", true), ("lisen = \"127.0.0.1:1\"", false), ("tls = \"on\"", false)]
+        {
             let path = folder.path().join("chancery.toml");
             std::fs::write(&path, text).unwrap();
             let arguments = ServeArguments { config: Some(path), ..ServeArguments::default() };

@@ -125,7 +125,12 @@ mod tests {
 
     #[test]
     fn a_path_is_one_word_of_a_shell() {
-        for (text, word) in [("target/release/chancery", "target/release/chancery"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''")] {
+        for (text, word) in [
+            ("target/release/chancery", "target/release/chancery"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
             assert_eq!(quoted(text), word);
         }
     }

@@ -165,9 +165,11 @@ async fn audit_verify(database: &DatabaseArguments, json: bool) -> Result<ExitCo
 async fn rotate_master(database: &DatabaseArguments, json: bool) -> Result<ExitCode, String> {
     let location = DataLocation::from_arguments(database);
     if std::env::var_os("CHANCERY_MASTER_KEY").is_some_and(|value| !value.is_empty()) {
-        return Err("the master key comes from the environment: start the server with the new one in CHANCERY_MASTER_KEY \
+        return Err(
+            "the master key comes from the environment: start the server with the new one in CHANCERY_MASTER_KEY \
                     and the old one in CHANCERY_MASTER_KEY_PREVIOUS; it seals the data keys anew at its start"
-            .into());
+                .into(),
+        );
     }
     let text = |error: keys::KeyError| error.to_string();
     let db = open::database(&location, Access::Maintenance).await?;

@@ -56,7 +56,9 @@ impl Metrics {
 
     async fn answer(self) -> Response {
         match self.text().await {
-            Ok(text) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+            Ok(text) => {
+                ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+            }
             Err(error) => {
                 tracing::warn!(%error, "the metrics cannot be read");
                 StatusCode::SERVICE_UNAVAILABLE.into_response()

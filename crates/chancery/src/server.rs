@@ -90,10 +90,8 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let first_acceptor = if config.first_is_tls() { acceptor } else { None };
     tasks.push(tokio::spawn(listen::serve(listener, first_acceptor, service, stopped.clone())));
     let is_auto = reachable.tls_ca.is_some();
-    let settings = jobs::Settings {
-        node: open::node_name(&config.data.folder)?,
-        server_names: is_auto.then_some(names),
-    };
+    let settings =
+        jobs::Settings { node: open::node_name(&config.data.folder)?, server_names: is_auto.then_some(names) };
     tasks.push(tokio::spawn(jobs::run(services.clone(), settings, stopped)));
 
     first_run::write_facts(&config.data.folder, &bootstrap, secret.as_deref(), &reachable)?;

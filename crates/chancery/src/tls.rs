@@ -53,7 +53,12 @@ impl ResolvesServerCert for Certificates {
 }
 
 /// Follows renewals until the end: of files by their content, of the own certificate by what is kept.
-pub async fn follow(certificates: Arc<Certificates>, source: TlsSource, services: Context, mut stop: watch::Receiver<bool>) {
+pub async fn follow(
+    certificates: Arc<Certificates>,
+    source: TlsSource,
+    services: Context,
+    mut stop: watch::Receiver<bool>,
+) {
     const PAUSE: Duration = Duration::from_secs(5);
     loop {
         if tokio::time::timeout(PAUSE, stop.wait_for(|stop| *stop)).await.is_ok() {

@@ -166,7 +166,9 @@ impl TrustedNetwork {
         }
         match text.parse::<IpAddr>() {
             Ok(address) => Ok(Self(IpNet::from(address))),
-            Err(_) => Err(Error::invalid(format!("\"{text}\" is neither an IP address nor a network such as 10.0.0.0/8"))),
+            Err(_) => {
+                Err(Error::invalid(format!("\"{text}\" is neither an IP address nor a network such as 10.0.0.0/8")))
+            }
         }
     }
 

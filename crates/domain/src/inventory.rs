@@ -1,7 +1,8 @@
 //! A certificate in the inventory, and a request for one.
 
 use crate::{
-    AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, CertificateRequestId, ProfileId, ProjectId, Time,
+    AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, CertificateRequestId, ProfileId, ProjectId,
+    Time,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -142,7 +143,7 @@ pub struct DerivedColumns {
     pub serial: Vec<u8>,
     /// The common name, or nothing.
     pub common_name: String,
-    /// The alternative names as text, in their order.
+    /// The alternative names as text, in their order; none when the only one is the common name, which says it already.
     pub alt_names: Vec<String>,
     /// The beginning of the lifetime.
     pub not_before: Time,
@@ -159,10 +160,15 @@ pub struct DerivedColumns {
 impl DerivedColumns {
     /// Reads them.
     pub fn of(certificate: &Certificate) -> Self {
+        let common_name = certificate.subject().first(AttributeType::CommonName).unwrap_or_default();
+        let mut alt_names = alt_names(certificate);
+        if alt_names == [common_name] {
+            alt_names.clear();
+        }
         Self {
             serial: certificate.serial_content().to_vec(),
-            common_name: certificate.subject().first(AttributeType::CommonName).unwrap_or_default().to_owned(),
-            alt_names: alt_names(certificate),
+            common_name: common_name.to_owned(),
+            alt_names,
             not_before: Time::from_seconds(certificate.not_before()),
             not_after: Time::from_seconds(certificate.not_after()),
             key_algorithm: certificate.key_algorithm().map_or("", x509::KeyAlgorithm::as_str),

@@ -235,7 +235,8 @@ impl Approved {
         let issuer = match &self.signer {
             Signer::Itself => None,
             Signer::Authority(authority) => {
-                let active = authority.active.as_ref().ok_or_else(|| Error::failed("an issuer without a certificate"))?;
+                let active =
+                    authority.active.as_ref().ok_or_else(|| Error::failed("an issuer without a certificate"))?;
                 Some((authority, active))
             }
         };
@@ -244,8 +245,8 @@ impl Approved {
             None => None,
             Some((_, active)) => active.certificate.extensions().subject_key_id().ok().flatten(),
         };
-        let subject_key_id = x509::key::key_id_sha1(spki)
-            .map_err(|problem| Error::bad_key(format!("the key to certify: {problem}")))?;
+        let subject_key_id =
+            x509::key::key_id_sha1(spki).map_err(|problem| Error::bad_key(format!("the key to certify: {problem}")))?;
         let policies: Vec<&[u8]> = plan.policies.iter().map(Vec::as_slice).collect();
         let mut template = CertificateTemplate::new(RequiredFields {
             serial_number: serial,

@@ -68,10 +68,7 @@ impl RequestToBeSigned {
             true => usages,
             false => usages.with(KeyUsage::KeyEncipherment),
         };
-        Self {
-            bytes: build_request_info(subject, spki, usages),
-            algorithm: key_algorithm.default_signature(),
-        }
+        Self { bytes: build_request_info(subject, spki, usages), algorithm: key_algorithm.default_signature() }
     }
 
     /// The bytes to sign and how.

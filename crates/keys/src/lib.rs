@@ -12,6 +12,7 @@
 mod data_key;
 mod error;
 mod keyring;
+pub mod leaf_form;
 mod master;
 mod pool;
 mod private_file;

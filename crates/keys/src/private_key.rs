@@ -213,7 +213,7 @@ fn rsa_algorithm(pair: &RsaKeyPair) -> Result<KeyAlgorithm, KeyError> {
 }
 
 /// The SubjectPublicKeyInfo up to the key's own bytes (RFC 5480 §2, RFC 8410 §4). RSA has no fixed one.
-const fn spki_prefix(algorithm: KeyAlgorithm) -> &'static [u8] {
+pub(crate) const fn spki_prefix(algorithm: KeyAlgorithm) -> &'static [u8] {
     match algorithm {
         KeyAlgorithm::EcP256 => {
             b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00"
@@ -231,7 +231,7 @@ const fn spki_prefix(algorithm: KeyAlgorithm) -> &'static [u8] {
 
 /// A PrivateKeyInfo with an ECPrivateKey (RFC 5915 §3, without the parameters, which stand in the AlgorithmIdentifier)
 /// up to the private scalar. Only EC keys have one.
-const fn pkcs8_before_scalar(algorithm: KeyAlgorithm) -> &'static [u8] {
+pub(crate) const fn pkcs8_before_scalar(algorithm: KeyAlgorithm) -> &'static [u8] {
     match algorithm {
         KeyAlgorithm::EcP256 => {
             b"\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
@@ -251,7 +251,7 @@ const fn pkcs8_before_scalar(algorithm: KeyAlgorithm) -> &'static [u8] {
 }
 
 /// What stands between the private scalar and the public point.
-const fn pkcs8_before_point(algorithm: KeyAlgorithm) -> &'static [u8] {
+pub(crate) const fn pkcs8_before_point(algorithm: KeyAlgorithm) -> &'static [u8] {
     match algorithm {
         KeyAlgorithm::EcP256 => b"\xa1\x44\x03\x42\x00",
         KeyAlgorithm::EcP384 => b"\xa1\x64\x03\x62\x00",

@@ -46,12 +46,7 @@ impl Signer {
         Ok(x509::signed::assemble(&bytes, algorithm, &signature))
     }
 
-    async fn signature(
-        &self,
-        lane: Lane,
-        algorithm: SignatureAlgorithm,
-        bytes: &[u8],
-    ) -> Result<Vec<u8>, KeyError> {
+    async fn signature(&self, lane: Lane, algorithm: SignatureAlgorithm, bytes: &[u8]) -> Result<Vec<u8>, KeyError> {
         match self.key.algorithm().family() {
             KeyFamily::Ecdsa | KeyFamily::Ed25519 => self.key.sign_message(algorithm, bytes),
             KeyFamily::Rsa => self.pool.sign_message(lane, &self.key, algorithm, bytes.to_vec()).await,

@@ -71,7 +71,10 @@ impl Context {
         let issuing = self.first_issuing(&caller, project.id, &root).await?;
         let mut profiles = BTreeMap::new();
         for (slug, description, rules) in first_policies()? {
-            profiles.insert(slug.to_owned(), self.first_profile(&caller, project.id, issuing.id, slug, description, rules).await?);
+            profiles.insert(
+                slug.to_owned(),
+                self.first_profile(&caller, project.id, issuing.id, slug, description, rules).await?,
+            );
         }
         profiles.remove(SERVER_PROFILE);
         let auth = self.first_universal_auth(&caller, identity).await?;
@@ -198,14 +201,16 @@ impl Context {
     }
 
     async fn first_root(&self, caller: &Caller, project: ProjectId) -> Result<Authority> {
-        self.first_authority(caller, project, "root-ca", "Chancery Root CA", AuthorityKind::Root, KeyAlgorithm::EcP384).await
+        self.first_authority(caller, project, "root-ca", "Chancery Root CA", AuthorityKind::Root, KeyAlgorithm::EcP384)
+            .await
     }
 
     async fn first_issuing(&self, caller: &Caller, project: ProjectId, root: &Authority) -> Result<Authority> {
         const LIFETIME_SECONDS: i64 = 5 * 365 * 24 * 60 * 60;
         let kind = AuthorityKind::Intermediate;
-        let issuing =
-            self.first_authority(caller, project, "issuing-ca", "Chancery Issuing CA", kind, KeyAlgorithm::EcP256).await?;
+        let issuing = self
+            .first_authority(caller, project, "issuing-ca", "Chancery Issuing CA", kind, KeyAlgorithm::EcP256)
+            .await?;
         match issuing.status {
             AuthorityStatus::Active | AuthorityStatus::Disabled => return Ok(issuing),
             AuthorityStatus::PendingCertificate => {}
@@ -294,7 +299,8 @@ impl Context {
         self.load_data_keys().await?;
         let make = || Secret::random(32).map_err(key_failed);
         let key = self.server_secret("audit-key", make).await?;
-        let key: [u8; 32] = key.expose().try_into().map_err(|_| Error::failed("the audit key does not have 32 octets"))?;
+        let key: [u8; 32] =
+            key.expose().try_into().map_err(|_| Error::failed("the audit key does not have 32 octets"))?;
         self.db.set_audit_key(key);
         self.token_key().await?;
         if let Some(highest) = self.db.highest_time().await.map_err(failed)? {

@@ -2,7 +2,7 @@
 
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
-use crate::issue::{Issued, certificate_fields, leaf_place};
+use crate::issue::{Issued, certificate_fields};
 use domain::authority::Authority;
 use domain::caller::Caller;
 use domain::inventory::{CertificateStatus, ShownStatus, serial_hex};
@@ -348,7 +348,7 @@ impl Context {
         let Some(sealed) = store::certificate::leaf_key(&self.db, record.row.pk).await.map_err(failed)? else {
             return Ok(None);
         };
-        let key = self.open(leaf_place(issued), &sealed.sealed).await?;
+        let key = self.open_leaf_key(issued, &record.certificate, &sealed.sealed).await?;
         self.note_key_read(caller, record).await?;
         Ok(Some(key))
     }

@@ -4,7 +4,6 @@
 mod authorities;
 
 use crate::context::{Context, failed, key_failed};
-use crate::issue::leaf_place;
 use crate::vault::SERVER;
 use domain::inventory::{CertificateStatus, DerivedColumns, IssuedBy};
 use domain::{AuthorityCertificateId, Error, Result, Time};
@@ -171,12 +170,7 @@ impl Context {
         Ok(())
     }
 
-    async fn check_certificate(
-        &self,
-        row: &InventoryRow,
-        issuers: &mut Issuers,
-        report: &mut Report,
-    ) -> Result<()> {
+    async fn check_certificate(&self, row: &InventoryRow, issuers: &mut Issuers, report: &mut Report) -> Result<()> {
         let issued = &row.issued;
         let subject = format!("certificate {}", issued.id);
         let certificate = match Certificate::from_der(issued.der.clone()) {
@@ -226,7 +220,7 @@ impl Context {
         let Some(sealed) = store::certificate::leaf_key(&self.db, row.pk).await.map_err(failed)? else {
             return Ok(());
         };
-        match self.open(leaf_place(issued), &sealed.sealed).await {
+        match self.open_leaf_key(issued, &certificate, &sealed.sealed).await {
             Err(error) => report.find(&subject, format!("its private key does not open: {error}")),
             Ok(opened) => {
                 let private = PrivateKey::from_pkcs8(opened.expose()).map_err(key_failed);
@@ -255,7 +249,8 @@ impl Context {
     pub async fn verify_audit(&self) -> Result<std::result::Result<u64, String>> {
         let key = self.read_server_secret("audit-key").await?;
         let key = key.ok_or_else(|| Error::failed("the database holds no audit key: no server has run on it"))?;
-        let key: [u8; 32] = key.expose().try_into().map_err(|_| Error::failed("the audit key does not have 32 octets"))?;
+        let key: [u8; 32] =
+            key.expose().try_into().map_err(|_| Error::failed("the audit key does not have 32 octets"))?;
         match store::audit_chain::verify(&self.db, key).await.map_err(failed)? {
             Verification::Whole { records } => Ok(Ok(records)),
             Verification::Broken { node, node_seq, what } => {

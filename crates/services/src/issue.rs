@@ -5,15 +5,13 @@ use crate::context::{Context, failed, key_failed};
 use crate::idempotency::Mark;
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
-use domain::inventory::{
-    CertificateDetails, CertificateStatus, IssuedCertificate, ShownStatus, alt_names, serial_hex,
-};
+use domain::inventory::{CertificateDetails, CertificateStatus, IssuedCertificate, ShownStatus, alt_names, serial_hex};
 use domain::issuance::{Approved, IssuanceRequest, Issuer, Subject, decide};
 use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::Enrollment;
 use domain::{CertificateId, Error, ProfileId, Result};
 use keys::sign::Signer;
-use keys::{Place, PrivateKey, Secret};
+use keys::{Place, PrivateKey, Secret, leaf_form};
 use serde_json::json;
 use std::sync::Arc;
 use store::certificate::SealedLeafKey;
@@ -121,8 +119,9 @@ impl Context {
     ) -> Result<Issued, StoreError> {
         let profile = &issuer.profile;
         let now = self.now();
-        let certificate = Certificate::from_der(der.clone())
-            .map_err(|error| StoreError::Engine(format!("a certificate that was just signed does not read: {error}")))?;
+        let certificate = Certificate::from_der(der.clone()).map_err(|error| {
+            StoreError::Engine(format!("a certificate that was just signed does not read: {error}"))
+        })?;
         let issued = IssuedCertificate {
             id: self.new_id(),
             project: profile.project,
@@ -152,7 +151,7 @@ impl Context {
             detail["droppedKeyUsages"] = json!(issued.details.dropped_key_usages);
         }
         if private_key.is_some() {
-            detail["privateKey"] = json!("handed out");
+            detail["key"] = json!("given");
         }
         let object = Object::new("certificate", issued.id);
         let mut changes = Changes::new()
@@ -160,7 +159,8 @@ impl Context {
             .with(store::certificate::insert(&issued, &certificate, name, sealed.as_ref()))
             .audit(audit::record(caller, Some(profile.project), "certificate-issued", object, &detail, now));
         if let Some(authority) = approved.authority() {
-            changes = changes.statement(store::authority::is_unchanged(profile.project, authority.id, authority.version));
+            changes =
+                changes.statement(store::authority::is_unchanged(profile.project, authority.id, authority.version));
         }
         if let Some(mark) = &options.idempotency {
             changes = changes.statement(store::idempotency::note_certificate(mark, issued.id));
@@ -183,8 +183,20 @@ impl Context {
     async fn seal_leaf_key(&self, issued: &IssuedCertificate, key: &PrivateKey) -> Result<(SealedLeafKey, Secret)> {
         let exported = key.export_pkcs8().map_err(key_failed)?;
         let data_key = self.data_key(issued.project).await?;
-        let sealed = data_key.seal(leaf_place(issued), exported.expose()).map_err(key_failed)?;
+        let kept = leaf_form::compact(&exported);
+        let sealed = data_key.seal(leaf_place(issued), kept.expose()).map_err(key_failed)?;
         Ok((SealedLeafKey { data_key_version: data_key.version(), sealed }, exported))
+    }
+
+    /// A leaf's kept key as PKCS#8.
+    pub(crate) async fn open_leaf_key(
+        &self,
+        issued: &IssuedCertificate,
+        certificate: &Certificate,
+        sealed: &[u8],
+    ) -> Result<Secret> {
+        let kept = self.open(leaf_place(issued), sealed).await?;
+        leaf_form::expand(&kept, certificate.spki_der()).map_err(key_failed)
     }
 }
 
@@ -205,7 +217,7 @@ fn may_issue(caller: &Caller, issuer: &Issuer) -> Result<()> {
 }
 
 /// Where a leaf's key is sealed for.
-pub(crate) fn leaf_place(issued: &IssuedCertificate) -> Place<'_> {
+fn leaf_place(issued: &IssuedCertificate) -> Place<'_> {
     Place { table: "leaf_keys", row: issued.id.as_bytes(), project: issued.project.as_bytes() }
 }
 

@@ -56,7 +56,8 @@ impl Context {
         let found = store::profile::by_id(&self.db, organization, profile).await.map_err(failed)?;
         let profile = found.ok_or_else(|| Error::not_found(format!("there is no certificate profile {profile}")))?;
         let policy = store::profile::policy(&self.db, organization, profile.policy).await.map_err(failed)?;
-        let policy = policy.ok_or_else(|| Error::not_found("the profile's certificate policy is not there any more"))?;
+        let policy =
+            policy.ok_or_else(|| Error::not_found("the profile's certificate policy is not there any more"))?;
         let authority = match profile.authority() {
             None => None,
             Some(id) => match store::authority::by_id(&self.db, organization, id).await.map_err(failed)? {
@@ -148,7 +149,9 @@ impl Context {
         let opened = self.open(place, sealed).await?;
         let private = Arc::new(PrivateKey::from_pkcs8(opened.expose()).map_err(key_failed)?);
         if private.public_spki_der() != key.spki {
-            return Err(Error::failed(format!("the private half of authority key {id} is not that of its public half")));
+            return Err(Error::failed(format!(
+                "the private half of authority key {id} is not that of its public half"
+            )));
         }
         self.state.signers.write().unwrap_or_else(PoisonError::into_inner).insert(id.0, private.clone());
         Ok(Signer::new(private, self.key_pool.clone()))

@@ -103,12 +103,16 @@ impl Context {
                 ttl_millis: Some(LIFETIME_MILLIS),
                 key_usages: Some(KeyUsages::of(&[KeyUsage::DigitalSignature])),
                 extended_key_usages: Some(vec![ExtendedKeyUsage::ServerAuth]),
-                signature_algorithm: issuer.authority.as_ref().map(|authority| authority.key_algorithm.default_signature()),
+                signature_algorithm: issuer
+                    .authority
+                    .as_ref()
+                    .map(|authority| authority.key_algorithm.default_signature()),
                 ..Wishes::default()
             },
         };
         let issued = self.issue(&caller, profile.id, request, IssueOptions::default()).await?;
-        let key = issued.private_key.as_ref().ok_or_else(|| Error::failed("the server's own key was not given to it"))?;
+        let key =
+            issued.private_key.as_ref().ok_or_else(|| Error::failed("the server's own key was not given to it"))?;
         let (without_root, root) = split_root(&issued.chain_pem);
         let certificate = ServerCertificate {
             chain: format!("{}\n{without_root}", issued.certificate_pem),

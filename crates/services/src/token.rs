@@ -83,11 +83,8 @@ impl TokenKey {
         if claims.auth_token_type != TOKEN_TYPE {
             return Err(Error::invalid("this is not the access token of a machine identity"));
         }
-        let verified = VerifiedToken {
-            token: claims.identity_access_token_id,
-            identity: claims.identity_id,
-            ends_at: claims.exp,
-        };
+        let verified =
+            VerifiedToken { token: claims.identity_access_token_id, identity: claims.identity_id, ends_at: claims.exp };
         verified.must_not_have_ended(now)?;
         Ok(verified)
     }

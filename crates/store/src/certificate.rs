@@ -31,9 +31,7 @@ use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
 use crate::value::Row;
-use domain::inventory::{
-    CertificateDetails, CertificateStatus, DerivedColumns, IssuedBy, IssuedCertificate, JudgedBy,
-};
+use domain::inventory::{CertificateDetails, CertificateStatus, DerivedColumns, IssuedBy, IssuedCertificate, JudgedBy};
 use domain::{
     AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, OrganizationId, ProfileId, ProjectId, Time,
 };
@@ -124,9 +122,7 @@ pub async fn by_id(
 ) -> Result<Option<InventoryRow>, StoreError> {
     let row = db
         .row(
-            select_certificate!(
-                "JOIN projects p ON p.id = c.project_id WHERE c.id = $2 AND p.organization_id = $1"
-            ),
+            select_certificate!("JOIN projects p ON p.id = c.project_id WHERE c.id = $2 AND p.organization_id = $1"),
             params![organization, id],
         )
         .await?;
@@ -134,11 +130,7 @@ pub async fn by_id(
 }
 
 /// The certificates of the organisation with that serial number: one, unless two authorities drew the same.
-pub async fn by_serial(
-    db: &Db,
-    organization: OrganizationId,
-    serial: &[u8],
-) -> Result<Vec<InventoryRow>, StoreError> {
+pub async fn by_serial(db: &Db, organization: OrganizationId, serial: &[u8]) -> Result<Vec<InventoryRow>, StoreError> {
     let rows = db
         .rows(
             select_certificate!(
@@ -154,8 +146,7 @@ pub async fn by_serial(
 
 /// Certificates after a place in the order of issue, for checking all of them page by page.
 pub async fn after(db: &Db, pk: i64, limit: u32) -> Result<Vec<InventoryRow>, StoreError> {
-    let rows =
-        db.rows(select_certificate!("WHERE c.pk > $1 ORDER BY c.pk LIMIT $2"), params![pk, limit]).await?;
+    let rows = db.rows(select_certificate!("WHERE c.pk > $1 ORDER BY c.pk LIMIT $2"), params![pk, limit]).await?;
     rows.iter().map(certificate_from).collect()
 }
 
@@ -208,9 +199,7 @@ pub async fn stored_columns(db: &Db, pk: i64) -> Result<Option<StoredColumns>, S
 
 /// The stored key of a certificate.
 pub async fn leaf_key(db: &Db, pk: i64) -> Result<Option<SealedLeafKey>, StoreError> {
-    let row = db
-        .row("SELECT data_key_version, sealed FROM leaf_keys WHERE certificate_pk = $1", params![pk])
-        .await?;
+    let row = db.row("SELECT data_key_version, sealed FROM leaf_keys WHERE certificate_pk = $1", params![pk]).await?;
     row.map(|row| Ok(SealedLeafKey { data_key_version: number(&row, 0)?, sealed: row.blob(1)?.to_vec() })).transpose()
 }
 

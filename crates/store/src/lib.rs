@@ -1,7 +1,7 @@
 //! Every SQL statement, the migrations and the two engines.
 
-pub mod audit_chain;
 pub mod audit;
+pub mod audit_chain;
 pub mod authority;
 pub mod certificate;
 mod changes;

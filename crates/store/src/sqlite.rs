@@ -6,7 +6,7 @@
 use crate::audit_chain::{self, AuditKey, Head};
 use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
 use crate::sqlite_link::{Link, lock, prepare_file};
-use crate::{AuditRecord, Changes, Row, Statement, Settings, StoreError, Value};
+use crate::{AuditRecord, Changes, Row, Settings, Statement, StoreError, Value};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -334,7 +334,11 @@ impl Writer {
     }
 
     /// Nothing instead of the outcomes when one of the batch failed and all of it has to be undone.
-    fn apply_and_commit(&mut self, batch: &[&Changes], undo: Undo) -> Result<(Option<Outcomes>, Option<i64>), StoreError> {
+    fn apply_and_commit(
+        &mut self,
+        batch: &[&Changes],
+        undo: Undo,
+    ) -> Result<(Option<Outcomes>, Option<i64>), StoreError> {
         let mut chain = None;
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut changes_configuration = false;

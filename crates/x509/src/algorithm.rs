@@ -56,15 +56,8 @@ pub enum SignatureAlgorithm {
 
 impl KeyAlgorithm {
     /// Every algorithm, in the order in which they are documented.
-    pub const ALL: [Self; 7] = [
-        Self::Rsa2048,
-        Self::Rsa3072,
-        Self::Rsa4096,
-        Self::EcP256,
-        Self::EcP384,
-        Self::EcP521,
-        Self::Ed25519,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::EcP256, Self::EcP384, Self::EcP521, Self::Ed25519];
 
     /// The name on the wire and in the database: `RSA_2048`, `EC_prime256v1`, … (contract §1.6).
     pub const fn as_str(self) -> &'static str {

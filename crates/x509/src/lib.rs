@@ -35,8 +35,8 @@ pub use csr::{CertificationRequest, build_request_info};
 pub use dns_name::DnsName;
 pub use error::{NameError, ParseError};
 pub use extension::{
-    AuthorityKeyIdentifier, BasicConstraints, Criticality, ExtendedKeyUsage, Extension, Extensions, KeyUsage, KeyUsages,
-    NameConstraints,
+    AuthorityKeyIdentifier, BasicConstraints, Criticality, ExtendedKeyUsage, Extension, Extensions, KeyUsage,
+    KeyUsages, NameConstraints,
 };
 pub use general_name::{EmailAddress, GeneralName, GeneralNames, IpAddress};
 pub use key::{KeyProblem, PublicKey, VerifyingKey};

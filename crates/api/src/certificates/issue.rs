@@ -18,7 +18,9 @@ use domain::policy::{SanType, SubjectAttribute};
 use domain::{Error, ProfileId, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use x509::{BasicConstraints, CertificationRequest, ExtendedKeyUsage, KeyAlgorithm, KeyUsage, KeyUsages, SignatureAlgorithm};
+use x509::{
+    BasicConstraints, CertificationRequest, ExtendedKeyUsage, KeyAlgorithm, KeyUsage, KeyUsages, SignatureAlgorithm,
+};
 
 const TAG: &str = "Certificates";
 /// The longest CSR, in characters (contract §6.3).
@@ -146,8 +148,11 @@ fn request_schema() -> Schema {
         optional("removeRootsFromChain", boolean_or_text().default(json!(false))),
         optional(
             "metadata",
-            list(object([required("key", text().at_least(1).at_most(255)), required("value", verbatim().at_most(1020))]))
-                .at_most(50),
+            list(object([
+                required("key", text().at_least(1).at_most(255)),
+                required("value", verbatim().at_most(1020)),
+            ]))
+            .at_most(50),
         ),
     ])
 }
@@ -326,12 +331,7 @@ fn lifetime(attributes: &Attributes, default_days: Option<u32>) -> Result<Wishes
         (None, Some(_)) => None,
         (None, None) => default_days.map(|days| i64::from(days) * 86_400_000),
     };
-    Ok(Wishes {
-        ttl_millis,
-        not_before: attributes.not_before,
-        not_after: attributes.not_after,
-        ..Wishes::default()
-    })
+    Ok(Wishes { ttl_millis, not_before: attributes.not_before, not_after: attributes.not_after, ..Wishes::default() })
 }
 
 /// The subject and the wishes of a request without a CSR, its subject in the order of contract §1.8.

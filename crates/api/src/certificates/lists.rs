@@ -257,7 +257,8 @@ fn key_algorithms(name: Option<&str>, sizes: Option<&[u32]>) -> Option<Vec<KeyAl
         return None;
     }
     let fits = |algorithm: &KeyAlgorithm| {
-        name.is_none_or(|name| algorithm.as_str() == name) && sizes.is_none_or(|sizes| sizes.contains(&bits(*algorithm)))
+        name.is_none_or(|name| algorithm.as_str() == name)
+            && sizes.is_none_or(|sizes| sizes.contains(&bits(*algorithm)))
     };
     Some(KeyAlgorithm::ALL.into_iter().filter(fits).collect())
 }

@@ -52,7 +52,10 @@ fn by_name(base: &'static str) -> Vec<Route<App>> {
             .path(path())
             .returns(wrapper("certificate", record_schema()))
             .bearer(delete),
-        Endpoint::get(below[0], TAG, "Get a certificate and its chain").path(path()).returns(body_schema()).bearer(certificate),
+        Endpoint::get(below[0], TAG, "Get a certificate and its chain")
+            .path(path())
+            .returns(body_schema())
+            .bearer(certificate),
         Endpoint::get(below[1], TAG, "Get a certificate, its chain and its private key")
             .path(path())
             .returns(body_schema().with([required("privateKey", text().nullable())]))

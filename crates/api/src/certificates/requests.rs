@@ -6,9 +6,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::render::timestamp;
 use crate::route::{Endpoint, Input, Reply, Route};
-use crate::schema::{
-    Schema, boolean_or_text, date, list, number, object, one_of, optional, required, text, uuid,
-};
+use crate::schema::{Schema, boolean_or_text, date, list, number, object, one_of, optional, required, text, uuid};
 use domain::caller::Caller;
 use domain::inventory::{alt_names, serial_hex};
 use domain::{CertificateRequestId, Time};
@@ -106,8 +104,7 @@ async fn list_all(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
         profiles: asked.profile_ids.map_or(Ok(Vec::new()), ProfileIds::into_list)?,
         created_at: Period::new(asked.from_date, asked.to_date),
     };
-    let (states, total) =
-        app.services.certificate_requests(&caller, project.id, &filter, asked.page.page()).await?;
+    let (states, total) = app.services.certificate_requests(&caller, project.id, &filter, asked.page.page()).await?;
     let shown: Vec<Value> = states.iter().map(entry).collect();
     Reply::json(&json!({ "certificateRequests": shown, "totalCount": total }))
 }

@@ -5,9 +5,7 @@ use super::{Approved, Basis, IssuingAuthority, Signer};
 use crate::policy::is_dropped;
 use crate::{Error, Result, Time};
 use std::sync::Arc;
-use x509::{
-    BasicConstraints, DistinguishedName, ExtendedKeyUsage, KeyAlgorithm, KeyUsage, KeyUsages, NameConstraints,
-};
+use x509::{BasicConstraints, DistinguishedName, ExtendedKeyUsage, KeyAlgorithm, KeyUsage, KeyUsages, NameConstraints};
 
 /// What a certificate of an authority shall say.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use super::plan::Plan;
 use crate::policy::{Judged, PolicyRules, SanType, SubjectAttribute};
 use crate::{Error, Result, Violation};
 use x509::{
-    AttributeType, BasicConstraints, DistinguishedName, ExtendedKeyUsage, GeneralName, KeyAlgorithm, KeyFamily, KeyUsage,
-    KeyUsages, SignatureAlgorithm, TbsCertificate, oid,
+    AttributeType, BasicConstraints, DistinguishedName, ExtendedKeyUsage, GeneralName, KeyAlgorithm, KeyFamily,
+    KeyUsage, KeyUsages, SignatureAlgorithm, TbsCertificate, oid,
 };
 
 /// The parts of a certificate that rules ask for.
@@ -89,8 +89,7 @@ impl<'a> Content<'a> {
         let unknown = self.subject.attributes().filter(|(kind, _)| known(kind).is_none());
         unknown
             .map(|(kind, _)| {
-                let message =
-                    format!("the subject attribute {} is not one that a policy can allow", kind.short_name());
+                let message = format!("the subject attribute {} is not one that a policy can allow", kind.short_name());
                 Violation::new("subject", "subject-attribute-unknown", message)
             })
             .collect()

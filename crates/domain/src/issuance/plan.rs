@@ -4,7 +4,7 @@
 //! refused. Whether the profile's policy allows the plan is not decided here.
 
 use super::judged::{attribute_type, san_type};
-use super::{Issuer, IssuanceRequest, Subject, Wishes};
+use super::{IssuanceRequest, Issuer, Subject, Wishes};
 use crate::policy::{PolicyRules, SanType, SubjectAttribute, is_dropped};
 use crate::profile::IssuerKind;
 use crate::{Error, Reason, Refusal, Result, Time, Violation};

@@ -178,12 +178,7 @@ fn check_signature(found: &Found, issuers: &Issuers, report: &mut Report) {
     }
 }
 
-fn check_list(
-    list: &CrlRecord,
-    subject: &str,
-    keys: &HashMap<AuthorityKeyId, AuthorityKey>,
-    report: &mut Report,
-) {
+fn check_list(list: &CrlRecord, subject: &str, keys: &HashMap<AuthorityKeyId, AuthorityKey>, report: &mut Report) {
     let name = format!("{subject}, revocation list {}", list.id);
     let Some(der) = &list.der else { return };
     let crl = match Crl::from_der(der.clone()) {
@@ -194,7 +189,11 @@ fn check_list(
     if !key.is_some_and(|key| crl.verify_signature(&key)) {
         report.find(&name, "its signature does not hold");
     }
-    let number = crl.number().ok().flatten().map(|octets| octets.iter().fold(0_u64, |number, octet| number << 8 | u64::from(*octet)));
+    let number = crl
+        .number()
+        .ok()
+        .flatten()
+        .map(|octets| octets.iter().fold(0_u64, |number, octet| number << 8 | u64::from(*octet)));
     let is_derived = number == Some(list.number.into())
         && list.this_update.map(Time::seconds) == Some(crl.this_update())
         && list.next_update.map(Time::seconds) == crl.next_update();

@@ -111,13 +111,8 @@ pub async fn requests(
     page: Page,
 ) -> Result<(Vec<RequestName>, i64), StoreError> {
     let search = if filter.search.is_empty() { String::new() } else { like(&filter.search) };
-    let mut conditions = params![
-        project,
-        search,
-        filter.status.as_str(),
-        *filter.created_at.0.start(),
-        *filter.created_at.0.end(),
-    ];
+    let mut conditions =
+        params![project, search, filter.status.as_str(), *filter.created_at.0.start(), *filter.created_at.0.end(),];
     let profiles = filter.profiles.iter().map(|id| Value::from(*id)).collect();
     push_ids(&mut conditions, profiles, PROFILES_IN_FILTER_MAX);
     let total = db
