@@ -12,7 +12,7 @@ server.listen(0, "127.0.0.1", () => {
   const options = { host: "127.0.0.1", port, servername: name, headers: { host: name }, ca: readFileSync(root) };
   const exchange = request(options, (response) => {
     const { authorized, authorizationError } = response.socket;
-    console.log(authorized ? "authorized" : `not authorized: ${authorizationError}`);
+    console.log(authorized ? "trusted" : `refused: ${authorizationError}`);
     response.resume();
     response.on("end", () => server.close());
   });

@@ -7,6 +7,8 @@
 mod api;
 #[path = "process/crash.rs"]
 mod crash;
+#[path = "process/mutations.rs"]
+mod mutations;
 #[path = "process/random.rs"]
 mod random;
 #[path = "process/site.rs"]
@@ -28,3 +30,17 @@ fn kill_fifty_times_under_load_on_postgresql() {
 }
 
 const WHOLE: Plan = Plan { kills: 50, acknowledged_min: 1000, load_millis_max: 1500, seed: 0x5eed_0001 };
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn mutations_ten_thousand_on_both_engines() {
+    for site in [Site::sqlite(), Site::postgres()] {
+        let seen = mutations::run(&site, 10_000, 0x5eed_0003);
+        println!(
+            "{}: {} damaged requests were refused, {} were as good as before",
+            site.engine(),
+            seen.refused,
+            seen.harmless
+        );
+    }
+}

@@ -4,6 +4,7 @@ use api::edge::Edge;
 use axum::BoxError;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -12,14 +13,15 @@ use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
+use tower::Service as _;
 
 /// How long a client may take for a TLS handshake or for the headers of a request.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,6 +37,8 @@ pub struct Service {
     pub connections: Arc<Semaphore>,
     /// How long a client may take for the body of a request.
     pub body_timeout: Duration,
+    /// Requests that are not answered yet.
+    pub under_way: Arc<AtomicUsize>,
 }
 
 /// Accepts connections until `stop` says so, then waits for those that are busy.
@@ -64,20 +68,57 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Ser
             let _permit = permit;
             let _ = stream.set_nodelay(true);
             if let Some(stream) = shake_hands(stream, tls).await {
-                let edge = service.edge.map_request(move |mut request: hyper::Request<Incoming>| {
+                let answer = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
                     request.extensions_mut().insert(ConnectInfo(peer));
-                    request.map(|body| PunctualBody { body, timeout: service.body_timeout, deadline: None })
+                    let (give_back, given_back) = oneshot::channel();
+                    let request = request.map(|body| PunctualBody::new(body, service.body_timeout, give_back));
+                    let (under_way, mut edge) = (UnderWay::begin(&service.under_way), service.edge.clone());
+                    async move {
+                        let answered = edge.call(request).await;
+                        read_over(given_back).await;
+                        drop(under_way);
+                        answered
+                    }
                 });
                 let builder = builder();
-                let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(edge));
+                let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(answer));
                 // A client that breaks off is no event.
                 let _ = watcher.watch(connection).await;
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests were still running at the end");
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = all_answered(&service.under_way) => {}
+        () = tokio::time::sleep(FAREWELL) => tracing::warn!("some requests were still running at the end"),
+    }
+}
+
+/// Returns when no request has been under way for a moment, in which the last answers leave. A connection on which only
+/// a part of a request has come is not waited for.
+async fn all_answered(under_way: &AtomicUsize) {
+    const MOMENT: u32 = 10;
+    let mut quiet = 0;
+    while quiet < MOMENT {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        quiet = if under_way.load(Ordering::Relaxed) == 0 { quiet + 1 } else { 0 };
+    }
+}
+
+/// Counts a request from its headers to its answer, also when the client breaks off.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -88,10 +129,48 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// The body of a request, which does not arrive any more when its time is over: whoever waits for it goes on without.
 struct PunctualBody {
-    body: Incoming,
+    /// Nothing once it was given back.
+    body: Option<Incoming>,
     timeout: Duration,
     /// Set when it first has to be waited for; most bodies come together with their headers.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Where it goes when it is dropped before its end.
+    give_back: Option<oneshot::Sender<Incoming>>,
+}
+
+impl PunctualBody {
+    fn new(body: Incoming, timeout: Duration, give_back: oneshot::Sender<Incoming>) -> Self {
+        Self { body: Some(body), timeout, deadline: None, give_back: Some(give_back) }
+    }
+}
+
+impl Drop for PunctualBody {
+    fn drop(&mut self) {
+        if let (Some(body), Some(give_back)) = (self.body.take(), self.give_back.take())
+            && !body.is_end_stream()
+        {
+            // The connection may be gone already.
+            drop(give_back.send(body));
+        }
+    }
+}
+
+/// Reads what nobody wanted to read of a body, within bounds. A client that is still sending when the connection is
+/// closed does not get to see the answer.
+async fn read_over(mut given_back: oneshot::Receiver<Incoming>) {
+    const OCTETS_MAX: usize = 4 << 20;
+    const TIME_MAX: Duration = Duration::from_secs(2);
+    let Ok(mut body) = given_back.try_recv() else { return };
+    let read = async {
+        let mut octets = 0;
+        while octets < OCTETS_MAX
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            octets += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // What comes more slowly than that is cut off.
+    let _ = tokio::time::timeout(TIME_MAX, read).await;
 }
 
 impl Body for PunctualBody {
@@ -100,7 +179,8 @@ impl Body for PunctualBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let timeout = this.timeout;
@@ -110,11 +190,11 @@ impl Body for PunctualBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
     }
 }
 

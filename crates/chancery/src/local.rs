@@ -12,6 +12,14 @@ use std::process::ExitCode;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Prints a line. A reader that has seen enough and went away is no error.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
 /// Runs a command to its end.
 pub fn run(command: LocalCommand) -> ExitCode {
     protect_process();
@@ -110,18 +118,22 @@ async fn fsck(database: &DatabaseArguments, json: bool) -> Result<ExitCode, Stri
         eprintln!();
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?);
+        say!("{}", serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?);
     } else {
         for Finding { subject, problem } in &report.findings {
-            println!("{subject}: {problem}");
+            say!("{subject}: {problem}");
         }
-        println!(
+        say!(
             "{} certificates, {} keys, {} authorities, {} audit records: {}",
             report.certificates,
             report.keys,
             report.authorities,
             report.audit_records,
-            if report.findings.is_empty() { "clean".to_owned() } else { format!("{} problems", report.findings.len()) },
+            match report.findings.len() {
+                0 => "clean".to_owned(),
+                1 => "1 problem".to_owned(),
+                count => format!("{count} problems"),
+            },
         );
     }
     Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -131,7 +143,7 @@ async fn audit_list(database: &DatabaseArguments, limit: u32, json: bool) -> Res
     let services = read_only(database).await?;
     let records = services.audit_records(limit).await.map_err(|error| error.to_string())?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&records).map_err(|error| error.to_string())?);
+        say!("{}", serde_json::to_string_pretty(&records).map_err(|error| error.to_string())?);
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = comfy_table::Table::new();
@@ -141,7 +153,7 @@ async fn audit_list(database: &DatabaseArguments, limit: u32, json: bool) -> Res
         let actor = format!("{} {}", record.actor_kind, record.actor_id.as_deref().unwrap_or_default());
         table.add_row([record.at.clone(), record.event.clone(), object, actor, record.detail.to_string()]);
     }
-    println!("{table}");
+    say!("{table}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,9 +165,9 @@ async fn audit_verify(database: &DatabaseArguments, json: bool) -> Result<ExitCo
         Err(broken) => (false, broken),
     };
     if json {
-        println!("{}", serde_json::json!({ "valid": is_whole, "message": words }));
+        say!("{}", serde_json::json!({ "valid": is_whole, "message": words }));
     } else {
-        println!("{words}");
+        say!("{words}");
     }
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -190,9 +202,9 @@ async fn rotate_master(database: &DatabaseArguments, json: bool) -> Result<ExitC
     promoted.finish().map_err(text)?;
     db.close().await;
     if json {
-        println!("{}", serde_json::json!({ "masterKeyId": id, "dataKeysResealed": resealed }));
+        say!("{}", serde_json::json!({ "masterKeyId": id, "dataKeysResealed": resealed }));
     } else {
-        println!("master key {id} is in place; {resealed} data keys were sealed anew");
+        say!("master key {id} is in place; {resealed} data keys were sealed anew");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -68,6 +68,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         connections: Arc::new(Semaphore::new(config.connections_max)),
         // A slow client is told so before the whole request has taken too long.
         body_timeout: BODY_TIMEOUT_MAX.min(Duration::from_secs(config.request_seconds_max) / 2),
+        under_way: Arc::default(),
     };
     let mut tasks = Vec::new();
     let mut reachable = Reachable { url: first_url, tls_url: None, tls_ca: None };

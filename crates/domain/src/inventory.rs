@@ -155,6 +155,8 @@ pub struct DerivedColumns {
     pub signature_algorithm: &'static str,
     /// The extended key usages by their snake names, or as dotted object identifiers, in their order.
     pub extended_key_usages: Vec<String>,
+    /// Whether it is the certificate of an authority.
+    pub is_authority: bool,
 }
 
 impl DerivedColumns {
@@ -174,6 +176,7 @@ impl DerivedColumns {
             key_algorithm: certificate.key_algorithm().map_or("", x509::KeyAlgorithm::as_str),
             signature_algorithm: certificate.signature_algorithm().map_or("", x509::SignatureAlgorithm::as_str),
             extended_key_usages: extended_key_usages(certificate),
+            is_authority: is_authority(certificate),
         }
     }
 }
@@ -189,6 +192,11 @@ pub fn alt_names(certificate: &Certificate) -> Vec<String> {
         Ok(Some(names)) => names.valid().map(|name| name.text().into_owned()).collect(),
         Ok(None) | Err(_) => Vec::new(),
     }
+}
+
+/// Whether a certificate is that of an authority.
+pub fn is_authority(certificate: &Certificate) -> bool {
+    certificate.extensions().basic_constraints().ok().flatten().is_some_and(|constraints| constraints.ca)
 }
 
 fn extended_key_usages(certificate: &Certificate) -> Vec<String> {

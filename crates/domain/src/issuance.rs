@@ -12,7 +12,7 @@ mod issuer;
 mod judged;
 mod plan;
 
-pub use authority::{AuthorityRequest, decide_authority};
+pub use authority::AuthorityRequest;
 pub use issuer::{ActiveCertificate, Issuer, IssuingAuthority};
 
 use crate::inventory::{IssuedBy, JudgedBy};
@@ -85,7 +85,7 @@ pub struct Approved {
 enum Basis {
     /// A profile's policy.
     Policy(Arc<Issuer>),
-    /// The rules for certificates of authorities; `decide_authority` has applied them.
+    /// The rules for certificates of authorities, which `authority.rs` has applied to the plan.
     Authority,
 }
 
@@ -107,8 +107,25 @@ pub struct ToBeSigned {
     judged_sha256: [u8; 32],
 }
 
+/// A request with what it is decided by.
+#[derive(Debug)]
+pub enum Case<'a> {
+    /// For anybody, from a profile: its policy and its authority decide.
+    Leaf(&'a Arc<Issuer>, &'a IssuanceRequest),
+    /// For an authority: the rules of contract §3.10 decide; without a parent it signs itself.
+    Authority(Option<&'a Arc<IssuingAuthority>>, AuthorityRequest),
+}
+
+/// The one decision on certificates. What it approves can be built, and nothing else can.
+pub fn decide(case: Case<'_>, now: Time) -> Result<Approved> {
+    match case {
+        Case::Leaf(issuer, request) => decide_leaf(issuer, request, now),
+        Case::Authority(parent, request) => authority::decide(parent, request, now),
+    }
+}
+
 /// Looks at a request with the profile, the policy and the authority. The order of refusals is that of contract §6.1.
-pub fn decide(issuer: &Arc<Issuer>, request: &IssuanceRequest, now: Time) -> Result<Approved> {
+fn decide_leaf(issuer: &Arc<Issuer>, request: &IssuanceRequest, now: Time) -> Result<Approved> {
     let plan = Plan::of(issuer, request, now)?;
     let is_self_signed = issuer.profile.document.issuer == IssuerKind::SelfSigned;
     let violations = Content::planned(&plan, is_self_signed).violations(&issuer.policy.rules);
@@ -165,7 +182,27 @@ fn may_sign(issuer: &Issuer, authority: &IssuingAuthority, plan: &Plan, now: Tim
     if plan.basic_constraints.ca {
         authority.may_certify_authorities(plan.basic_constraints.path_length, now)?;
     }
+    must_be_usable(authority, active, &plan.extended_key_usages)?;
     must_be_within(authority, active, &plan.subject, &plan.alt_names)
+}
+
+/// An authority that is limited to some extended key usages passes that limit on: TLS stacks refuse a certificate below it
+/// that is used for anything else.
+fn must_be_usable(authority: &IssuingAuthority, active: &ActiveCertificate, usages: &[ExtendedKeyUsage]) -> Result<()> {
+    let is_outside = |usage: &&ExtendedKeyUsage| {
+        active
+            .extended_key_usages
+            .iter()
+            .any(|allowed| !allowed.contains(usage) && !allowed.iter().any(ExtendedKeyUsage::is_any))
+    };
+    match usages.iter().find(is_outside) {
+        None => Ok(()),
+        Some(usage) => Err(Error::against_policy(format!(
+            "the certificate of {} or one above it is not for the extended key usage {}",
+            authority.name,
+            usage.snake_name().map_or_else(|| x509::oid::to_dotted(usage.oid()), str::to_owned)
+        ))),
+    }
 }
 
 /// RFC 5280 §4.2.1.10, applied before the signature and not only by those who check it.
@@ -241,12 +278,14 @@ impl Approved {
             }
         };
         // invariants §2f: the AKI is the issuer's SKI, copied and not computed again.
-        let authority_key_id = match issuer {
-            None => None,
-            Some((_, active)) => active.certificate.extensions().subject_key_id().ok().flatten(),
-        };
         let subject_key_id =
             x509::key::key_id_sha1(spki).map_err(|problem| Error::bad_key(format!("the key to certify: {problem}")))?;
+        let authority_key_id = match issuer {
+            Some((_, active)) => active.certificate.extensions().subject_key_id().ok().flatten(),
+            // RFC 5280 §4.2.1.1 spares only the self-signed certificate of an authority.
+            None if plan.basic_constraints.ca => None,
+            None => Some(&subject_key_id[..]),
+        };
         let policies: Vec<&[u8]> = plan.policies.iter().map(Vec::as_slice).collect();
         let mut template = CertificateTemplate::new(RequiredFields {
             serial_number: serial,
@@ -282,13 +321,16 @@ impl Approved {
         {
             must_be_within(authority, active, tbs.subject(), &alt_names(&tbs)?)?;
         }
-        if let Basis::Policy(issuer) = &self.basis {
-            let is_self_signed = matches!(self.signer, Signer::Itself);
-            let content = Content::finished(&tbs, self.plan.dropped, is_self_signed)?;
-            let violations = content.violations(&issuer.policy.rules);
-            if !violations.is_empty() {
-                return Err(against(&issuer.profile, violations));
+        let is_self_signed = matches!(self.signer, Signer::Itself);
+        let content = Content::finished(&tbs, self.plan.dropped, is_self_signed)?;
+        match &self.basis {
+            Basis::Policy(issuer) => {
+                let violations = content.violations(&issuer.policy.rules);
+                if !violations.is_empty() {
+                    return Err(against(&issuer.profile, violations));
+                }
             }
+            Basis::Authority => content.must_be(&self.plan)?,
         }
         let judged_sha256 = x509::digest::sha256(&bytes);
         Ok(ToBeSigned { bytes, algorithm: self.plan.signature_algorithm, judged_sha256 })

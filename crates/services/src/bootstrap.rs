@@ -176,7 +176,9 @@ impl Context {
         match self.universal_auth(caller, identity).await {
             Ok(auth) => Ok(auth.client_id),
             Err(error) if error.reason() == Some(domain::Reason::NotFound) => {
-                let settings = UniversalAuthSettings::default();
+                // A token that lives as long as it may be renewed could never be renewed: give the first one a year.
+                let access_token_ttl_max = 365 * 24 * 60 * 60;
+                let settings = UniversalAuthSettings { access_token_ttl_max, ..UniversalAuthSettings::default() };
                 Ok(self.attach_universal_auth(caller, identity, settings).await?.client_id)
             }
             Err(error) => Err(error),

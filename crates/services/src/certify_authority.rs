@@ -1,5 +1,5 @@
 //! Certificates for authorities: self-signed, from a parent of ours, renewed, and for somebody else's request
-//! (contract §3.6, 3.10, 4.3). All go through `decide_authority`.
+//! (contract §3.6, 3.10, 4.3). All go through `decide`.
 
 use crate::authorities::{RenderedCertificate, about, activate, rendered};
 use crate::context::{Context, failed};
@@ -7,7 +7,7 @@ use crate::subject::{extended_key_usages, name_constraints, policies, subject_of
 use domain::authority::{Authority, AuthorityCertificate, AuthorityKind};
 use domain::caller::Caller;
 use domain::inventory::serial_hex;
-use domain::issuance::{AuthorityRequest, IssuingAuthority, decide_authority};
+use domain::issuance::{AuthorityRequest, Case, IssuingAuthority, decide};
 use domain::permission::Action;
 use domain::{AuthorityId, Error, Result, Time};
 use keys::sign::Signer;
@@ -214,7 +214,7 @@ impl Context {
         now: Time,
     ) -> Result<Made> {
         let request = authority_request(authority, subject.clone(), not_before, not_after)?;
-        let approved = decide_authority(None, request, now)?;
+        let approved = decide(Case::Authority(None, request), now)?;
         let to_be_signed = approved.certify(signer.public_spki_der(), self.serial_number()?)?;
         let der = signer.certificate(to_be_signed).await?;
         self.made(authority, der, String::new(), None, now).await
@@ -229,7 +229,7 @@ impl Context {
         now: Time,
     ) -> Result<Made> {
         let request = authority_request(authority, subject.clone(), not_before, not_after)?;
-        let approved = decide_authority(Some(parent), request, now)?;
+        let approved = decide(Case::Authority(Some(parent), request), now)?;
         let above = parent.active.iter().map(|active| active.chain_pem.matches("-----BEGIN").count()).sum::<usize>();
         if above > CHAIN_MAX {
             let message = format!("the chain would be longer than {CHAIN_MAX} certificates above {}", authority.name);
@@ -291,7 +291,7 @@ impl Context {
             policies: Vec::new(),
             extended_key_usages: Vec::new(),
         };
-        let approved = decide_authority(Some(&issuing), request, now)?;
+        let approved = decide(Case::Authority(Some(&issuing), request), now)?;
         if !csr.verify() {
             return Err(Error::bad_request_signature("the CSR's own signature does not hold"));
         }

@@ -107,7 +107,12 @@ struct Inner {
 }
 
 enum Source {
-    System { started: Instant, started_at: i64 },
+    System {
+        started: Instant,
+        started_at: i64,
+        /// How far a test has put it wrong, in milliseconds.
+        wrong_by: AtomicI64,
+    },
     Manual(AtomicI64),
 }
 
@@ -119,7 +124,8 @@ const AHEAD_MAX_MILLIS: i64 = 60 * 60 * 1000;
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self::from_source(Source::System { started: Instant::now(), started_at: system_millis() })
+        let (started, started_at) = (Instant::now(), system_millis());
+        Self::from_source(Source::System { started, started_at, wrong_by: AtomicI64::new(0) })
     }
 
     /// A clock that stands where it was put, for tests.
@@ -129,6 +135,14 @@ impl Clock {
 
     fn from_source(source: Source) -> Self {
         Self(Arc::new(Inner { source, highest: AtomicI64::new(i64::MIN), database_offset: AtomicI64::new(0) }))
+    }
+
+    /// Lets the machine's clock be wrong by so much from now on, for tests: it jumps, and goes on from there.
+    pub fn put_wrong(&self, by_seconds: i64) {
+        match &self.0.source {
+            Source::System { wrong_by, .. } => wrong_by.store(by_seconds.saturating_mul(1000), Ordering::Relaxed),
+            Source::Manual(_) => {}
+        }
     }
 
     /// Puts a manual clock; the machine's clock cannot be put.
@@ -147,7 +161,7 @@ impl Clock {
     /// The time.
     pub fn now(&self) -> Time {
         Time::from_millis(match &self.0.source {
-            Source::System { .. } => system_millis(),
+            Source::System { wrong_by, .. } => system_millis().saturating_add(wrong_by.load(Ordering::Relaxed)),
             Source::Manual(millis) => millis.load(Ordering::Relaxed),
         })
     }
@@ -174,7 +188,7 @@ impl Clock {
         if ahead_of_database > AHEAD_MAX_MILLIS {
             return Err(stopped("ahead of the database's clock", ahead_of_database));
         }
-        if let Source::System { started, started_at } = &self.0.source {
+        if let Source::System { started, started_at, .. } = &self.0.source {
             let steady = started_at.saturating_add(i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
             let ahead = now.millis().saturating_sub(steady);
             // A suspended machine's steady clock stands still too; what was committed since then settles it.

@@ -99,6 +99,9 @@ impl Context {
     pub async fn change_identity(&self, caller: &Caller, id: IdentityId, change: IdentityChange) -> Result<Identity> {
         let mut identity = self.find_identity(caller, id).await?;
         caller.must_administer_organization("change identities")?;
+        if change.role.is_some_and(|role| role != identity.role) {
+            must_be_another(caller, id)?;
+        }
         identity.name = change.name.unwrap_or(identity.name);
         identity.role = change.role.unwrap_or(identity.role);
         identity.has_delete_protection = change.has_delete_protection.unwrap_or(identity.has_delete_protection);
@@ -114,6 +117,7 @@ impl Context {
     pub async fn delete_identity(&self, caller: &Caller, id: IdentityId) -> Result<Identity> {
         let identity = self.find_identity(caller, id).await?;
         caller.must_administer_organization("delete identities")?;
+        must_be_another(caller, id)?;
         if identity.has_delete_protection {
             return Err(Error::forbidden("the identity is protected from deletion; take the protection off first"));
         }
@@ -279,6 +283,14 @@ impl Context {
             Err(error) => Err(failed(error)),
         }
     }
+}
+
+/// Only an admin changes who is an admin, and never itself: so there is always one left.
+fn must_be_another(caller: &Caller, id: IdentityId) -> Result<()> {
+    if caller.identity() == Some(id) {
+        return Err(Error::forbidden("an admin cannot delete itself or change its own role; let another admin do it"));
+    }
+    Ok(())
 }
 
 fn must_read_identities(caller: &Caller) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::idempotency::Mark;
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
 use domain::inventory::{CertificateDetails, CertificateStatus, IssuedCertificate, ShownStatus, alt_names, serial_hex};
-use domain::issuance::{Approved, IssuanceRequest, Issuer, Subject, decide};
+use domain::issuance::{Approved, Case, IssuanceRequest, Issuer, Subject, decide};
 use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::Enrollment;
 use domain::{CertificateId, Error, ProfileId, Result};
@@ -62,7 +62,7 @@ impl Context {
             let issuer = self.issuer_for(caller.organization, profile).await?;
             may_issue(caller, &issuer)?;
             let now = self.clock.now_to_sign()?;
-            let approved = decide(&issuer, &request, now)?;
+            let approved = decide(Case::Leaf(&issuer, &request), now)?;
 
             // Make the key, build, judge the final bytes, sign. No transaction is open.
             let made = self.subject_key(&request.subject, &approved).await?;
@@ -186,6 +186,12 @@ impl Context {
         let kept = leaf_form::compact(&exported);
         let sealed = data_key.seal(leaf_place(issued), kept.expose()).map_err(key_failed)?;
         Ok((SealedLeafKey { data_key_version: data_key.version(), sealed }, exported))
+    }
+
+    /// Refuses unless the caller may issue from the profile at this moment.
+    pub async fn must_be_allowed_to_issue(&self, caller: &Caller, profile: ProfileId) -> Result<()> {
+        let issuer = self.issuer_for(caller.organization, profile).await?;
+        may_issue(caller, &issuer)
     }
 
     /// A leaf's kept key as PKCS#8.

@@ -164,12 +164,15 @@ fn active_certificate(stored: domain::authority::AuthorityCertificate) -> Result
     let chain_pem = if stored.chain.is_empty() { pem.clone() } else { format!("{pem}\n{}", stored.chain) };
     let certificate = Certificate::from_der(stored.der).map_err(unreadable)?;
     let mut constraints = Vec::new();
+    let mut extended_key_usages = Vec::new();
     constraints.extend(certificate.extensions().name_constraints().map_err(unreadable)?);
+    extended_key_usages.extend(certificate.extensions().extended_key_usages().map_err(unreadable)?);
     if !stored.chain.is_empty() {
         for der in pem::decode_all(&stored.chain, pem::CERTIFICATE).map_err(unreadable)? {
             let parent = Certificate::from_der(der).map_err(unreadable)?;
             constraints.extend(parent.extensions().name_constraints().map_err(unreadable)?);
+            extended_key_usages.extend(parent.extensions().extended_key_usages().map_err(unreadable)?);
         }
     }
-    Ok(ActiveCertificate { id: stored.id, certificate, pem, chain_pem, constraints })
+    Ok(ActiveCertificate { id: stored.id, certificate, pem, chain_pem, constraints, extended_key_usages })
 }

@@ -296,12 +296,14 @@ CREATE TABLE certificates (
     key_algorithm TEXT NOT NULL,
     signature_algorithm TEXT NOT NULL,
     extended_key_usages TEXT NOT NULL,
+    is_listed INTEGER NOT NULL,
     details TEXT,
     created_at INTEGER NOT NULL,
     der BLOB NOT NULL,
     UNIQUE (issuer_name_id, serial)
 );
-CREATE INDEX certificates_project ON certificates (project_id, pk);
+-- Certificates of authorities are shown with their authority, and not in lists.
+CREATE INDEX certificates_project ON certificates (project_id, pk) WHERE is_listed = 1;
 CREATE INDEX certificates_profile ON certificates (profile_id, pk) WHERE profile_id IS NOT NULL;
 
 -- Keys of leaves that were made here. They leave only by the endpoints that are meant for it.

@@ -58,8 +58,10 @@ pub fn insert(
     let insert = Statement::new(
         "INSERT INTO certificates (id, project_id, profile_id, profile_version, policy_version, authority_id,
          authority_key_id, authority_certificate_id, issuer_name_id, serial, shard, status, common_name, alt_names,
-         not_before, not_after, key_algorithm, signature_algorithm, extended_key_usages, details, created_at, der)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
+         not_before, not_after, key_algorithm, signature_algorithm, extended_key_usages, is_listed, details,
+         created_at, der)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+         $23)",
         params![
             issued.id,
             issued.project,
@@ -80,6 +82,8 @@ pub fn insert(
             derived.key_algorithm,
             derived.signature_algorithm,
             derived.extended_key_usages.join(", "),
+            // One that came from a profile is what somebody asked for, also when it is that of an authority.
+            issued.judged_by.is_some() || !derived.is_authority,
             (!issued.details.is_empty()).then(|| document(&issued.details)),
             issued.created_at,
             issued.der.clone(),

@@ -39,7 +39,7 @@ pub struct CertificateTemplate<'a> {
     pub basic_constraints: Option<(BasicConstraints, Criticality)>,
     /// keyUsage, critical (RFC 5280 §4.2.1.3); absent when empty.
     pub key_usages: KeyUsages,
-    /// extKeyUsage, not critical; absent when empty.
+    /// extKeyUsage, not critical unless it is timeStamping alone; absent when empty.
     pub extended_key_usages: &'a [ExtendedKeyUsage],
     /// The key identifier of the subject.
     pub subject_key_id: Option<&'a [u8]>,
@@ -174,7 +174,12 @@ impl<'a> CertificateTemplate<'a> {
             encode_extension(writer, oid::KEY_USAGE, Criticality::Critical, |writer| self.key_usages.encode(writer));
         }
         if !self.extended_key_usages.is_empty() {
-            encode_extension(writer, oid::EXTENDED_KEY_USAGE, Criticality::NonCritical, |writer| {
+            // RFC 3161 §2.3: the certificate of a time-stamping authority has this usage alone, and critical.
+            let criticality = match self.extended_key_usages {
+                [ExtendedKeyUsage::TimeStamping] => Criticality::Critical,
+                _ => Criticality::NonCritical,
+            };
+            encode_extension(writer, oid::EXTENDED_KEY_USAGE, criticality, |writer| {
                 encode_extended_key_usages(self.extended_key_usages, writer);
             });
         }

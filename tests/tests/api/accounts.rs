@@ -27,7 +27,7 @@ fn a_login_takes_json_and_forms_with_and_without_a_slash_at_the_end() {
             assert_eq!(answer.headers["cache-control"], "no-store");
             let body = answer.ok();
             assert_eq!(members(&body), ["accessToken", "accessTokenMaxTTL", "expiresIn", "tokenType"]);
-            assert_eq!((&body["expiresIn"], &body["accessTokenMaxTTL"]), (&json!(2_592_000), &json!(2_592_000)));
+            assert_eq!((&body["expiresIn"], &body["accessTokenMaxTTL"]), (&json!(2_592_000), &json!(31_536_000)));
             assert_eq!(body["tokenType"], "Bearer");
         }
         server

@@ -174,6 +174,8 @@ fn nothing_but_a_name_and_a_kind_is_needed() {
         assert_eq!((&ca["maxPathLength"], &ca["enableDirectIssuance"]), (&json!(0), &json!(false)));
         let certificate = certificate_of(&server, &text(&ca["id"])).await;
         assert_eq!(certificate.extensions().basic_constraints().unwrap().unwrap().path_length, Some(0));
+        body["notAfter"] = json!("9999-12-31T23:59:59Z");
+        assert_eq!(server.post(FLAT, body.clone()).await.ok()["ca"]["notAfter"], "9999-12-31T23:59:59.000Z");
         // The end is counted from now, not from a beginning in the past.
         body.as_object_mut().unwrap().remove("notAfter");
         assert_eq!(server.post(FLAT, body).await.ok()["ca"]["notAfter"], server.time(3652 * DAY));

@@ -1,13 +1,16 @@
 //! From an outside authority to a leaf: create, CSR, signature by OpenSSL, import, policy and profile, issuance; and what
 //! OpenSSL, GnuTLS, Python's `cryptography`, Node's TLS and pkilint say of the outcome.
 
-use crate::authorities::{DAY, FLAT, TYPED, authority, first_root, intermediate};
+use crate::authorities::{DAY, FLAT, TYPED, authority, first_root, intermediate, list_of};
 use crate::server::{Answer, Server, for_each_engine, text};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
+use testkit::chains::{Draft, TestKey, common_name, written};
+use x509::Certificate;
+use x509::der::tag;
 
 /// The files of one test and the programs that look at them.
 struct Workbench {
@@ -87,7 +90,7 @@ impl Workbench {
         self.run("certtool", &ask, "The certificate is trusted");
         self.python("verify_chain.py", &[root, chain_file, leaf_file, name], "verified");
         let script = self.repository.join("tests/node/tls-handshake.mjs");
-        self.run("node", &[script.to_str().unwrap(), root, full_chain, key, name], "authorized");
+        self.run("node", &[script.to_str().unwrap(), root, full_chain, key, name], "trusted");
     }
 }
 
@@ -181,6 +184,61 @@ fn four_verifiers_accept_what_is_issued_below_an_outside_root() {
 }
 
 #[test]
+fn a_subject_is_kept_octet_for_octet_whatever_its_string_type() {
+    for_each_engine(|server| async move {
+        let workbench = Workbench::new();
+        let id = authority(&server, "intermediate", "Ours").await;
+        let csr = text(&server.get(&format!("{FLAT}/{id}/csr")).await.ok()["csr"]);
+        let csr = x509::CertificationRequest::from_pem(&csr).unwrap();
+        let profile = profile(&server, &id, "any", "EC_prime256v1", "ECDSA-SHA256").await;
+        let (root_key, root_name) = (TestKey::generate(), common_name("Outside Root"));
+        let now = server.start.seconds();
+        let root = Draft::authority(&root_name, root_key.spki(), &root_name, now).sign(&root_key);
+        let root = x509::pem::encode("CERTIFICATE", &root);
+        let wide = |octets: usize| -> Vec<u8> {
+            "Ours".bytes().flat_map(|octet| std::iter::repeat_n(0, octets - 1).chain([octet])).collect()
+        };
+        // One key under one name in five spellings, each imported over the one before.
+        for (string_type, value) in [
+            (tag::PRINTABLE_STRING, wide(1)),
+            (tag::TELETEX_STRING, wide(1)),
+            (tag::UNIVERSAL_STRING, wide(4)),
+            (tag::BMP_STRING, wide(2)),
+            (tag::UTF8_STRING, wide(1)),
+        ] {
+            let mut draft = Draft::authority(&common_name("replaced"), csr.spki_der().to_vec(), &root_name, now);
+            draft.subject = name_of_type(string_type, &value);
+            let certificate = x509::pem::encode("CERTIFICATE", &draft.sign(&root_key));
+            let import = json!({"certificate": certificate, "certificateChain": root});
+            server.post(&format!("{FLAT}/{id}/import-certificate"), import).await.ok();
+            let issued = issue(&server, &profile, "www.example.com", "EC_prime256v1", "ECDSA-SHA256").await.ok();
+            let leaf = Certificate::from_pem(&text(&issued["certificate"])).unwrap();
+            assert_eq!(leaf.issuer().as_der(), draft.subject);
+            let (_, list) = list_of(&server, &id).await;
+            assert_eq!(list.issuer().as_der(), draft.subject);
+            workbench.write("root.pem", &root);
+            workbench.write("chain.pem", &text(&issued["certificateChain"]));
+            workbench.write("leaf.pem", &text(&issued["certificate"]));
+            workbench.run("openssl", &["verify", "-CAfile", "root.pem", "-untrusted", "chain.pem", "leaf.pem"], "OK");
+        }
+    });
+}
+
+/// A name of one common name, in this string type.
+fn name_of_type(string_type: u8, value: &[u8]) -> Vec<u8> {
+    written(|writer| {
+        writer.sequence(|writer| {
+            writer.set_of_one(|writer| {
+                writer.sequence(|writer| {
+                    writer.oid(x509::oid::COMMON_NAME);
+                    writer.primitive(string_type, value);
+                });
+            });
+        });
+    })
+}
+
+#[test]
 fn four_verifiers_accept_what_is_issued_below_our_own_root() {
     for_each_engine(|server| async move {
         let workbench = Workbench::new();
@@ -224,8 +282,8 @@ fn pkilint_finds_no_error_in_what_authorities_are_certified_with() {
             let below = intermediate(&server, &format!("below-{name}"), &root, 0).await;
             let renew = json!({"type": "existing", "notAfter": "2059-01-01"});
             server.post(&format!("{FLAT}/{below}/renew"), renew).await.ok();
-            linted.extend(written(&workbench, &server, &root).await);
-            linted.extend(written(&workbench, &server, &below).await);
+            linted.extend(certificate_files(&workbench, &server, &root).await);
+            linted.extend(certificate_files(&workbench, &server, &below).await);
             let csr = server
                 .get(&format!("{FLAT}/{}/csr", authority(&server, "intermediate", &format!("other-{name}")).await))
                 .await
@@ -247,14 +305,14 @@ fn pkilint_finds_no_error_in_what_authorities_are_certified_with() {
                 let body = json!({"notBefore": server.time(0), "notAfter": server.time(DAY), "parentCaId": top});
                 server.post(&format!("{TYPED}/{id}/certificate"), body).await.ok();
             }
-            linted.extend(written(&workbench, &server, &id).await);
+            linted.extend(certificate_files(&workbench, &server, &id).await);
         }
         lint(&workbench, &linted);
     });
 }
 
 /// The files of every certificate of an authority.
-async fn written(workbench: &Workbench, server: &Server, id: &str) -> Vec<String> {
+async fn certificate_files(workbench: &Workbench, server: &Server, id: &str) -> Vec<String> {
     let listed = server.get(&format!("{FLAT}/{id}/ca-certificates")).await.ok();
     let write =
         |(index, one): (usize, &Value)| workbench.write(&format!("{id}-{index}.pem"), &text(&one["certificate"]));

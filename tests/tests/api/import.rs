@@ -86,14 +86,14 @@ fn an_imported_certificate_is_active_with_its_chain_in_order() {
         let (subject, spki, now) = (request.subject(), request.spki_der(), server.start.seconds());
         let (certificate, chain) = good_import(subject, spki, now);
         // The chain is given root first, padded; it is kept with the direct issuer first.
-        let mut sent = body(&[certificate.clone()], &chain);
+        let mut sent = body(std::slice::from_ref(&certificate), &chain);
         for member in ["certificate", "certificateChain"] {
             sent[member] = json!(format!("  \n{}\r\n\n", text(&sent[member]).replace('\n', "\r\n")));
         }
         server.post(&format!("{TYPED}/{id}/import-certificate"), sent).await.ok();
         let shown = server.get(&format!("{FLAT}/{id}/certificate")).await.ok();
         let reversed: Vec<Vec<u8>> = chain.iter().rev().cloned().collect();
-        let expected = body(&[certificate.clone()], &reversed);
+        let expected = body(std::slice::from_ref(&certificate), &reversed);
         assert_eq!(
             (&shown["certificate"], &shown["certificateChain"]),
             (&expected["certificate"], &expected["certificateChain"])

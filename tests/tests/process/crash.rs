@@ -10,7 +10,7 @@ use x509::{AttributeType, DistinguishedName, KeyAlgorithm, KeyUsages, SignatureA
 
 use crate::api::{Answer, Api, ISSUE, SIGN, issue_body};
 use crate::random::Random;
-use crate::site::Site;
+use crate::site::{Site, block_on};
 
 /// How often, and until when.
 pub struct Plan {
@@ -48,8 +48,7 @@ struct Seen {
 }
 
 pub fn run(site: &Site, plan: &Plan) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(rounds(site, plan));
+    block_on(rounds(site, plan));
 }
 
 async fn rounds(site: &Site, plan: &Plan) {

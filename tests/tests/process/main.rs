@@ -5,7 +5,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod clock;
 mod crash;
+mod damaged;
+mod edges;
+mod first_run;
+mod fsck;
+mod keys_rotation;
 mod kill;
+mod mutations;
+mod operation;
 mod random;
+mod secrets;
 mod site;
+mod tls;

@@ -1,7 +1,8 @@
 //! The program itself in a process of its own, started, signalled and killed as an operator or an accident does it, on a
 //! data folder and a database that outlive it. Nothing of the server is linked in.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +19,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A data folder and an empty database of either engine. Servers run on it one after the other.
 pub struct Site {
     database: TestDatabase,
+    /// PostgreSQL, where that is the engine.
+    url: Option<String>,
     data: PathBuf,
     starts: AtomicUsize,
 }
@@ -53,25 +56,39 @@ impl Site {
         Self::on(TestDatabase::postgres())
     }
 
+    /// On a database that somebody else looks after.
+    pub fn at(url: String) -> Self {
+        Self { url: Some(url), ..Self::sqlite() }
+    }
+
+    /// A second node: a folder of its own with the same master key, on the same database.
+    pub fn node_beside(&self) -> Self {
+        let node = Self::at(self.url.clone().unwrap());
+        DirBuilder::new().mode(0o700).create(&node.data).unwrap();
+        fs::copy(self.data.join("master.key"), node.data.join("master.key")).unwrap();
+        node
+    }
+
     fn on(database: TestDatabase) -> Self {
         let data = database.folder().join("data");
-        Self { database, data, starts: AtomicUsize::new(0) }
+        let url = match database.engine() {
+            TestEngine::SqlitePath(_) => None,
+            TestEngine::PostgresUrl(url) => Some(url.clone()),
+        };
+        Self { database, url, data, starts: AtomicUsize::new(0) }
     }
 
     pub fn engine(&self) -> &'static str {
-        self.database.engine().name()
+        if self.is_sqlite() { "sqlite" } else { "postgresql" }
     }
 
     pub fn is_sqlite(&self) -> bool {
-        matches!(self.database.engine(), TestEngine::SqlitePath(_))
+        self.url.is_none()
     }
 
     /// The URL of the PostgreSQL database.
     pub fn database_url(&self) -> Option<&str> {
-        match self.database.engine() {
-            TestEngine::SqlitePath(_) => None,
-            TestEngine::PostgresUrl(url) => Some(url),
-        }
+        self.url.as_deref()
     }
 
     pub fn data(&self) -> &Path {
@@ -158,13 +175,30 @@ impl Site {
     pub fn count(&self, sql: &str) -> i64 {
         match self.database_url() {
             None => self.sqlite_file().query_row(sql, [], |row| row.get(0)).unwrap(),
-            Some(url) => postgres(url, sql, |messages| {
-                let row = messages.iter().find_map(|message| match message {
-                    tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
-                    _ => None,
-                });
-                row.unwrap().parse().unwrap()
-            }),
+            Some(url) => postgres(url, sql, |messages| first_value(messages).unwrap().parse().unwrap()),
+        }
+    }
+
+    /// The one value of octets that a query gives.
+    pub fn octets(&self, expression: &str, from: &str) -> Vec<u8> {
+        let function =
+            if self.is_sqlite() { format!("hex({expression})") } else { format!("encode({expression}, 'hex')") };
+        let hex = self.text(&format!("SELECT {function} FROM {from}"));
+        let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        (0..hex.len()).step_by(2).map(digits).collect()
+    }
+
+    /// Octets as they are written in a statement.
+    pub fn literal(&self, octets: &[u8]) -> String {
+        let hex: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+        if self.is_sqlite() { format!("X'{hex}'") } else { format!("'\\x{hex}'::bytea") }
+    }
+
+    /// The one text that a query gives.
+    pub fn text(&self, sql: &str) -> String {
+        match self.database_url() {
+            None => self.sqlite_file().query_row(sql, [], |row| row.get(0)).unwrap(),
+            Some(url) => postgres(url, sql, |messages| first_value(messages).unwrap()),
         }
     }
 
@@ -221,6 +255,16 @@ impl Process {
     /// What it has written to standard output.
     pub fn out_text(&self) -> String {
         fs::read_to_string(&self.out).unwrap()
+    }
+
+    /// What it has written to standard output, once these words are there.
+    pub fn printed(&self, words: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.out_text().contains(words) {
+            assert!(Instant::now() < deadline, "{words:?} is not in {}", self.out_text());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.out_text()
     }
 
     /// What it has written to standard error: its log.
@@ -300,6 +344,27 @@ fn program() -> PathBuf {
     let program = test.parent().unwrap().parent().unwrap().join("chancery");
     assert!(program.exists(), "{} is not built: run `cargo build --bins` first", program.display());
     program
+}
+
+/// Runs an asynchronous test to its end.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
+}
+
+/// Runs a test once on each engine.
+pub fn on_both_engines(test: impl Fn(&Site)) {
+    for site in [Site::sqlite as fn() -> Site, Site::postgres] {
+        let site = site();
+        eprintln!("on {}", site.engine());
+        test(&site);
+    }
+}
+
+fn first_value(messages: &[tokio_postgres::SimpleQueryMessage]) -> Option<String> {
+    messages.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    })
 }
 
 /// Runs statements over the simple protocol, inside and outside of a runtime.

@@ -69,6 +69,8 @@ pub(super) async fn answer(app: App, caller: Caller, repeatable: Option<Repeatab
 
 async fn answer_once(app: &App, caller: &Caller, repeatable: Repeatable, work: Work) -> Result<Reply> {
     let services = &app.services;
+    // A kept answer is given to nobody who could not ask for it now.
+    services.must_be_allowed_to_issue(caller, work.profile).await?;
     match services.begin(caller, &repeatable.route, &repeatable.key, &repeatable.body).await? {
         Begun::Replay(answer) => {
             let mut answer: Value = serde_json::from_slice(answer.expose())

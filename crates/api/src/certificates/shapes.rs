@@ -5,11 +5,11 @@ use crate::schema::{
     Schema, any, boolean, date, integer, list, number, object, one_of, optional, required, text, uuid,
 };
 use domain::Time;
-use domain::inventory::serial_hex;
+use domain::inventory::{is_authority, serial_hex};
 use serde_json::{Value, json};
 use services::certificates::{Bundle, Record};
 use services::issue::Issued;
-use x509::{AttributeType, Certificate, pem};
+use x509::{AttributeType, pem};
 
 /// SAN types by their names on the wire.
 pub(super) const SAN_TYPES: &[&str] = &["dns_name", "ip_address", "email", "uri"];
@@ -255,10 +255,6 @@ pub(super) fn body_schema() -> Schema {
         required("certificateChain", text().nullable()),
         required("serialNumber", text()),
     ])
-}
-
-fn is_authority(certificate: &Certificate) -> bool {
-    certificate.extensions().basic_constraints().ok().flatten().is_some_and(|constraints| constraints.ca)
 }
 
 /// Upper-case hex with colons.

@@ -30,11 +30,7 @@ pub struct AuthorityRequest {
 
 /// Looks at a request for the certificate of an authority: signed by `parent`, or by its own key when there is none.
 /// The order of refusals is that of contract §3.10.
-pub fn decide_authority(
-    parent: Option<&Arc<IssuingAuthority>>,
-    request: AuthorityRequest,
-    now: Time,
-) -> Result<Approved> {
+pub(super) fn decide(parent: Option<&Arc<IssuingAuthority>>, request: AuthorityRequest, now: Time) -> Result<Approved> {
     let signing_key = parent.map_or(request.key_algorithm, |parent| parent.key_algorithm);
     let (key_usages, dropped) = usages(parent.is_some(), request.key_algorithm);
     let plan = Plan {

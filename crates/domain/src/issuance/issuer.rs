@@ -5,7 +5,7 @@ use crate::authority::AuthorityStatus;
 use crate::profile::{Policy, Profile};
 use crate::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CrlId, Error, Result, Time};
 use std::sync::Arc;
-use x509::{KeyAlgorithm, NameConstraints, SignatureAlgorithm, Uri};
+use x509::{ExtendedKeyUsage, KeyAlgorithm, NameConstraints, SignatureAlgorithm, Uri};
 
 /// What signs and what judges.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub struct ActiveCertificate {
     pub chain_pem: String,
     /// The name constraints of the certificate and its parents, in no particular order.
     pub constraints: Vec<NameConstraints>,
+    /// The extended key usages of the certificate and of each parent that has any.
+    pub extended_key_usages: Vec<Vec<ExtendedKeyUsage>>,
 }
 
 impl IssuingAuthority {

@@ -249,22 +249,22 @@ fn host_in(common_name: &str) -> Result<Option<GeneralName>> {
     }
 }
 
-/// Whether a text that is neither a DNS name nor an address comes near to one (invariants C2 to C5): a wildcard in a
-/// place of its own, a trailing dot, an underscore, an A-label that is none, an address in an unusual form, or letters
+/// Whether a text that is neither a DNS name nor an address comes near to one (invariants C2 to C5): labels with a wildcard,
+/// a hyphen, an underscore or a dot in the wrong place, an A-label that is none, an address in an unusual form, or letters
 /// that look like others.
 fn looks_like_host(text: &str) -> bool {
     if text.contains(char::is_whitespace) {
         return false;
     }
-    let is_host = |text: &str| DnsName::parse(text).is_ok();
     let labels = || text.trim_end_matches('.').split('.');
     let has_fake_a_label = labels().any(|label| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--")));
     let has_dot = text.contains(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']);
+    let is_of_labels = text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
+    // A version number is no host: the last label of one begins with a letter.
+    let ends_in_word = labels().next_back().is_some_and(|label| label.starts_with(|first: char| first.is_alphabetic()));
     text.contains('*')
         || has_fake_a_label
-        || text.strip_suffix('.').is_some_and(is_host)
-        || (has_dot && text.contains('_') && is_host(&text.replace('_', "x")))
-        || (has_dot && labels().all(is_number))
+        || (has_dot && is_of_labels && (ends_in_word || labels().all(is_number)))
         || (has_dot && !text.is_ascii())
         || is_dressed_address(text)
 }
@@ -308,6 +308,8 @@ mod tests {
             ("Acme Inc.", None),
             ("alice@example.com", None),
             ("4711", None),
+            ("sensor-1.0", None),
+            ("host_7", None),
             ("DNS:a,DNS:b", None),
             ("Müller & Söhne", None),
             ("50% *really*, sure", None),
@@ -328,6 +330,12 @@ mod tests {
             "xn--*.example.com",
             "example.com.",
             "localhost.",
+            "example.com.",
+            "localhost.",
+            ".example.com",
+            "a..example.com",
+            "-a.example.com",
+            "ab--cd.example",
             "a_b.example.com",
             "xn--",
             "XN--.example",

@@ -145,7 +145,7 @@ macro_rules! filter {
     ($scope:literal) => {
         concat!(
             $scope,
-            " AND ($2 = '' OR lower(c.common_name) LIKE lower($2) ESCAPE '\\'
+            " AND c.is_listed = 1 AND ($2 = '' OR lower(c.common_name) LIKE lower($2) ESCAPE '\\'
              OR lower(c.alt_names) LIKE lower($2) ESCAPE '\\' OR c.serial BETWEEN $3 AND $4)
              AND ($5 = '' OR lower(c.common_name) LIKE lower($5) ESCAPE '\\')
              AND ($6 = '' OR lower(c.common_name) LIKE lower($6) ESCAPE '\\')
@@ -208,7 +208,7 @@ impl Scope {
 
     fn count(self) -> &'static str {
         match self {
-            Self::Project => "SELECT COUNT(*) FROM certificates WHERE project_id = $1",
+            Self::Project => "SELECT COUNT(*) FROM certificates WHERE project_id = $1 AND is_listed = 1",
             Self::Filtered => {
                 concat!("SELECT COUNT(*) FROM certificates c WHERE ", filter!("c.project_id = $1"))
             }
@@ -223,7 +223,7 @@ impl Scope {
 
     fn page(self, by: SortBy, order: SortOrder) -> &'static str {
         match self {
-            Self::Project => pages!(by, order, "c.project_id = $1", "LIMIT $2 OFFSET $3"),
+            Self::Project => pages!(by, order, "c.project_id = $1 AND c.is_listed = 1", "LIMIT $2 OFFSET $3"),
             Self::Filtered => pages!(by, order, filter!("c.project_id = $1"), "LIMIT $45 OFFSET $46"),
             Self::Profile => {
                 pages!(by, order, filter!("c.profile_id = $24 AND c.project_id = $1"), "LIMIT $45 OFFSET $46")

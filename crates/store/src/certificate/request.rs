@@ -65,7 +65,7 @@ pub enum RequestName {
 
 macro_rules! instant {
     () => {
-        "c.project_id = $1 AND ($2 = '' OR lower(c.common_name) LIKE lower($2) ESCAPE '\\'
+        "c.project_id = $1 AND c.is_listed = 1 AND ($2 = '' OR lower(c.common_name) LIKE lower($2) ESCAPE '\\'
          OR lower(c.alt_names) LIKE lower($2) ESCAPE '\\') AND ($3 = '' OR $3 = 'issued')
          AND c.created_at BETWEEN $4 AND $5
          AND ($6 = 0 OR c.profile_id IN ($7, $8, $9, $10, $11, $12, $13, $14, $15, $16))
