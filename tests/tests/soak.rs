@@ -2,6 +2,8 @@
 
 // All of this crate is tests, its helpers included.
 #![allow(clippy::unwrap_used)]
+// The modules are shared with the short tests, which use more of them.
+#![allow(dead_code)]
 
 #[path = "process/api.rs"]
 mod api;

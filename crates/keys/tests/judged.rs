@@ -1,5 +1,8 @@
 //! A signer signs the bytes that were judged, once, and no others (invariants A5, D11).
 
+// All of this crate is tests, its helpers included.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use domain::issuance::{AuthorityRequest, Case, IssuanceRequest, Issuer, Subject, ToBeSigned, Wishes, decide};

@@ -88,7 +88,7 @@ fn damages(site: &Site, ids: &[String]) -> Vec<Damage> {
         on_certificate("the last octet of the signature", "der", flipped("certificates", "der", "2", usize::MAX)),
         on_certificate("no DER at all", "der", site.literal(b"x")),
         on_certificate("its common name", "common_name", "'evil.example.com'".into()),
-        on_certificate("its alternative names", "alt_names", "''".into()),
+        on_certificate("its alternative names", "alt_names", "'evil.example.com'".into()),
         on_certificate("its end", "not_after", "not_after + 1000".into()),
         on_certificate("its beginning", "not_before", "0".into()),
         on_certificate("its serial number", "serial", flipped("certificates", "serial", "2", 9)),
