@@ -67,7 +67,7 @@ fn a_csr_that_is_in_order_is_signed_as_it_asks() {
         assert_eq!(extensions.key_usages(), Ok(Some(usages)));
         let purposes = vec![ExtendedKeyUsage::ClientAuth, ExtendedKeyUsage::ServerAuth];
         assert_eq!(extensions.extended_key_usages(), Ok(Some(purposes)));
-        assert_eq!(extensions.find(oid::EXTENDED_KEY_USAGE).unwrap().critical, false);
+        assert!(!extensions.find(oid::EXTENDED_KEY_USAGE).unwrap().critical);
 
         // Nothing is added to a CSR that asks for nothing, and nothing is stored that could be given later.
         let plain = sign(&server, &open, &Draft::named(&key, "Device 7").pem(&key)).await.ok();
