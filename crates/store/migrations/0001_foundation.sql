@@ -303,7 +303,7 @@ CREATE TABLE certificates (
     UNIQUE (issuer_name_id, serial)
 );
 -- Certificates of authorities are shown with their authority, and not in lists.
-CREATE INDEX certificates_project ON certificates (project_id, pk) WHERE is_listed = 1;
+CREATE INDEX certificates_project ON certificates (project_id, is_listed, pk);
 CREATE INDEX certificates_profile ON certificates (profile_id, pk) WHERE profile_id IS NOT NULL;
 
 -- Keys of leaves that were made here. They leave only by the endpoints that are meant for it.
