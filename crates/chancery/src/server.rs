@@ -12,7 +12,7 @@ use api::edge::Edge;
 use api::error::ApiError;
 use api::openapi::About;
 use axum::http::Uri;
-use services::bootstrap::Bootstrap;
+use services::bootstrap::{Bootstrap, FirstStart};
 use services::{Addresses, Clock, Context};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -59,7 +59,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let services = open::services(db.clone(), &config.data, Access::Server, clock, addresses).await?;
     let handed_out = first_run::read_facts(&config.data.folder)?;
     let handed_out = handed_out.get("clientSecret").and_then(serde_json::Value::as_str);
-    let (bootstrap, secret) = services.bootstrap(handed_out).await.map_err(|error| error.to_string())?;
+    let first_start = services.bootstrap(handed_out).await.map_err(|error| error.to_string())?;
 
     let edge = edge(&services, config);
     let (stop, stopped) = watch::channel(false);
@@ -95,10 +95,12 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         jobs::Settings { node: open::node_name(&config.data.folder)?, server_names: is_auto.then_some(names) };
     tasks.push(tokio::spawn(jobs::run(services.clone(), settings, stopped)));
 
-    first_run::write_facts(&config.data.folder, &bootstrap, secret.as_deref(), &reachable)?;
+    let FirstStart { bootstrap, secret, .. } = &first_start;
+    first_run::write_facts(&config.data.folder, bootstrap, secret.as_deref(), &reachable)?;
     if secret.is_some() {
-        services.bootstrap_announced(&bootstrap).await.map_err(|error| error.to_string())?;
+        services.bootstrap_announced(bootstrap).await.map_err(|error| error.to_string())?;
     }
+    let FirstStart { bootstrap, secret, .. } = first_start;
     Ok(RunningServer { reachable, bootstrap, secret, services, db, stop, tasks, _claim: claim })
 }
 

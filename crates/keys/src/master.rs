@@ -40,6 +40,7 @@ impl MasterKey {
     /// Call it only for a database that holds no sealed key yet, or check afterwards that the sealed keys name this id:
     /// a new key in the place of a lost one opens nothing.
     pub fn from_file_or_create(path: &Path) -> Result<Self, KeyError> {
+        private_file::sweep(path)?;
         match Self::from_file_if_present(path)? {
             Some(key) => Ok(key),
             None if rotation::is_under_way(path) => Err(KeyError::Failed(format!(

@@ -46,14 +46,47 @@ pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyError> 
 /// False when a file of that name is already there; it is left as it was.
 pub(crate) fn create(path: &Path, contents: &[u8]) -> Result<bool, KeyError> {
     let partial = partial_name(path)?;
+    // The file stays open, and with it locked, until its first name is gone.
     let written = write_new(&partial, contents)
         .map_err(|error| KeyError::file("write", &partial, &error))
-        .and_then(|()| link_new(&partial, path));
+        .and_then(|file| link_new(&partial, path).map(|is_new| (is_new, file)));
     let removed = fs::remove_file(&partial);
-    let is_new = written?;
+    let (is_new, _file) = written?;
     removed.map_err(|error| KeyError::file("remove", &partial, &error))?;
     sync_folder(path)?;
     Ok(is_new)
+}
+
+/// Removes what processes that were killed while they made this file have left beside it: copies of a key. One that is
+/// being written is locked and stays.
+pub(crate) fn sweep(path: &Path) -> Result<(), KeyError> {
+    let failed = |error: io::Error| KeyError::file("sweep beside", path, &error);
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    for entry in fs::read_dir(folder_of(path)).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let file_name = entry.file_name();
+        let random = file_name.as_encoded_bytes().strip_prefix(name).and_then(|rest| rest.strip_suffix(b".partial"));
+        let is_partial = matches!(random, Some([b'.', digits @ ..]) if is_random(digits));
+        if !is_partial {
+            continue;
+        }
+        match File::open(entry.path()) {
+            Ok(file) if file.try_lock().is_ok() => match fs::remove_file(entry.path()) {
+                Ok(()) => {}
+                // Its process, or another sweep, was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            },
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
+}
+
+fn is_random(digits: &[u8]) -> bool {
+    digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Gives an existing file a second name. False when that name is taken.
@@ -67,11 +100,12 @@ pub(crate) fn link_new(from: &Path, to: &Path) -> Result<bool, KeyError> {
 
 /// Makes the names in the file's folder durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), KeyError> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     File::open(folder).and_then(|opened| opened.sync_all()).map_err(|error| KeyError::file("sync", folder, &error))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The path with something added to its last part: `master.key` and `.next` is `master.key.next`.
@@ -81,11 +115,13 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn write_new(path: &Path, contents: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, contents: &[u8]) -> io::Result<File> {
     // create_new is O_EXCL: neither an existing file nor a symbolic link that somebody put there is written to.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.lock()?;
     file.write_all(contents)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 /// A name that no other process uses at the same time.
@@ -110,6 +146,31 @@ mod tests {
         assert_eq!(read(&path).unwrap().unwrap().as_slice(), b"first");
         // Nothing else is left in the folder.
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_away_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        create(&path, b"contents").unwrap();
+        let being_written = folder.path().join("key.0123456789abcdef.partial");
+        let file = write_new(&being_written, b"half").unwrap();
+        let others = [
+            "key.partial",
+            "key.next.0123456789abcdef.partial",
+            "key.0123.partial",
+            "other",
+            "akey.0123456789abcdef.partial",
+        ];
+        for name in others.into_iter().chain(["key.fedcba9876543210.partial"]) {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        sweep(&path).unwrap();
+        assert!(!folder.path().join("key.fedcba9876543210.partial").exists());
+        assert!(others.iter().all(|name| folder.path().join(name).exists()) && path.exists() && being_written.exists());
+        drop(file);
+        sweep(&path).unwrap();
+        assert!(!being_written.exists());
     }
 
     #[test]

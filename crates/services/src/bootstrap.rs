@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use store::Changes;
+use store::{Changes, FirstStartHold};
 use subtle::ConstantTimeEq;
 use x509::KeyAlgorithm;
 
@@ -48,6 +48,15 @@ pub struct Bootstrap {
     pub announced: bool,
 }
 
+/// What a start found or made. Other nodes that start for the first time wait until it is dropped.
+pub struct FirstStart {
+    /// What there is.
+    pub bootstrap: Bootstrap,
+    /// The admin's client secret, until it is noted as announced.
+    pub secret: Option<String>,
+    _hold: Option<FirstStartHold>,
+}
+
 const RECORD: &str = "bootstrap";
 const PROJECT_SLUG: &str = "default";
 /// The profile of the server's own TLS certificate.
@@ -56,12 +65,21 @@ pub(crate) const SERVER_PROFILE: &str = "chancery-server";
 impl Context {
     /// Makes what is missing of the first start, and gives the admin's client secret until it is noted as announced.
     /// `handed_out` is the secret that an earlier start wrote down, if one did.
-    pub async fn bootstrap(&self, handed_out: Option<&str>) -> Result<(Bootstrap, Option<String>)> {
-        if let Some(known) = self.bootstrap_record().await?
-            && known.announced
-        {
-            return Ok((known, None));
+    pub async fn bootstrap(&self, handed_out: Option<&str>) -> Result<FirstStart> {
+        let kept = |bootstrap| FirstStart { bootstrap, secret: None, _hold: None };
+        if let Some(known) = self.bootstrap_record().await?.filter(|known| known.announced) {
+            return Ok(kept(known));
         }
+        let hold = self.db.hold_first_start().await.map_err(failed)?;
+        // Another node may have done it all while this one waited.
+        if let Some(known) = self.bootstrap_record().await?.filter(|known| known.announced) {
+            return Ok(kept(known));
+        }
+        let (bootstrap, secret) = self.first_start(handed_out).await?;
+        Ok(FirstStart { bootstrap, secret: Some(secret), _hold: Some(hold) })
+    }
+
+    async fn first_start(&self, handed_out: Option<&str>) -> Result<(Bootstrap, String)> {
         let organization = self.first_organization().await?;
         let mut caller = Caller::node(organization.id);
         let project = self.first_project(&caller).await?;
@@ -91,7 +109,7 @@ impl Context {
             announced: false,
         };
         self.remember_bootstrap(&bootstrap).await?;
-        Ok((bootstrap, Some(secret)))
+        Ok((bootstrap, secret))
     }
 
     /// Notes that the admin's secret was handed out.

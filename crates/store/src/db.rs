@@ -83,6 +83,12 @@ pub struct Db {
     _poller: Option<Arc<Poller>>,
 }
 
+/// Keeps other nodes from starting for the first time. Ends with the process, too.
+pub struct FirstStartHold {
+    /// A connection that holds the lock for as long as it lives.
+    _link: Option<crate::postgres_link::Link>,
+}
+
 #[derive(Clone)]
 enum Handle {
     Sqlite(Arc<Sqlite>),
@@ -208,6 +214,15 @@ impl Db {
             Engine::Postgres { url } => Handle::Postgres(Arc::new(Postgres::open_read_only(url, settings).await?)),
         };
         Ok(Self { handle, shared: Arc::default(), _poller: None })
+    }
+
+    /// Waits until no other node starts on this database for the first time, and keeps others waiting until what it gives
+    /// is dropped. A SQLite file has one server, so there is nobody to wait for.
+    pub async fn hold_first_start(&self) -> Result<FirstStartHold, StoreError> {
+        match &self.handle {
+            Handle::Sqlite(_) => Ok(FirstStartHold { _link: None }),
+            Handle::Postgres(engine) => Ok(FirstStartHold { _link: Some(engine.hold_first_start().await?) }),
+        }
     }
 
     /// All rows of a query. A statement that writes is refused: that is what [`Db::commit`] is for.

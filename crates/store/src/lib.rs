@@ -25,6 +25,6 @@ mod sqlite_link;
 mod value;
 
 pub use changes::{AuditRecord, Changes, Expect, Statement};
-pub use db::{Db, Engine, Settings, Statistics};
+pub use db::{Db, Engine, FirstStartHold, Settings, Statistics};
 pub use error::StoreError;
 pub use value::{Row, VALUE_LENGTH_MAX, Value};

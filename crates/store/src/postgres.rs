@@ -21,6 +21,9 @@ const RECONNECT: Duration = Duration::from_millis(200);
 /// The most changes that are committed at once.
 const BATCH_MAX: usize = 512;
 
+/// Chosen at random once, like that of the migrations.
+const FIRST_START_LOCK: i64 = 0x4c1d_27f0_93ab_58e6;
+
 /// How often a transaction is run that is not at fault itself.
 const ATTEMPTS: usize = 5;
 
@@ -29,6 +32,7 @@ const GUILTY_MAX: usize = 8;
 
 /// The connections and the tasks.
 pub(crate) struct Postgres {
+    connector: Arc<Connector>,
     /// Nothing when the database is only read.
     write: Option<UnboundedSender<Message>>,
     readers: Readers,
@@ -49,19 +53,27 @@ impl Postgres {
         if let Some(row) = link.rows(SELECT_EPOCH, &[]).await?.first() {
             shared.saw_epoch(row.int(0)?);
         }
-        let slot = Slot::new(connector, Some(link));
+        let slot = Slot::new(connector.clone(), Some(link));
         let (write, requests) = unbounded_channel();
         let committer = Committer { slot, node: settings.node.clone(), head: None, shared };
         let committer = tokio::spawn(committer.run(requests));
         let readers = Readers::new(&Arc::new(Connector::for_readers(url)?), settings.readers);
-        Ok(Self { write: Some(write), readers, committer: Mutex::new(Some(committer)) })
+        Ok(Self { connector, write: Some(write), readers, committer: Mutex::new(Some(committer)) })
     }
 
     /// Opens a database to read it.
     pub(crate) async fn open_read_only(url: &str, settings: &Settings) -> Result<Self, StoreError> {
-        let readers = Readers::new(&Arc::new(Connector::read_only(url)?), settings.readers);
+        let connector = Arc::new(Connector::read_only(url)?);
+        let readers = Readers::new(&connector, settings.readers);
         crate::migrate::check_complete(&readers.rows(crate::migrate::SELECT_APPLIED, vec![]).await?)?;
-        Ok(Self { write: None, readers, committer: Mutex::new(None) })
+        Ok(Self { connector, write: None, readers, committer: Mutex::new(None) })
+    }
+
+    /// Waits until no other node starts for the first time, and keeps others waiting for as long as the connection lives.
+    pub(crate) async fn hold_first_start(&self) -> Result<Link, StoreError> {
+        let link = self.connector.connect().await?;
+        link.rows("SELECT pg_advisory_lock($1) IS NULL", &[FIRST_START_LOCK.into()]).await?;
+        Ok(link)
     }
 
     /// Hands changes to the committer.

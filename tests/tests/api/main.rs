@@ -22,3 +22,4 @@ mod requests;
 mod rights;
 mod server;
 mod sign;
+mod tenants;

@@ -225,6 +225,12 @@ impl Server {
         self.send(self.request(Method::DELETE, path)).await
     }
 
+    /// Any request; without a body when that is null.
+    pub async fn call(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let request = self.request(method, path);
+        self.send(if body.is_null() { request } else { request.json(body) }).await
+    }
+
     /// A DELETE with a body.
     pub async fn delete_with(&self, path: &str, body: Value) -> Answer {
         self.send(self.request(Method::DELETE, path).json(&body)).await

@@ -8,7 +8,7 @@ use testkit::PrivateCluster;
 
 use crate::api::{Api, ISSUE, issue_body};
 use crate::edges::log_lines;
-use crate::site::{Site, block_on, on_both_engines};
+use crate::site::{Server, Site, block_on, on_both_engines};
 
 #[test]
 fn the_end_finishes_what_was_accepted_however_often_it_is_asked_for() {
@@ -133,6 +133,32 @@ fn two_nodes_serve_one_database() {
     second.stop();
     first.stop();
     site.check_clean();
+}
+
+#[test]
+fn two_nodes_that_start_for_the_first_time_at_once_make_one_first_start() {
+    const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let site = Site::postgres();
+    let other = Site::at(site.database_url().unwrap().to_owned());
+    let nodes = [&site, &other].map(|site| {
+        let mut command = site.serve(&[]);
+        command.env("CHANCERY_MASTER_KEY", KEY);
+        site.launch(command)
+    });
+    let servers = nodes.map(|node| node.ready());
+    for (table, count) in [("organizations", 1), ("identities", 1), ("authorities", 2), ("profiles", 4)] {
+        assert_eq!(site.count(&format!("SELECT COUNT(*) FROM {table}")), count, "{table}");
+    }
+    // One of the two has the secret, and it is good.
+    let mut with_secret: Vec<_> = [&site, &other]
+        .into_iter()
+        .zip(&servers)
+        .filter(|(site, _)| site.facts().get("clientSecret").is_some())
+        .collect();
+    assert_eq!(with_secret.len(), 1);
+    let (first, server) = with_secret.remove(0);
+    block_on(async { Api::log_in(first, server).await.issue(first, "first.example.com").await });
+    servers.into_iter().for_each(Server::stop);
 }
 
 #[test]

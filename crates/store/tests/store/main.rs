@@ -3,6 +3,7 @@
 
 mod audit_chain;
 mod engine;
+mod jobs;
 mod postgres;
 mod sqlite;
 

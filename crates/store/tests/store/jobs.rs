@@ -1,0 +1,113 @@
+//! The job table: one row for each piece of work, held by one runner at a time, and gone only when it is done.
+
+use crate::settings;
+use domain::job::{Job, JobRecord};
+use domain::{CrlId, JobId, Time};
+use store::{Changes, Db, Statement, StoreError, job};
+use testkit::both_engines;
+use uuid::Uuid;
+
+const NOW: Time = Time::from_seconds(1_800_000_000);
+const MINUTE: i64 = 60;
+
+fn at(seconds: i64) -> Time {
+    NOW.plus_seconds(seconds)
+}
+
+async fn run(db: &Db, statement: Statement) -> Result<(), StoreError> {
+    db.commit(Changes::new().statement(statement)).await
+}
+
+async fn plan(db: &Db, job: &Job, run_at: Time) {
+    run(db, job::enqueue(JobId(Uuid::new_v4()), job, run_at, NOW)).await.unwrap();
+}
+
+async fn due(db: &Db, now: Time) -> Vec<JobRecord> {
+    job::due(db, now, 10).await.unwrap()
+}
+
+#[test]
+fn work_is_planned_once_and_at_the_earlier_time() {
+    both_engines(async |engine| {
+        let db = Db::open(&settings(&engine)).await.unwrap();
+        let crl = |number| Job::RenewCrl { crl: CrlId(Uuid::from_u128(number)) };
+        plan(&db, &crl(1), at(50)).await;
+        plan(&db, &crl(1), at(90)).await;
+        plan(&db, &crl(2), at(40)).await;
+        plan(&db, &Job::RenewServerCertificate, at(70)).await;
+        plan(&db, &Job::RenewServerCertificate, at(60)).await;
+        assert!(due(&db, at(39)).await.is_empty());
+        let jobs: Vec<(Job, Time)> = due(&db, at(100)).await.into_iter().map(|one| (one.job, one.run_at)).collect();
+        assert_eq!(jobs, [(crl(2), at(40)), (crl(1), at(50)), (Job::RenewServerCertificate, at(60))]);
+        assert_eq!(job::counts(&db).await.unwrap(), [("queued".to_owned(), 3)]);
+        db.close().await;
+    });
+}
+
+#[test]
+fn a_job_is_held_by_one_runner_until_its_lease_ends() {
+    both_engines(async |engine| {
+        let db = Db::open(&settings(&engine)).await.unwrap();
+        plan(&db, &Job::RenewServerCertificate, NOW).await;
+        let record = due(&db, NOW).await.remove(0);
+        run(&db, job::lease(&record, "first", at(2 * MINUTE))).await.unwrap();
+        assert!(matches!(run(&db, job::lease(&record, "second", at(3 * MINUTE))).await, Err(StoreError::Stale(_))));
+        assert!(due(&db, at(2 * MINUTE - 1)).await.is_empty());
+
+        // The first one died: the second takes it over, and what the first says then counts for nothing.
+        let record = due(&db, at(2 * MINUTE)).await.remove(0);
+        assert_eq!(record.attempts, 1);
+        run(&db, job::lease(&record, "second", at(4 * MINUTE))).await.unwrap();
+        run(&db, job::done(record.id, "first", record.run_at)).await.unwrap();
+        run(&db, job::failed(record.id, "first", None, "late", at(3 * MINUTE))).await.unwrap();
+        assert_eq!(job::counts(&db).await.unwrap(), [("queued".to_owned(), 1)]);
+        run(&db, job::done(record.id, "second", record.run_at)).await.unwrap();
+        assert_eq!(job::counts(&db).await.unwrap(), []);
+        db.close().await;
+    });
+}
+
+#[test]
+fn a_lease_that_a_wrong_clock_gave_is_not_waited_for() {
+    both_engines(async |engine| {
+        let db = Db::open(&settings(&engine)).await.unwrap();
+        plan(&db, &Job::RenewServerCertificate, NOW).await;
+        let record = due(&db, NOW).await.remove(0);
+        run(&db, job::lease(&record, "next year's", at(365 * 24 * 60 * MINUTE))).await.unwrap();
+        let record = due(&db, at(1)).await.remove(0);
+        run(&db, job::lease(&record, "ours", at(2 * MINUTE))).await.unwrap();
+        assert!(due(&db, at(2)).await.is_empty());
+        db.close().await;
+    });
+}
+
+#[test]
+fn a_job_that_fails_comes_again_until_it_is_parked_and_one_planned_anew_meanwhile_stays() {
+    both_engines(async |engine| {
+        let db = Db::open(&settings(&engine)).await.unwrap();
+        plan(&db, &Job::RenewServerCertificate, NOW).await;
+        let record = due(&db, NOW).await.remove(0);
+        run(&db, job::lease(&record, "node", at(MINUTE))).await.unwrap();
+        run(&db, job::failed(record.id, "node", Some(at(10)), "no", at(1))).await.unwrap();
+        assert!(due(&db, at(9)).await.is_empty());
+        let record = due(&db, at(10)).await.remove(0);
+        assert_eq!((record.attempts, record.run_at), (1, at(10)));
+
+        // While it runs it is planned for later, as a renewal does: its end leaves the plan.
+        run(&db, job::lease(&record, "node", at(MINUTE))).await.unwrap();
+        plan(&db, &Job::RenewServerCertificate, at(500)).await;
+        run(&db, job::done(record.id, "node", record.run_at)).await.unwrap();
+        assert!(due(&db, at(499)).await.is_empty());
+        let record = due(&db, at(500)).await.remove(0);
+        assert_eq!(record.attempts, 0);
+
+        run(&db, job::lease(&record, "node", at(600))).await.unwrap();
+        run(&db, job::failed(record.id, "node", None, "never", at(501))).await.unwrap();
+        assert!(due(&db, at(10_000)).await.is_empty());
+        assert_eq!(job::counts(&db).await.unwrap(), [("parked".to_owned(), 1)]);
+        // Who plans it again takes it out of the park.
+        plan(&db, &Job::RenewServerCertificate, at(700)).await;
+        assert_eq!(due(&db, at(700)).await.len(), 1);
+        db.close().await;
+    });
+}
