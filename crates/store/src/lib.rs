@@ -21,6 +21,7 @@ pub mod project;
 pub mod revocation;
 pub mod secret;
 mod sqlite;
+mod sqlite_checkpoint;
 mod sqlite_link;
 mod value;
 

@@ -5,6 +5,7 @@
 
 use crate::audit_chain::{self, AuditKey, Head};
 use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
+use crate::sqlite_checkpoint::{self, Checkpoints};
 use crate::sqlite_link::{Link, lock, prepare_file};
 use crate::{AuditRecord, Changes, Row, Settings, Statement, StoreError, Value};
 use std::fs::File;
@@ -104,9 +105,16 @@ impl Sqlite {
         if let Some(row) = link.rows(SELECT_EPOCH, &[])?.first() {
             shared.saw_epoch(row.int(0)?);
         }
-        let writer = Writer { link, node: settings.node.clone(), shared, lock };
+        let mut threads = vec![];
+        let mut checkpoints = None;
+        if let Some(path) = path {
+            let (ours, copier) = sqlite_checkpoint::start(Link::open_writer(Some(path))?);
+            threads.push(spawn("store-checkpoint", move || copier.run())?);
+            checkpoints = Some(ours);
+        }
+        let writer = Writer { link, node: settings.node.clone(), shared, checkpoints, lock };
         let (write, requests) = channel();
-        let mut threads = vec![spawn("store-writer", move || writer.run(&requests))?];
+        threads.push(spawn("store-writer", move || writer.run(&requests))?);
         let readers = settings.readers.max(1);
         let read = path.map(|path| start_readers(path, readers, &mut threads)).transpose()?;
         Ok(Self { write: Some(write), read, threads: Mutex::new(threads), readers })
@@ -211,6 +219,8 @@ struct Writer {
     link: Link,
     node: String,
     shared: Arc<Shared>,
+    /// Nothing for a database in memory.
+    checkpoints: Option<Checkpoints>,
     /// Held as long as we are the one server; nothing for one that writes beside it.
     lock: Option<File>,
 }
@@ -312,6 +322,10 @@ impl Writer {
             Err(error) => vec![Err(error); changes.len()],
         };
         self.shared.answer(batch, outcomes);
+        let copied = self.checkpoints.as_mut().map_or(Ok(()), |checkpoints| checkpoints.committed(&mut self.link));
+        if let Err(error) = copied {
+            tracing::warn!(%error, "copying the write-ahead log");
+        }
     }
 
     /// One durable transaction. An error means that nothing at all was kept.

@@ -87,6 +87,31 @@ async fn closing_leaves_one_file() {
 }
 
 #[tokio::test]
+async fn the_log_stays_short_while_commits_go_on() {
+    const LONG: usize = 64 << 10;
+    let database = TestDatabase::sqlite();
+    let db = open(database.engine()).await;
+    let long = "x".repeat(LONG);
+    // 96 MiB in all, since the names stand in an index as well, and nearly always a commit that waits.
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let (db, long) = (db.clone(), long.clone());
+            tokio::spawn(async move {
+                for id in writer * 96..(writer + 1) * 96 {
+                    db.commit(Changes::new().statement(thing(id, &format!("{id}{long}")))).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let log = std::fs::metadata(format!("{}-wal", path(&database).display())).unwrap().len();
+    assert!(log < 48 << 20, "{log} octets");
+    db.close().await;
+}
+
+#[tokio::test]
 async fn what_is_not_a_database_is_told_as_damage() {
     let database = TestDatabase::sqlite();
     std::fs::create_dir_all(path(&database).parent().unwrap()).unwrap();
