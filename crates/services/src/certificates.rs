@@ -3,6 +3,8 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::issue::{Issued, certificate_fields};
+use crate::visible::VisiblePage;
+use crate::{authorities, profiles};
 use domain::authority::Authority;
 use domain::caller::Caller;
 use domain::inventory::{CertificateStatus, ShownStatus, serial_hex};
@@ -127,9 +129,21 @@ impl Context {
         page: Page,
     ) -> Result<(Vec<Record>, i64)> {
         caller.may_some(project, Action::ReadCertificate)?;
-        let (rows, total) =
-            store::certificate::list(&self.db, project, filter, self.now(), page).await.map_err(failed)?;
-        Ok((self.visible(caller, rows)?, total))
+        let now = self.now();
+        let sees_all = caller.can_always(project, Action::ReadCertificate);
+        let mut visible = VisiblePage::new(page.offset, page.limit, sees_all);
+        while let Some((offset, limit)) = visible.wanted() {
+            let page = Page { offset, limit, ..page };
+            let rows = store::certificate::list(&self.db, project, filter, now, page).await.map_err(failed)?;
+            let records: Result<Vec<_>> = rows.into_iter().map(|row| self.read_if_visible(caller, row)).collect();
+            visible.add(records?.into_iter())?;
+        }
+        let (records, seen) = visible.finish();
+        let total = match seen {
+            Some(seen) => seen,
+            None => store::certificate::count_listed(&self.db, project, filter, now).await.map_err(failed)?,
+        };
+        Ok((records, total))
     }
 
     /// Certificates of a profile, and how many match. The filter is narrowed to the profile.
@@ -172,21 +186,36 @@ impl Context {
         page: Page,
     ) -> Result<(Vec<RequestState>, i64)> {
         caller.may_some(project, Action::ReadCertificate)?;
-        let (names, total) = store::certificate::requests(&self.db, project, filter, page).await.map_err(failed)?;
-        let mut states = Vec::with_capacity(names.len());
-        for name in names {
-            let id = match name {
-                RequestName::Instant(id) => CertificateRequestId(id.0),
-                RequestName::Waiting(id) => id,
-            };
-            match self.request_state(caller, id).await {
-                Ok(state) => states.push(state),
-                // Out of this caller's sight, or deleted meanwhile.
-                Err(error) if error.reason().is_some() => {}
-                Err(error) => return Err(error),
+        let sees_all = caller.can_always(project, Action::ReadCertificate);
+        let mut visible = VisiblePage::new(page.offset, page.limit, sees_all);
+        while let Some((offset, limit)) = visible.wanted() {
+            let page = Page { offset, limit, ..page };
+            let names = store::certificate::requests(&self.db, project, filter, page).await.map_err(failed)?;
+            let mut states = Vec::with_capacity(names.len());
+            for name in names {
+                states.push(self.request_state_if_visible(caller, name).await?);
             }
+            visible.add(states.into_iter())?;
         }
+        let (states, seen) = visible.finish();
+        let total = match seen {
+            Some(seen) => seen,
+            None => store::certificate::count_requests(&self.db, project, filter).await.map_err(failed)?,
+        };
         Ok((states, total))
+    }
+
+    async fn request_state_if_visible(&self, caller: &Caller, name: RequestName) -> Result<Option<RequestState>> {
+        let id = match name {
+            RequestName::Instant(id) => CertificateRequestId(id.0),
+            RequestName::Waiting(id) => id,
+        };
+        match self.request_state(caller, id).await {
+            Ok(state) => Ok(Some(state)),
+            // Out of this caller's sight, or deleted meanwhile.
+            Err(error) if error.reason().is_some() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What a request has come to, with its certificate and the key if the caller may have it.
@@ -273,7 +302,8 @@ impl Context {
         Ok(may_have)
     }
 
-    /// The names that a record shows beside its ids: its profile and its authority, when they are still there.
+    /// What a record shows beside its ids: its profile and its authority, those that are still there and that the caller
+    /// may see.
     pub async fn origin_of(&self, caller: &Caller, record: &Record) -> Result<(Option<Profile>, Option<Authority>)> {
         let issued = &record.row.issued;
         let profile = match issued.judged_by {
@@ -286,6 +316,9 @@ impl Context {
             None => None,
             Some(by) => store::authority::by_id_even_deleted(&self.db, by.authority).await.map_err(failed)?,
         };
+        let may_see = |action, name: ObjectFields| caller.can(issued.project, action, &name);
+        let profile = profile.filter(|one| may_see(Action::ReadProfile, profiles::about(&one.slug)));
+        let authority = authority.filter(|one| may_see(Action::ReadAuthority, authorities::about(&one.name)));
         Ok((profile, authority))
     }
 
@@ -331,15 +364,10 @@ impl Context {
         Ok(Record { row, certificate, status })
     }
 
-    fn visible(&self, caller: &Caller, rows: Vec<InventoryRow>) -> Result<Vec<Record>> {
-        let mut records = Vec::with_capacity(rows.len());
-        for row in rows {
-            let record = self.read(row)?;
-            if caller.can(record.row.issued.project, Action::ReadCertificate, &fields(&record)) {
-                records.push(record);
-            }
-        }
-        Ok(records)
+    fn read_if_visible(&self, caller: &Caller, row: InventoryRow) -> Result<Option<Record>> {
+        let record = self.read(row)?;
+        let project = record.row.issued.project;
+        Ok(caller.can_with(project, Action::ReadCertificate, || fields(&record)).then_some(record))
     }
 
     async fn key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {

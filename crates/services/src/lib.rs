@@ -26,5 +26,6 @@ pub mod server_certificate;
 mod subject;
 mod token;
 mod vault;
+mod visible;
 
 pub use context::{Addresses, Clock, Context, Random};

@@ -2,6 +2,7 @@
 
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
+use crate::visible::VisiblePage;
 use domain::caller::Caller;
 use domain::identity::{Identity, Membership, Project, RoleAssignment};
 use domain::permission::{Action, Field, ObjectFields, Rule, is_within};
@@ -76,18 +77,26 @@ impl Context {
     ) -> Result<(Vec<Member>, i64)> {
         let project = self.project(caller, project).await?;
         caller.may_some(project.id, Action::ReadIdentity)?;
-        let found = store::identity::members(&self.db, project.id, offset, limit).await.map_err(failed)?;
-        let total = store::identity::count_members(&self.db, project.id).await.map_err(failed)?;
         let roles = store::identity::roles(&self.db, project.id).await.map_err(failed)?;
-        let visible =
-            found.into_iter().filter(|(_, member)| caller.can(project.id, Action::ReadIdentity, &about(member.id)));
-        let members = visible.map(|(membership, identity)| Member {
-            custom_roles: held(&roles, &membership),
-            membership,
-            identity,
-            project: project.clone(),
-        });
-        Ok((members.collect(), total))
+        let mut visible = VisiblePage::new(offset, limit, caller.can_always(project.id, Action::ReadIdentity));
+        while let Some((offset, limit)) = visible.wanted() {
+            let found = store::identity::members(&self.db, project.id, offset, limit).await.map_err(failed)?;
+            visible.add(found.into_iter().map(|(membership, identity)| {
+                let may_see = caller.can(project.id, Action::ReadIdentity, &about(identity.id));
+                may_see.then(|| Member {
+                    custom_roles: held(&roles, &membership),
+                    membership,
+                    identity,
+                    project: project.clone(),
+                })
+            }))?;
+        }
+        let (members, seen) = visible.finish();
+        let total = match seen {
+            Some(seen) => seen,
+            None => store::identity::count_members(&self.db, project.id).await.map_err(failed)?,
+        };
+        Ok((members, total))
     }
 
     /// One member of a project.

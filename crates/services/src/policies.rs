@@ -2,6 +2,7 @@
 
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
+use crate::visible::VisiblePage;
 use domain::caller::Caller;
 use domain::permission::{Action, Field, ObjectFields};
 use domain::policy::{PolicyRules, PolicyRulesPatch};
@@ -77,11 +78,20 @@ impl Context {
         limit: u32,
     ) -> Result<(Vec<Policy>, i64)> {
         caller.may_some(project, Action::ReadPolicy)?;
-        let (policies, total) =
-            store::profile::policies(&self.db, project, search, offset, limit).await.map_err(failed)?;
-        let visible =
-            policies.into_iter().filter(|policy| caller.can(project, Action::ReadPolicy, &about(&policy.name)));
-        Ok((visible.collect(), total))
+        let mut visible = VisiblePage::new(offset, limit, caller.can_always(project, Action::ReadPolicy));
+        let mut total = 0;
+        while let Some((offset, limit)) = visible.wanted() {
+            let (policies, count) =
+                store::profile::policies(&self.db, project, search, offset, limit).await.map_err(failed)?;
+            visible.add(
+                policies
+                    .into_iter()
+                    .map(|policy| caller.can(project, Action::ReadPolicy, &about(&policy.name)).then_some(policy)),
+            )?;
+            total = count;
+        }
+        let (policies, seen) = visible.finish();
+        Ok((policies, seen.unwrap_or(total)))
     }
 
     /// Changes a policy. Certificates keep the version that they were judged by; renewals are judged by the newest.

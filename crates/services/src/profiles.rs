@@ -2,6 +2,7 @@
 
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
+use crate::visible::VisiblePage;
 use domain::authority::Authority;
 use domain::caller::Caller;
 use domain::duration::parse_limit;
@@ -194,14 +195,24 @@ impl Context {
         limit: u32,
     ) -> Result<(Vec<ProfileWithParts>, i64)> {
         caller.may_some(project, Action::ReadProfile)?;
-        let (profiles, total) = store::profile::list(&self.db, project, filter, offset, limit).await.map_err(failed)?;
-        let mut visible = Vec::with_capacity(profiles.len());
-        for profile in profiles {
-            if caller.can(project, Action::ReadProfile, &about(&profile.slug)) {
-                visible.push(self.with_parts(caller, profile).await?);
-            }
+        let mut visible = VisiblePage::new(offset, limit, caller.can_always(project, Action::ReadProfile));
+        let mut total = 0;
+        while let Some((offset, limit)) = visible.wanted() {
+            let (profiles, count) =
+                store::profile::list(&self.db, project, filter, offset, limit).await.map_err(failed)?;
+            visible.add(
+                profiles
+                    .into_iter()
+                    .map(|profile| caller.can(project, Action::ReadProfile, &about(&profile.slug)).then_some(profile)),
+            )?;
+            total = count;
         }
-        Ok((visible, total))
+        let (profiles, seen) = visible.finish();
+        let mut whole = Vec::with_capacity(profiles.len());
+        for profile in profiles {
+            whole.push(self.with_parts(caller, profile).await?);
+        }
+        Ok((whole, seen.unwrap_or(total)))
     }
 
     /// Changes a profile. Certificates keep the version that they were issued by.
@@ -380,6 +391,6 @@ fn check_chain(chain: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn about(slug: &str) -> ObjectFields {
+pub(crate) fn about(slug: &str) -> ObjectFields {
     ObjectFields::with(Field::Slug, slug)
 }

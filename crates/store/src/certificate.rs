@@ -21,9 +21,9 @@ mod request;
 
 pub use list::{
     AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Page, Period, SortBy,
-    SortOrder, list,
+    SortOrder, count_listed, list,
 };
-pub use request::{RequestFilter, RequestName, request, requests};
+pub use request::{RequestFilter, RequestName, count_requests, request, requests};
 
 use crate::changes::{Changes, Statement};
 use crate::columns::{document, number, opt_time, time};

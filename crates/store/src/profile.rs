@@ -37,14 +37,14 @@ pub async fn policies(
     let rows = db
         .rows(
             select_policy!(
-                "WHERE t.project_id = $1 AND t.name LIKE $2 ESCAPE '\\' ORDER BY t.created_at, t.id LIMIT $3 OFFSET $4"
+                "WHERE t.project_id = $1 AND lower(t.name) LIKE lower($2) ESCAPE '\\' ORDER BY t.created_at, t.id LIMIT $3 OFFSET $4"
             ),
             params![project, pattern.as_str(), limit, offset],
         )
         .await?;
     let total = db
         .row(
-            "SELECT COUNT(*) FROM policies WHERE project_id = $1 AND name LIKE $2 ESCAPE '\\'",
+            "SELECT COUNT(*) FROM policies WHERE project_id = $1 AND lower(name) LIKE lower($2) ESCAPE '\\'",
             params![project, pattern.as_str()],
         )
         .await?;
@@ -177,7 +177,7 @@ pub async fn list(
     let rows = db
         .rows(
             select_profile!(
-                "WHERE f.project_id = $1 AND f.slug LIKE $2 ESCAPE '\\' AND ($3 = '' OR f.enrollment = $3)
+                "WHERE f.project_id = $1 AND lower(f.slug) LIKE lower($2) ESCAPE '\\' AND ($3 = '' OR f.enrollment = $3)
                  AND ($4 = '' OR f.issuer = $4) AND ($6 = 0 OR f.authority_id = $5)
                  ORDER BY f.created_at, f.id LIMIT $7 OFFSET $8"
             ),
@@ -186,7 +186,7 @@ pub async fn list(
         .await?;
     let total = db
         .row(
-            "SELECT COUNT(*) FROM profiles f WHERE f.project_id = $1 AND f.slug LIKE $2 ESCAPE '\\'
+            "SELECT COUNT(*) FROM profiles f WHERE f.project_id = $1 AND lower(f.slug) LIKE lower($2) ESCAPE '\\'
              AND ($3 = '' OR f.enrollment = $3) AND ($4 = '' OR f.issuer = $4)
              AND ($6 = 0 OR f.authority_id = $5)",
             conditions,

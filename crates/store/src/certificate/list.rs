@@ -110,24 +110,30 @@ pub struct Page {
     pub limit: u32,
 }
 
-/// One page of a project's certificates, and how many match in all.
+/// One page of a project's certificates.
 pub async fn list(
     db: &Db,
     project: ProjectId,
     filter: &CertificateFilter,
     now: Time,
     page: Page,
-) -> Result<(Vec<InventoryRow>, i64), StoreError> {
+) -> Result<Vec<InventoryRow>, StoreError> {
     let scope = Scope::of(filter);
-    let conditions = match scope {
-        Scope::Project => params![project],
-        Scope::Filtered | Scope::Profile => filter_params(project, filter, now),
-    };
-    let total = db.row(scope.count(), conditions.clone()).await?.map_or(Ok(0), |row| row.int(0))?;
-    let mut params = conditions;
+    let mut params = scope.params(project, filter, now);
     params.extend(params![page.limit, page.offset]);
     let rows = db.rows(scope.page(page.by, page.order), params).await?;
-    Ok((rows.iter().map(certificate_from).collect::<Result<_, _>>()?, total))
+    rows.iter().map(certificate_from).collect()
+}
+
+/// How many of a project's certificates match.
+pub async fn count_listed(
+    db: &Db,
+    project: ProjectId,
+    filter: &CertificateFilter,
+    now: Time,
+) -> Result<i64, StoreError> {
+    let scope = Scope::of(filter);
+    db.row(scope.count(), scope.params(project, filter, now)).await?.map_or(Ok(0), |row| row.int(0))
 }
 
 /// Where the rows of a list are looked for.
@@ -203,6 +209,13 @@ impl Scope {
             _ if *filter == CertificateFilter::default() => Self::Project,
             1 => Self::Profile,
             _ => Self::Filtered,
+        }
+    }
+
+    fn params(self, project: ProjectId, filter: &CertificateFilter, now: Time) -> Vec<Value> {
+        match self {
+            Self::Project => params![project],
+            Self::Filtered | Self::Profile => filter_params(project, filter, now),
         }
     }
 

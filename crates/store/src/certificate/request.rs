@@ -103,36 +103,18 @@ macro_rules! page {
     };
 }
 
-/// One page of a project's requests by the time when they were made, and how many match.
+/// One page of a project's requests by the time when they were made.
 pub async fn requests(
     db: &Db,
     project: ProjectId,
     filter: &RequestFilter,
     page: Page,
-) -> Result<(Vec<RequestName>, i64), StoreError> {
-    let search = if filter.search.is_empty() { String::new() } else { like(&filter.search) };
-    let mut conditions =
-        params![project, search, filter.status.as_str(), *filter.created_at.0.start(), *filter.created_at.0.end(),];
-    let profiles = filter.profiles.iter().map(|id| Value::from(*id)).collect();
-    push_ids(&mut conditions, profiles, PROFILES_IN_FILTER_MAX);
-    let total = db
-        .row(
-            concat!(
-                "SELECT (SELECT COUNT(*) FROM certificates c WHERE ",
-                instant!(),
-                ") + (SELECT COUNT(*) FROM certificate_requests q WHERE ",
-                waiting!(),
-                ")"
-            ),
-            conditions.clone(),
-        )
-        .await?
-        .map_or(Ok(0), |row| row.int(0))?;
+) -> Result<Vec<RequestName>, StoreError> {
     let sql = match page.order {
         SortOrder::Descending => page!("DESC"),
         SortOrder::Ascending => page!("ASC"),
     };
-    let mut params = conditions;
+    let mut params = filter_params(project, filter);
     // No more of either kind can be on the page or before it.
     params.extend(params![page.offset.saturating_add(page.limit), page.limit, page.offset]);
     let rows = db.rows(sql, params).await?;
@@ -142,5 +124,25 @@ pub async fn requests(
             _ => RequestName::Waiting(CertificateRequestId(row.uuid(0)?)),
         })
     });
-    Ok((names.collect::<Result<_, StoreError>>()?, total))
+    names.collect()
+}
+
+/// How many of a project's requests match.
+pub async fn count_requests(db: &Db, project: ProjectId, filter: &RequestFilter) -> Result<i64, StoreError> {
+    let sql = concat!(
+        "SELECT (SELECT COUNT(*) FROM certificates c WHERE ",
+        instant!(),
+        ") + (SELECT COUNT(*) FROM certificate_requests q WHERE ",
+        waiting!(),
+        ")"
+    );
+    db.row(sql, filter_params(project, filter)).await?.map_or(Ok(0), |row| row.int(0))
+}
+
+fn filter_params(project: ProjectId, filter: &RequestFilter) -> Vec<Value> {
+    let search = if filter.search.is_empty() { String::new() } else { like(&filter.search) };
+    let mut params =
+        params![project, search, filter.status.as_str(), *filter.created_at.0.start(), *filter.created_at.0.end()];
+    push_ids(&mut params, filter.profiles.iter().map(|id| Value::from(*id)).collect(), PROFILES_IN_FILTER_MAX);
+    params
 }
