@@ -7,9 +7,9 @@ use std::fmt;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -28,20 +28,33 @@ pub(crate) enum Parsed {
     Form(Value),
 }
 
+/// How much of a body that is too long is read on, so that a client that listens only when it has sent all gets its answer
+/// and not a broken connection.
+const READ_ON: usize = 4 << 20;
+
 /// Reads a whole body of at most `limit` octets.
 ///
 /// # Errors
 /// 413 when it is longer, 400 when it does not arrive.
-pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes> {
+pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit as u64) {
+    // A client that asks before it sends is told at once.
+    if declared.is_some_and(|length| length > limit as u64 && headers.contains_key(EXPECT)) {
         return Err(ApiError::too_large(limit));
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limit)),
-        Err(_) => Err(bad_request("The body did not arrive whole")),
+    let mut whole = BytesMut::new();
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| bad_request("The body did not arrive whole"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        match length {
+            _ if length <= limit => whole.extend_from_slice(&data),
+            _ if length > limit.saturating_add(READ_ON) => break,
+            _ => {}
+        }
     }
+    if length > limit { Err(ApiError::too_large(limit)) } else { Ok(whole.freeze()) }
 }
 
 /// The value of a body, by its content type: a form, or else JSON. No body is an empty object.

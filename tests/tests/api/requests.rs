@@ -428,7 +428,7 @@ fn requests_are_listed_with_those_that_waited() {
             (&json!("pending"), &Value::Null, &Value::Null)
         );
         assert_eq!(server.get(&format!("{REQUESTS}/{answered}")).await.ok()["certificateId"], json!(made[2]));
-        server.get(&format!("{REQUESTS}?projectSlug=default&profileIds=x")).await.refused(400, "BadRequest");
+        server.get(&format!("{REQUESTS}?projectSlug=default&profileIds=x")).await.refused(422, "ValidationFailure");
         server.delete(&format!("{PROFILES}/{second}")).await.ok();
         assert_eq!(list("").await.1, 5);
     });

@@ -13,7 +13,7 @@ use domain::caller::Caller;
 use domain::identity::MetadataEntry;
 use domain::inventory::{ShownStatus, serial_hex};
 use domain::profile::Enrollment;
-use domain::{AuthorityId, Error, ProfileId, ProjectId, Time};
+use domain::{AuthorityId, ProfileId, ProjectId, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use services::certificates::{
@@ -44,7 +44,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
                 optional("commonName", text()),
                 optional("search", text()),
                 optional("status", one_of(STATUSES)),
-                optional("profileIds", text().describe("Ids separated by commas")),
+                optional("profileIds", profile_ids()),
                 optional("fromDate", date()),
                 optional("toDate", date()),
                 optional("forPkiSync", boolean_or_text()),
@@ -187,21 +187,21 @@ pub(super) enum ProfileIds {
     Text(String),
 }
 
+/// Several profiles as one text.
+pub(super) fn profile_ids() -> Schema {
+    let holds = |ids: &str| {
+        let mut ids = ids.split(',').map(|id| ProfileId::parse(id.trim()).is_some());
+        ids.clone().count() <= PROFILES_IN_FILTER_MAX && ids.all(|is_id| is_id)
+    };
+    text().describe("At most 10 ids, separated by commas").must("Must be at most 10 ids, separated by commas", holds)
+}
+
 impl ProfileIds {
-    pub(super) fn into_list(self) -> Result<Vec<ProfileId>> {
-        let ids = match self {
+    pub(super) fn into_list(self) -> Vec<ProfileId> {
+        match self {
             Self::List(ids) => ids,
-            Self::Text(text) => text
-                .split(',')
-                .map(|id| {
-                    ProfileId::parse(id.trim()).ok_or_else(|| Error::invalid(format!("profileIds: {id} is not an id")))
-                })
-                .collect::<domain::Result<_>>()?,
-        };
-        if ids.len() > PROFILES_IN_FILTER_MAX {
-            return Err(Error::invalid(format!("profileIds takes at most {PROFILES_IN_FILTER_MAX} ids")).into());
+            Self::Text(text) => text.split(',').filter_map(|id| ProfileId::parse(id.trim())).collect(),
         }
-        Ok(ids)
     }
 }
 
@@ -236,7 +236,7 @@ impl Asked {
             common_name: self.common_name.unwrap_or_default(),
             friendly_name: self.friendly_name.unwrap_or_default(),
             status: self.status.as_deref().and_then(ShownStatus::parse),
-            profiles: self.profile_ids.map_or(Ok(Vec::new()), ProfileIds::into_list)?,
+            profiles: self.profile_ids.map_or_else(Vec::new, ProfileIds::into_list),
             authorities: self.ca_ids,
             enrollments: self.enrollment_types.iter().filter_map(|name| Enrollment::parse(name)).collect(),
             key_algorithms: key_algorithms(self.key_algorithm.as_deref(), self.key_sizes.as_deref()),

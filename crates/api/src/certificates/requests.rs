@@ -1,6 +1,6 @@
 //! Certificate requests: what one has come to, and the list of a project's (contract §6.10).
 
-use super::lists::{AskedPage, ProfileIds, bounds, sorting};
+use super::lists::{AskedPage, ProfileIds, bounds, profile_ids, sorting};
 use super::shapes::{SUBJECT_PARTS, chain};
 use crate::app::App;
 use crate::error::Result;
@@ -28,7 +28,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
                 required("projectSlug", text().at_least(1)),
                 optional("search", text()),
                 optional("status", one_of(STATUSES)),
-                optional("profileIds", text().describe("Ids separated by commas")),
+                optional("profileIds", profile_ids()),
                 optional("fromDate", date()),
                 optional("toDate", date()),
             ])
@@ -101,7 +101,7 @@ async fn list_all(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let filter = RequestFilter {
         search: asked.search.unwrap_or_default(),
         status: asked.status.unwrap_or_default(),
-        profiles: asked.profile_ids.map_or(Ok(Vec::new()), ProfileIds::into_list)?,
+        profiles: asked.profile_ids.map_or_else(Vec::new, ProfileIds::into_list),
         created_at: Period::new(asked.from_date, asked.to_date),
     };
     let (states, total) = app.services.certificate_requests(&caller, project.id, &filter, asked.page.page()).await?;
