@@ -134,9 +134,11 @@ impl Requests {
         Mutated { path: path.to_owned(), body: body.to_string().into_bytes(), may_be_harmless: false }
     }
 
-    /// Requests that name a project or a client that does not exist.
+    /// Requests that name a project or a client that does not exist, and have a second fault: a damaged name of a member
+    /// takes only one of them away.
     fn for_nobody(&self, which: usize) -> (String, Value) {
-        let configuration = json!({"type": "root", "commonName": "X", "keyAlgorithm": "EC_prime256v1"});
+        let configuration =
+            json!({"type": "root", "commonName": "X", "keyAlgorithm": "EC_prime256v1", "maxPathLength": -7});
         match which {
             0 => (
                 "/api/v1/cert-manager/ca/internal".into(),
@@ -144,7 +146,7 @@ impl Requests {
             ),
             1 => (
                 "/api/v1/cert-manager/certificate-policies".into(),
-                json!({"projectId": NOBODY, "name": "mutated", "subject": [{"type": "common_name", "allowed": ["*"]}]}),
+                json!({"projectId": NOBODY, "name": "mutated", "subject": [{"type": "nickname", "allowed": ["*"]}]}),
             ),
             2 => (
                 "/api/v1/cert-manager/certificate-profiles".into(),
