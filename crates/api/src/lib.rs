@@ -17,3 +17,4 @@ pub mod route;
 pub mod routes;
 pub mod schema;
 pub mod server;
+pub mod work;

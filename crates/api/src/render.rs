@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use jiff::civil::date;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use x509::{KeyAlgorithm, SignatureAlgorithm};
+use x509::{KeyAlgorithm, RevocationReason, SignatureAlgorithm};
 
 use crate::schema::{Field, Schema, integer, object, optional, required};
 
@@ -90,6 +90,16 @@ names! {
 names! {
     /// The subject attributes that policies know, by their names on the wire.
     SUBJECT_ATTRIBUTES: SubjectAttribute
+}
+
+names! {
+    /// The reasons of a revocation by their names on the wire.
+    REVOCATION_REASONS: RevocationReason
+}
+
+/// The reason of a revocation by its name.
+pub(crate) fn revocation_reason(name: &str) -> domain::Result<RevocationReason> {
+    RevocationReason::parse(name).ok_or_else(|| domain::Error::invalid(format!("{name} is no reason for a revocation")))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::route::Route;
-use crate::{accounts, authorities, certificates, policies, profiles, server};
+use crate::{accounts, authorities, certificates, policies, profiles, server, work};
 
 /// Every route.
 pub fn routes() -> Vec<Route<App>> {
@@ -13,6 +13,7 @@ pub fn routes() -> Vec<Route<App>> {
         policies::routes(),
         profiles::routes(),
         server::routes(),
+        work::routes(),
     ]
     .concat()
 }

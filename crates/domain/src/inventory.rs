@@ -121,9 +121,6 @@ pub struct CertificateDetails {
     /// Key usages that were asked for and that the key's algorithm cannot have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped_key_usages: Vec<String>,
-    /// Days before the end at which this server renews it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub renew_before_days: Option<u32>,
     /// Free pairs of key and value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<crate::identity::MetadataEntry>,

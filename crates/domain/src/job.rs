@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Job {
     /// Give the server's own TLS listener a certificate before the present one runs out.
     RenewServerCertificate,
-    /// Sign a revocation list anew before it runs out.
-    RenewCrl {
+    /// Sign a revocation list anew: something was revoked, or it runs out soon.
+    PublishCrl {
         /// The list.
         crl: CrlId,
     },
@@ -21,7 +21,7 @@ impl Job {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::RenewServerCertificate => "renew-server-certificate",
-            Self::RenewCrl { .. } => "renew-crl",
+            Self::PublishCrl { .. } => "publish-crl",
         }
     }
 
@@ -29,7 +29,7 @@ impl Job {
     pub fn dedupe(&self) -> String {
         match self {
             Self::RenewServerCertificate => "renew-server-certificate".into(),
-            Self::RenewCrl { crl } => format!("renew-crl/{crl}"),
+            Self::PublishCrl { crl } => format!("publish-crl/{crl}"),
         }
     }
 
@@ -40,6 +40,36 @@ impl Job {
     }
 }
 
+/// What becomes of a job. One that was done is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobStatus {
+    /// It waits for its time.
+    Queued,
+    /// Somebody works on it.
+    Running,
+    /// It failed too often, and waits for a person.
+    Parked,
+}
+
+impl JobStatus {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::Queued, Self::Running, Self::Parked];
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Parked => "parked",
+        }
+    }
+
+    /// The status of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
 /// A job as it is stored.
 #[derive(Clone, Debug)]
 pub struct JobRecord {
@@ -47,10 +77,16 @@ pub struct JobRecord {
     pub id: JobId,
     /// The work.
     pub job: Job,
+    /// What becomes of it.
+    pub status: JobStatus,
     /// Attempts so far.
     pub attempts: u32,
     /// When it is due.
     pub run_at: Time,
     /// Until when somebody works on it.
     pub lease_until: Time,
+    /// Why its last attempt failed.
+    pub last_error: Option<String>,
+    /// When it was planned first.
+    pub created_at: Time,
 }

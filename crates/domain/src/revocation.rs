@@ -1,15 +1,61 @@
-//! Revocation lists and the requests of authorities: what is to be signed, besides certificates.
+//! Revocation: what may follow on what, the lists that are to be signed, and the requests of authorities.
 
-use crate::Time;
+use crate::{Error, Result, Time};
 use x509::{
-    CrlTemplate, DistinguishedName, KeyAlgorithm, KeyUsage, KeyUsages, RevokedCertificate, SignatureAlgorithm,
-    build_request_info,
+    CrlTemplate, DistinguishedName, KeyAlgorithm, KeyUsage, KeyUsages, RevocationReason, RevokedCertificate,
+    SignatureAlgorithm, build_request_info,
 };
 
 /// How long a list is valid (contract §1.8).
 pub const LIST_LIFETIME_SECONDS: i64 = 7 * 24 * 60 * 60;
 /// How long before its end a list is signed anew.
 pub const LIST_RENEWAL_SECONDS: i64 = 4 * 24 * 60 * 60;
+
+/// How long after a revocation its list is signed: those that come meanwhile share it.
+pub const LIST_DELAY_MILLIS: i64 = 500;
+
+/// What a revocation does to a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationStep {
+    /// It was active, and is revoked.
+    Revoke,
+    /// It is revoked for another reason already, and is for this one from now on.
+    ChangeReason {
+        /// The reason until now.
+        from: RevocationReason,
+    },
+}
+
+impl RevocationStep {
+    /// What revoking for a reason does to a certificate that is revoked for another, or not at all. A revocation is never
+    /// taken back by one; only a hold may become another reason, and any reason keyCompromise (RFC 5280 §5.3.1).
+    pub fn of(present: Option<RevocationReason>, reason: RevocationReason) -> Result<Self> {
+        match present {
+            None => Ok(Self::Revoke),
+            Some(from) if from == reason => {
+                Err(Error::wrong_state(format!("the certificate is revoked for {} already", reason.as_str())))
+            }
+            Some(from @ RevocationReason::CertificateHold) => Ok(Self::ChangeReason { from }),
+            Some(from) if reason == RevocationReason::KeyCompromise => Ok(Self::ChangeReason { from }),
+            Some(from) => Err(Error::wrong_state(format!(
+                "the certificate is revoked for {} already; only KEY_COMPROMISE may take the place of a reason",
+                from.as_str()
+            ))),
+        }
+    }
+}
+
+/// The serial numbers of a list that a later one does not name. Both are in the order of the octets.
+pub fn missing_from<'a>(
+    earlier: impl IntoIterator<Item = &'a [u8]>,
+    later: &[RevokedCertificate],
+) -> impl Iterator<Item = &'a [u8]> {
+    let mut later = later.iter().map(|entry| entry.serial_number.integer_content()).peekable();
+    earlier.into_iter().filter(move |serial| {
+        while later.next_if(|named| named.as_slice() < *serial).is_some() {}
+        later.peek().is_none_or(|named| named.as_slice() != *serial)
+    })
+}
 
 /// The bytes of a revocation list. Signing takes it by value.
 #[derive(Debug)]
@@ -74,5 +120,39 @@ impl RequestToBeSigned {
     /// The bytes to sign and how.
     pub fn into_bytes(self) -> (Vec<u8>, SignatureAlgorithm) {
         (self.bytes, self.algorithm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x509::SerialNumber;
+
+    #[test]
+    fn a_revocation_is_final_but_for_a_hold_and_a_compromised_key() {
+        for reason in RevocationReason::ALL {
+            assert_eq!(RevocationStep::of(None, reason).unwrap(), RevocationStep::Revoke);
+            for from in RevocationReason::ALL {
+                let step = RevocationStep::of(Some(from), reason);
+                let may = from != reason
+                    && (from == RevocationReason::CertificateHold || reason == RevocationReason::KeyCompromise);
+                assert_eq!(step.is_ok(), may, "{from:?} {reason:?}");
+                assert!(step.is_err() || step.unwrap() == RevocationStep::ChangeReason { from });
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_list_lost_is_found() {
+        let entry = |octet: u8| RevokedCertificate {
+            serial_number: SerialNumber::from_integer(&[octet]).unwrap(),
+            revoked_at: 0,
+            reason: RevocationReason::Unspecified,
+        };
+        let later = [entry(2), entry(4), entry(5)];
+        let earlier: [&[u8]; 6] = [&[1], &[2], &[3], &[4], &[5], &[6]];
+        assert_eq!(missing_from(earlier, &later).collect::<Vec<_>>(), [&[1_u8][..], &[3], &[6]]);
+        assert_eq!(missing_from(earlier, &[]).count(), 6);
+        assert_eq!(missing_from([], &later).count(), 0);
     }
 }

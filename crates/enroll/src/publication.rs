@@ -2,10 +2,13 @@
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::StatusCode;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use domain::{AuthorityCertificateId, AuthorityId, CrlId, Error};
+use domain::{AuthorityCertificateId, AuthorityId, CrlId, Error, Time};
 use services::Context;
 
 /// The public endpoints. They know no caller; `E` is how the server around them says no.
@@ -20,9 +23,45 @@ pub fn router<E: From<Error> + IntoResponse + 'static>(services: Context) -> Rou
         .with_state(services)
 }
 
-async fn list<E: From<Error>>(State(services): State<Context>, Path(id): Path<String>) -> Result<Response, E> {
+/// How long a list may be kept by those in between: a revocation is to be seen soon.
+const LIST_CACHED_SECONDS: i64 = 60;
+
+async fn list<E: From<Error>>(
+    State(services): State<Context>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, E> {
     let id = CrlId::parse(&id).ok_or_else(|| Error::not_found("there is no such revocation list"))?;
-    Ok(published("application/pkix-crl", "public, max-age=60", services.published_list(id).await?))
+    let list = services.published_list(id).await?;
+    let tag = format!("\"{id}-{}\"", list.number);
+    let left = (list.next_update.seconds() - services.now().seconds()).clamp(0, LIST_CACHED_SECONDS);
+    let about = [
+        (ETAG, tag.clone()),
+        (LAST_MODIFIED, http_date(list.this_update)),
+        (CACHE_CONTROL, format!("public, max-age={left}")),
+    ];
+    if is_known(&headers, &tag, list.this_update) {
+        return Ok((StatusCode::NOT_MODIFIED, about).into_response());
+    }
+    Ok((about, [(CONTENT_TYPE, "application/pkix-crl")], list.der).into_response())
+}
+
+/// Whether the client has this already (RFC 9110 §13.1.2, 13.1.3).
+fn is_known(headers: &HeaderMap, tag: &str, modified: Time) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    match (text(IF_NONE_MATCH), text(IF_MODIFIED_SINCE)) {
+        (Some(tags), _) => tags.split(',').any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*"),
+        (None, Some(since)) => since == http_date(modified),
+        (None, None) => false,
+    }
+}
+
+/// A point in time as HTTP writes it (RFC 9110 §5.6.7).
+fn http_date(time: Time) -> String {
+    jiff::Timestamp::from_second(time.seconds())
+        .ok()
+        .and_then(|at| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok())
+        .unwrap_or_default()
 }
 
 async fn certificate<E: From<Error>>(

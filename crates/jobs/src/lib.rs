@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use store::{Changes, StoreError};
 use tokio::sync::watch;
 
-/// How often the table is looked at when nothing is due.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How often the table is looked at when nothing is due: a revocation is to be in its list within two seconds.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How long a job is held; after that another runner may take it.
 const LEASE: Duration = Duration::from_secs(120);
 /// How often what must not run out is looked for.
@@ -81,7 +81,7 @@ async fn round(services: &Context, settings: &Settings, is_time_to_look: bool) -
 /// Plans what must happen before something runs out, and forgets what is past.
 async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
     for crl in services.lists_due().await? {
-        services.enqueue(&Job::RenewCrl { crl }, services.now()).await?;
+        services.enqueue(&Job::PublishCrl { crl }, services.now()).await?;
     }
     if settings.server_names.is_some() {
         services.plan_server_certificate().await?;
@@ -130,7 +130,7 @@ async fn perform_apart(services: &Context, settings: &Settings, job: &Job) -> Re
 
 async fn perform(services: &Context, settings: &Settings, job: &Job) -> Result<()> {
     match job {
-        Job::RenewCrl { crl } => services.publish_list(*crl).await,
+        Job::PublishCrl { crl } => services.publish_list(*crl).await,
         Job::RenewServerCertificate => match &settings.server_names {
             None => Ok(()),
             Some(names) => services.renew_server_certificate(names).await.map(|_| ()),

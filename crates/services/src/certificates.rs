@@ -347,13 +347,18 @@ impl Context {
         self.read(row)
     }
 
-    async fn certificate_for(&self, caller: &Caller, name: &CertificateName, action: Action) -> Result<Record> {
+    pub(crate) async fn certificate_for(
+        &self,
+        caller: &Caller,
+        name: &CertificateName,
+        action: Action,
+    ) -> Result<Record> {
         let record = self.find_certificate(caller, name).await?;
         caller.may(record.row.issued.project, action, &fields(&record))?;
         Ok(record)
     }
 
-    fn read(&self, row: InventoryRow) -> Result<Record> {
+    pub(crate) fn read(&self, row: InventoryRow) -> Result<Record> {
         let certificate = Certificate::from_der(row.issued.der.clone())
             .map_err(|error| Error::failed_because(format!("certificate {} does not read", row.issued.id), error))?;
         let status = match row.issued.status {

@@ -168,6 +168,8 @@ impl Context {
         let now = self.clock.now_to_sign()?;
         authority.path_length_max = path_length;
         let subject = self.certified_subject(&authority).await?;
+        let key = self.authority_key(authority.active_key).await?;
+        self.key_must_not_be_blocked(caller, &key.spki).await?;
         let made = match &parent {
             None => {
                 let signer = self.signer(authority.active_key).await?;
@@ -182,7 +184,7 @@ impl Context {
             "name": authority.name, "serialNumber": authority.serial_number,
             "parent": authority.parent.map(|id| id.to_string()),
         });
-        let list = self.list_for(&self.authority_key(authority.active_key).await?, &made.parsed).await?;
+        let list = self.list_for(&key, &made.parsed).await?;
         // First what is held to the version that was read: whoever was slower is told so.
         let mut changes = Changes::new()
             .statement(store::authority::update(&authority))
@@ -306,6 +308,7 @@ impl Context {
             "serialNumber": serial_number, "subject": parsed.subject().render(),
             "droppedKeyUsages": approved.dropped_key_usages(),
         });
+        self.key_must_not_be_blocked(caller, key.spki_der()).await?;
         let changes = Changes::new()
             .statement(store::authority::is_unchanged(parent.project, parent.id, parent.version))
             .with(self.inventory_entry(&der, &parsed, &parent, &issuing, now));

@@ -36,6 +36,7 @@ impl Context {
         let order = chain::build_exact(&imported, &given, now.seconds())
             .map_err(|refusal| Error::invalid(format!("the certificate is not imported: {refusal}")))?;
         let key = self.authority_key(authority.active_key).await?;
+        self.key_must_not_be_blocked(caller, &key.spki).await?;
         if imported.spki_der() != key.spki {
             return Err(not_imported(&imported, "its key is not the one of this authority", "key-mismatch"));
         }

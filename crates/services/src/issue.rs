@@ -16,7 +16,7 @@ use serde_json::json;
 use std::sync::Arc;
 use store::certificate::SealedLeafKey;
 use store::{Changes, StoreError};
-use x509::{AttributeType, Certificate, SerialNumber, pem};
+use x509::{AttributeType, Certificate, SerialNumber, digest, pem};
 
 /// A certificate that was made, and that is in the inventory.
 pub struct Issued {
@@ -84,9 +84,23 @@ impl Context {
                 Ok(issued) => return Ok(issued),
                 Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS_MAX => {}
                 // What was decided on has changed, perhaps on another node: decide again on what is there now.
-                Err(StoreError::Stale(_)) if attempt < ATTEMPTS_MAX => self.state.issuers.forget(),
+                Err(StoreError::Stale(_)) if attempt < ATTEMPTS_MAX => {
+                    if let Subject::Csr(csr) = &request.subject {
+                        self.key_must_not_be_blocked(caller, csr.spki_der()).await?;
+                    }
+                    self.state.issuers.forget();
+                }
                 Err(error) => return Err(failed(error)),
             }
+        }
+    }
+
+    /// Refuses a key that was revoked as compromised.
+    pub(crate) async fn key_must_not_be_blocked(&self, caller: &Caller, spki: &[u8]) -> Result<()> {
+        let key = digest::sha256(spki);
+        match store::revocation::is_key_blocked(&self.db, caller.organization, key).await.map_err(failed)? {
+            true => Err(Error::bad_key("a certificate of this key was revoked for KEY_COMPROMISE: make a new key")),
+            false => Ok(()),
         }
     }
 
@@ -130,14 +144,18 @@ impl Context {
             status: CertificateStatus::Active,
             details: CertificateDetails {
                 dropped_key_usages: approved.dropped_key_usages(),
-                renew_before_days: None,
                 metadata: options.metadata.clone(),
             },
             created_at: now,
             der,
         };
+        let mut changes = Changes::new().statement(store::profile::is_unchanged(profile, issuer.policy.version));
         let (sealed, private_key) = match made {
-            None => (None, None),
+            None => {
+                let key = digest::sha256(certificate.spki_der());
+                changes = changes.statement(store::revocation::key_is_not_blocked(caller.organization, key));
+                (None, None)
+            }
             Some(key) => {
                 let (sealed, exported) = self.seal_leaf_key(&issued, &key).await.map_err(lost)?;
                 let fields = || certificate_fields(&certificate, ShownStatus::Active);
@@ -154,8 +172,7 @@ impl Context {
             detail["key"] = json!("given");
         }
         let object = Object::new("certificate", issued.id);
-        let mut changes = Changes::new()
-            .statement(store::profile::is_unchanged(profile, issuer.policy.version))
+        changes = changes
             .with(store::certificate::insert(&issued, &certificate, name, sealed.as_ref()))
             .audit(audit::record(caller, Some(profile.project), "certificate-issued", object, &detail, now));
         if let Some(authority) = approved.authority() {

@@ -22,10 +22,12 @@ pub mod policies;
 pub mod profiles;
 pub mod projects;
 pub mod revocation_lists;
+pub mod revoke;
 pub mod server_certificate;
 mod subject;
 mod token;
 mod vault;
 mod visible;
+pub mod work;
 
 pub use context::{Addresses, Clock, Context, Random};

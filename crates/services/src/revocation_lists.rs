@@ -6,11 +6,11 @@ use crate::subject::subject_of;
 use domain::authority::AuthorityKey;
 use domain::caller::Caller;
 use domain::permission::Action;
-use domain::revocation::{LIST_LIFETIME_SECONDS, LIST_RENEWAL_SECONDS, ListIssuer, ListToBeSigned};
+use domain::revocation::{LIST_LIFETIME_SECONDS, LIST_RENEWAL_SECONDS, ListIssuer, ListToBeSigned, missing_from};
 use domain::{AuthorityId, CrlId, Error, Result, Time};
 use store::authority::CrlRecord;
 use store::{Changes, StoreError};
-use x509::{Certificate, DistinguishedName, PublicKey, RevokedCertificate, pem};
+use x509::{Certificate, Crl, DistinguishedName, PublicKey, RevokedCertificate, pem};
 
 /// A list as its record names it.
 pub struct RenderedList {
@@ -20,18 +20,33 @@ pub struct RenderedList {
     pub crl: String,
 }
 
+/// A list as it is handed to anybody.
+pub struct PublishedList {
+    /// Its number.
+    pub number: u32,
+    /// The list.
+    pub der: Vec<u8>,
+    /// When it was made.
+    pub this_update: Time,
+    /// When it runs out.
+    pub next_update: Time,
+}
+
 impl Context {
-    /// The newest list of a record in DER, signed anew when it has run out.
-    pub async fn published_list(&self, id: CrlId) -> Result<Vec<u8>> {
-        let record = self.list_record(id).await?;
+    /// The newest list of a record, signed anew when it has run out.
+    pub async fn published_list(&self, id: CrlId) -> Result<PublishedList> {
+        let mut record = self.list_record(id).await?;
         let now = self.now();
-        let is_good = record.next_update.is_some_and(|end| now < end);
-        if let (true, Some(der)) = (is_good, record.der) {
-            return Ok(der);
+        if record.der.is_none() || record.next_update.is_none_or(|end| end <= now) {
+            self.publish_list(id).await?;
+            record = self.list_record(id).await?;
         }
-        self.publish_list(id).await?;
-        let record = self.list_record(id).await?;
-        record.der.ok_or_else(|| Error::failed("a list that was just published is not there"))
+        match (record.der, record.this_update, record.next_update) {
+            (Some(der), Some(this_update), Some(next_update)) => {
+                Ok(PublishedList { number: record.number, der, this_update, next_update })
+            }
+            _ => Err(Error::failed("a list that was just published is not there")),
+        }
     }
 
     /// The lists of an authority.
@@ -40,27 +55,50 @@ impl Context {
         caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;
         let mut lists = Vec::new();
         for record in store::authority::crls(&self.db, authority.id).await.map_err(failed)? {
-            let der = self.published_list(record.id).await?;
-            lists.push(RenderedList { id: record.id, crl: pem::encode(pem::CRL, &der) });
+            let list = self.published_list(record.id).await?;
+            lists.push(RenderedList { id: record.id, crl: pem::encode(pem::CRL, &list.der) });
         }
         Ok(lists)
     }
 
-    /// Signs and publishes the next list of a record. Its number is one more than that of the list it replaces, and the
-    /// commit fails when another list was published in between; that one is newer than what was asked for.
+    /// Signs and publishes the next list of a record: what was committed before this was called is in it. Its number is one
+    /// more than that of the list it replaces; when another list was published in between, that one may have been read
+    /// too early, and this begins anew.
     pub async fn publish_list(&self, id: CrlId) -> Result<()> {
-        let record = self.list_record(id).await?;
-        let authority = store::authority::by_id_even_deleted(&self.db, record.authority).await.map_err(failed)?;
-        let authority = authority.ok_or_else(|| Error::failed("a list without its authority"))?;
-        let issuing = self.issuing(&authority).await?;
-        let next = match &issuing.active {
-            Some(active) => self.list_under(record, &active.certificate).await?,
-            None => self.next_list(record, &subject_of(&authority.configuration)?, None).await?,
-        };
-        match self.db.commit(Changes::new().statement(store::authority::publish_crl(&next))).await {
-            Ok(()) | Err(StoreError::Stale(_)) => Ok(()),
-            Err(error) => Err(failed(error)),
+        const ATTEMPTS_MAX: usize = 5;
+        for _ in 0..ATTEMPTS_MAX {
+            let record = self.list_record(id).await?;
+            let certificate = store::authority::newest_certificate_of(&self.db, record.key).await.map_err(failed)?;
+            let next = match certificate {
+                Some(certificate) => {
+                    let certificate = Certificate::from_der(certificate.der)
+                        .map_err(|error| Error::failed_because("an authority's certificate does not read", error))?;
+                    self.list_under(record, &certificate).await?
+                }
+                None => {
+                    let authority = store::authority::by_id_even_deleted(&self.db, record.authority).await;
+                    let authority = authority.map_err(failed)?;
+                    let authority = authority.ok_or_else(|| Error::failed("a list without its authority"))?;
+                    self.next_list(record, &subject_of(&authority.configuration)?, None).await?
+                }
+            };
+            match self.db.commit(Changes::new().statement(store::authority::publish_crl(&next))).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Stale(_)) => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
+        Err(Error::unavailable("other lists are published all the time", 1))
+    }
+
+    /// Signs and publishes all lists of an authority now.
+    pub async fn publish_lists(&self, caller: &Caller, id: AuthorityId) -> Result<Vec<RenderedList>> {
+        let authority = self.find_authority(caller, id).await?;
+        caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
+        for record in store::authority::crls(&self.db, authority.id).await.map_err(failed)? {
+            self.publish_list(record.id).await?;
+        }
+        self.lists(caller, id).await
     }
 
     /// The list of a key with the name and key identifier of a certificate that is about to become active, so that both
@@ -108,8 +146,48 @@ impl Context {
     /// Every revocation under the key that has not expired by the previous list: an entry stays for one list longer
     /// than its certificate lives.
     async fn list_entries(&self, record: &CrlRecord, now: Time) -> Result<Vec<RevokedCertificate>> {
+        const PIECE: u32 = 5_000;
         let kept_from = record.this_update.unwrap_or(now);
-        store::revocation::entries(&self.db, record.key, record.shard, kept_from).await.map_err(failed)
+        let mut entries: Vec<RevokedCertificate> = Vec::new();
+        loop {
+            let after = entries.last().map(|last| last.serial_number.integer_content()).unwrap_or_default();
+            let (key, shard) = (record.key, record.shard);
+            let piece = store::revocation::entries(&self.db, key, shard, kept_from, &after, PIECE).await;
+            let piece = piece.map_err(failed)?;
+            let is_last = piece.len() < PIECE as usize;
+            entries.extend(piece);
+            if is_last {
+                break;
+            }
+        }
+        self.must_name_what_was_named(record, &entries, kept_from).await?;
+        Ok(entries)
+    }
+
+    /// Refuses a list that lacks what the previous one named, unless the certificate has expired by then or its hold was
+    /// ended (invariant D4): rows that were lost must not make revoked certificates good again.
+    async fn must_name_what_was_named(
+        &self,
+        record: &CrlRecord,
+        entries: &[RevokedCertificate],
+        kept_from: Time,
+    ) -> Result<()> {
+        let Some(der) = record.der.clone() else { return Ok(()) };
+        let previous = Crl::from_der(der)
+            .map_err(|error| Error::failed_because("a stored revocation list does not read", error))?;
+        let missing: Vec<&[u8]> = missing_from(previous.entries().map(|entry| entry.serial_content), entries).collect();
+        for serial in missing {
+            let ended = store::revocation::ended(&self.db, record.key, serial).await.map_err(failed)?;
+            if !ended.is_some_and(|ended| ended.released_at.is_some() || ended.not_after < kept_from) {
+                let serial: String = serial.iter().map(|octet| format!("{octet:02x}")).collect();
+                return Err(Error::failed(format!(
+                    "the next revocation list {} would lack the serial number {serial}, which the present one names; \
+                     the present one stays",
+                    record.id
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The lists that run out soon.

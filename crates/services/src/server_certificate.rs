@@ -1,7 +1,7 @@
 //! The TLS certificate of this server itself: issued like any other, kept sealed, renewed before it runs out.
 
 use crate::bootstrap::SERVER_PROFILE;
-use crate::context::{Context, failed};
+use crate::context::Context;
 use crate::issue::IssueOptions;
 use domain::issuance::{IssuanceRequest, Subject, Wishes};
 use domain::job::Job;
@@ -10,7 +10,6 @@ use domain::{Error, Result, Time};
 use keys::Secret;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
-use store::Changes;
 use x509::{ExtendedKeyUsage, KeyAlgorithm, KeyUsage, KeyUsages, pem};
 
 /// The server's certificate, its issuers and its key. All PEM.
@@ -147,13 +146,6 @@ impl Context {
                 .map(Some)
                 .map_err(|error| Error::failed_because("the server's kept certificate does not read", error)),
         }
-    }
-
-    /// Plans a job.
-    pub async fn enqueue(&self, job: &Job, run_at: Time) -> Result<()> {
-        let id = self.new_id();
-        let changes = Changes::new().statement(store::job::enqueue(id, job, run_at, self.now()));
-        self.db.commit(changes).await.map_err(failed)
     }
 }
 

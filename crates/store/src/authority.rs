@@ -292,6 +292,12 @@ pub async fn certificate(
     row.as_ref().map(certificate_from).transpose()
 }
 
+/// The newest certificate of a key.
+pub async fn newest_certificate_of(db: &Db, key: AuthorityKeyId) -> Result<Option<AuthorityCertificate>, StoreError> {
+    let sql = select_certificate!("WHERE authority_key_id = $1 ORDER BY version DESC LIMIT 1");
+    db.row(sql, params![key]).await?.as_ref().map(certificate_from).transpose()
+}
+
 /// The certificates of an authority, oldest first.
 pub async fn certificates(db: &Db, authority: AuthorityId) -> Result<Vec<AuthorityCertificate>, StoreError> {
     let rows = db.rows(select_certificate!("WHERE authority_id = $1 ORDER BY version"), params![authority]).await?;
@@ -400,6 +406,12 @@ pub fn publish_crl(record: &CrlRecord) -> Statement {
 pub async fn crl(db: &Db, id: CrlId) -> Result<Option<CrlRecord>, StoreError> {
     let row = db.row(select_crl!("WHERE id = $1"), params![id]).await?;
     row.as_ref().map(crl_from).transpose()
+}
+
+/// The list of a key's shard.
+pub async fn crl_of(db: &Db, key: AuthorityKeyId, shard: u32) -> Result<Option<CrlId>, StoreError> {
+    let sql = "SELECT id FROM crls WHERE authority_key_id = $1 AND shard = $2";
+    db.row(sql, params![key, shard]).await?.map(|row| Ok(CrlId(row.uuid(0)?))).transpose()
 }
 
 /// The lists of an authority, oldest key first.

@@ -8,9 +8,12 @@ macro_rules! select_certificate {
         concat!(
             "SELECT c.pk, c.id, c.project_id, c.profile_id, c.profile_version, c.policy_version, c.authority_id,
              c.authority_key_id, c.authority_certificate_id, c.shard, c.status, c.details, c.created_at, c.der,
-             k.certificate_pk, r.revoked_at, r.reason
+             k.certificate_pk, r.revoked_at, r.reason, s.predecessor_id, n.successor_id, w.renew_before_days, w.last_error
              FROM certificates c LEFT JOIN leaf_keys k ON k.certificate_pk = c.pk
-             LEFT JOIN revocations r ON r.authority_key_id = c.authority_key_id AND r.serial = c.serial ",
+             LEFT JOIN revocations r ON r.authority_key_id = c.authority_key_id AND r.serial = c.serial
+             AND r.released_at IS NULL
+             LEFT JOIN renewals s ON s.successor_id = c.id LEFT JOIN renewals n ON n.predecessor_id = c.id
+             LEFT JOIN renewal_plans w ON w.certificate_pk = c.pk ",
             $($rest),+
         )
     };
@@ -30,12 +33,13 @@ use crate::columns::{document, number, opt_time, time};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
+use crate::revocation::reason_from;
 use crate::value::Row;
 use domain::inventory::{CertificateDetails, CertificateStatus, DerivedColumns, IssuedBy, IssuedCertificate, JudgedBy};
 use domain::{
     AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, OrganizationId, ProfileId, ProjectId, Time,
 };
-use x509::Certificate;
+use x509::{Certificate, RevocationReason};
 
 /// A private key of a leaf as it is stored.
 #[derive(Clone, Debug)]
@@ -114,8 +118,16 @@ pub struct InventoryRow {
     pub has_key: bool,
     /// When it was revoked.
     pub revoked_at: Option<Time>,
-    /// Why it was revoked: the CRL's number.
-    pub revocation_reason: Option<i64>,
+    /// Why it was revoked.
+    pub revocation_reason: Option<RevocationReason>,
+    /// The certificate whose place it took.
+    pub renewed_from: Option<CertificateId>,
+    /// The certificate that took its place.
+    pub renewed_by: Option<CertificateId>,
+    /// Days before its end at which this server renews it.
+    pub renew_before_days: Option<u32>,
+    /// Why its last renewal failed.
+    pub renewal_error: Option<String>,
 }
 
 /// A certificate of the organisation.
@@ -257,6 +269,10 @@ fn certificate_from(row: &Row) -> Result<InventoryRow, StoreError> {
         },
         has_key: row.opt_int(14)?.is_some(),
         revoked_at: opt_time(row, 15)?,
-        revocation_reason: row.opt_int(16)?,
+        revocation_reason: row.opt_int(16)?.map(reason_from).transpose()?,
+        renewed_from: row.opt_uuid(17)?.map(CertificateId),
+        renewed_by: row.opt_uuid(18)?.map(CertificateId),
+        renew_before_days: row.opt_int(19)?.and_then(|days| u32::try_from(days).ok()),
+        renewal_error: row.opt_text(20)?.map(Into::into),
     })
 }

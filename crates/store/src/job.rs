@@ -6,7 +6,7 @@ use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
 use crate::value::Row;
-use domain::job::{Job, JobRecord};
+use domain::job::{Job, JobRecord, JobStatus};
 use domain::{JobId, Time};
 
 /// Adds a job; one with the same dedupe key that is there already stays as it is, unless it would run later.
@@ -25,17 +25,68 @@ pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
 /// The longest lease that is believed. One that ends later was given by a clock that was wrong.
 const LEASE_SECONDS_MAX: i64 = 2 * 60 * 60;
 
+macro_rules! select_job {
+    ($($rest:expr),+) => {
+        concat!(
+            "SELECT id, payload, attempts, run_at, lease_until, status, last_error, created_at FROM jobs ",
+            $($rest),+
+        )
+    };
+}
+
 /// The next jobs that are due, the earliest first. A lease that has run out is due again.
 pub async fn due(db: &Db, now: Time, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
     let rows = db
         .rows(
-            "SELECT id, payload, attempts, run_at, lease_until FROM jobs
-             WHERE status = 'queued' AND run_at <= $1 AND (lease_until <= $1 OR lease_until > $2)
-             ORDER BY run_at LIMIT $3",
+            select_job!(
+                "WHERE status = 'queued' AND run_at <= $1 AND (lease_until <= $1 OR lease_until > $2)
+             ORDER BY run_at LIMIT $3"
+            ),
             params![now, now.plus_seconds(LEASE_SECONDS_MAX), limit],
         )
         .await?;
-    rows.iter().map(record_from).collect()
+    rows.iter().map(|row| record_from(row, now)).collect()
+}
+
+macro_rules! of_status {
+    () => {
+        "WHERE ($1 = '' OR ($1 = 'parked' AND status = 'parked')
+         OR ($1 = 'running' AND status = 'queued' AND lease_until > $2)
+         OR ($1 = 'queued' AND status = 'queued' AND lease_until <= $2))"
+    };
+}
+
+/// Jobs, the next one first, and how many there are.
+pub async fn list(
+    db: &Db,
+    status: Option<JobStatus>,
+    now: Time,
+    offset: u32,
+    limit: u32,
+) -> Result<(Vec<JobRecord>, i64), StoreError> {
+    let status = status.map_or("", JobStatus::as_str);
+    let rows = db
+        .rows(select_job!(of_status!(), " ORDER BY run_at, id LIMIT $3 OFFSET $4"), params![status, now, limit, offset])
+        .await?;
+    let total = db.row(concat!("SELECT COUNT(*) FROM jobs ", of_status!()), params![status, now]).await?;
+    let records: Result<_, _> = rows.iter().map(|row| record_from(row, now)).collect();
+    Ok((records?, total.map_or(Ok(0), |row| row.int(0))?))
+}
+
+/// A job by its id.
+pub async fn by_id(db: &Db, id: JobId, now: Time) -> Result<Option<JobRecord>, StoreError> {
+    let row = db.row(select_job!("WHERE id = $1"), params![id]).await?;
+    row.map(|row| record_from(&row, now)).transpose()
+}
+
+/// Lets a job that nobody works on run now, as if it had not failed yet.
+pub fn retry(record: &JobRecord, now: Time) -> Statement {
+    Statement::new(
+        "UPDATE jobs SET status = 'queued', attempts = 0, run_at = $2, updated_at = $2, lease_until = 0
+         WHERE id = $1 AND (status = 'parked' OR lease_until <= $2)",
+        params![record.id, now],
+    )
+    .expect_one("nobody works on the job")
 }
 
 /// Takes a job for a while; whoever comes second finds it taken.
@@ -68,12 +119,20 @@ pub async fn counts(db: &Db) -> Result<Vec<(String, i64)>, StoreError> {
     rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?))).collect()
 }
 
-fn record_from(row: &Row) -> Result<JobRecord, StoreError> {
+fn record_from(row: &Row, now: Time) -> Result<JobRecord, StoreError> {
+    let lease_until = time(row, 4)?;
     Ok(JobRecord {
         id: JobId(row.uuid(0)?),
         job: parse_document(row, 1)?,
         attempts: number(row, 2)?,
         run_at: time(row, 3)?,
-        lease_until: time(row, 4)?,
+        lease_until,
+        status: match row.text(5)? {
+            "parked" => JobStatus::Parked,
+            _ if lease_until > now => JobStatus::Running,
+            _ => JobStatus::Queued,
+        },
+        last_error: row.opt_text(6)?.map(Into::into),
+        created_at: time(row, 7)?,
     })
 }

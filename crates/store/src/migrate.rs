@@ -23,6 +23,7 @@ macro_rules! migrations {
 pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     0 "0000_engine";
     1 "0001_foundation";
+    2 "0002_withdrawal";
 };
 
 /// What was applied; understood by both engines as it is here.

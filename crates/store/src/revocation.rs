@@ -1,23 +1,91 @@
-//! Revocations. They outlive the certificates that they revoke.
+//! Revocations. They outlive the certificates that they revoke, and say alone what a revocation list names.
+//!
+//! A certificate on hold that was released keeps its row, with the time of the release: lists up to then name it.
 
+use crate::changes::{Changes, Statement};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
-use domain::{AuthorityKeyId, Time};
-use x509::{RevocationReason, RevokedCertificate, SerialNumber};
+use crate::value::Row;
+use domain::inventory::{CertificateStatus, IssuedBy};
+use domain::{AuthorityKeyId, CertificateId, OrganizationId, ProjectId, Time};
+use x509::{Certificate, RevocationReason, RevokedCertificate, SerialNumber};
 
-/// What a list has to name: the revocations under a key and shard whose certificates ended at or after a time.
+/// Revokes a certificate that is active.
+pub fn insert(
+    project: ProjectId,
+    id: CertificateId,
+    by: &IssuedBy,
+    certificate: &Certificate,
+    reason: RevocationReason,
+    at: Time,
+) -> Changes {
+    let mark = set_status(project, id, CertificateStatus::Active, CertificateStatus::Revoked);
+    let insert = Statement::new(
+        "INSERT INTO revocations (authority_key_id, serial, project_id, shard, not_after, reason, revoked_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (authority_key_id, serial) DO UPDATE SET reason = excluded.reason,
+         revoked_at = excluded.revoked_at, released_at = NULL WHERE revocations.released_at IS NOT NULL",
+        params![
+            by.key,
+            certificate.serial_content(),
+            project,
+            by.shard,
+            Time::from_seconds(certificate.not_after()),
+            i64::from(reason.code()),
+            at,
+        ],
+    )
+    .expect_one("the certificate is not revoked");
+    Changes::new().statement(mark).statement(insert)
+}
+
+/// Gives a revocation another reason.
+pub fn change_reason(key: AuthorityKeyId, serial: &[u8], from: RevocationReason, to: RevocationReason) -> Statement {
+    Statement::new(
+        "UPDATE revocations SET reason = $4 WHERE authority_key_id = $1 AND serial = $2 AND reason = $3
+         AND released_at IS NULL",
+        params![key, serial, i64::from(from.code()), i64::from(to.code())],
+    )
+    .expect_one("the revocation has the reason that it had")
+}
+
+/// Ends the hold of a certificate.
+pub fn release(project: ProjectId, id: CertificateId, key: AuthorityKeyId, serial: &[u8], at: Time) -> Changes {
+    let release = Statement::new(
+        "UPDATE revocations SET released_at = $3 WHERE authority_key_id = $1 AND serial = $2 AND reason = $4
+         AND released_at IS NULL",
+        params![key, serial, at, i64::from(RevocationReason::CertificateHold.code())],
+    )
+    .expect_one("the certificate is on hold");
+    let mark = set_status(project, id, CertificateStatus::Revoked, CertificateStatus::Active);
+    Changes::new().statement(mark).statement(release)
+}
+
+fn set_status(project: ProjectId, id: CertificateId, from: CertificateStatus, to: CertificateStatus) -> Statement {
+    Statement::new(
+        "UPDATE certificates SET status = $4 WHERE project_id = $1 AND id = $2 AND status = $3",
+        params![project, id, from.code(), to.code()],
+    )
+    .expect_one("the certificate has the status that it had")
+}
+
+/// Some of what a list has to name: the revocations under a key and shard whose certificates ended at or after a time, by
+/// serial number, from the one after `after` on.
 pub async fn entries(
     db: &Db,
     key: AuthorityKeyId,
     shard: u32,
     not_after_from: Time,
+    after: &[u8],
+    limit: u32,
 ) -> Result<Vec<RevokedCertificate>, StoreError> {
     let rows = db
         .rows(
             "SELECT serial, revoked_at, reason FROM revocations
-             WHERE authority_key_id = $1 AND shard = $2 AND not_after >= $3 ORDER BY serial",
-            params![key, shard, not_after_from],
+             WHERE authority_key_id = $1 AND shard = $2 AND serial > $4 AND not_after >= $3 AND released_at IS NULL
+             ORDER BY serial LIMIT $5",
+            params![key, shard, not_after_from, after, limit],
         )
         .await?;
     rows.iter()
@@ -25,10 +93,59 @@ pub async fn entries(
             // A row that cannot be listed stops the list: leaving it out would make a revoked certificate good again.
             let serial = SerialNumber::from_integer(row.blob(0)?)
                 .ok_or_else(|| StoreError::Corrupt("a revocation holds an unusable serial number".into()))?;
-            let reason = u8::try_from(row.int(2)?).ok().and_then(RevocationReason::from_code);
-            let reason = reason.ok_or_else(|| StoreError::Corrupt("a revocation holds an unusable reason".into()))?;
             let revoked_at = Time::from_millis(row.int(1)?).seconds();
-            Ok(RevokedCertificate { serial_number: serial, revoked_at, reason })
+            Ok(RevokedCertificate { serial_number: serial, revoked_at, reason: reason_from(row.int(2)?)? })
         })
         .collect()
+}
+
+/// Why a serial number may be missing from a list that an earlier one named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// When its certificate ends.
+    pub not_after: Time,
+    /// When its hold was ended.
+    pub released_at: Option<Time>,
+}
+
+/// What is known of a serial number that an earlier list named.
+pub async fn ended(db: &Db, key: AuthorityKeyId, serial: &[u8]) -> Result<Option<Ended>, StoreError> {
+    let sql = "SELECT not_after, released_at FROM revocations WHERE authority_key_id = $1 AND serial = $2";
+    let read = |row: Row| {
+        let released_at = row.opt_int(1)?.map(Time::from_millis);
+        Ok(Ended { not_after: Time::from_millis(row.int(0)?), released_at })
+    };
+    db.row(sql, params![key, serial]).await?.map(read).transpose()
+}
+
+/// Blocks a key in an organisation; one that is blocked stays so.
+pub fn block_key(organization: OrganizationId, spki_sha256: [u8; 32], at: Time) -> Changes {
+    let block = Statement::new(
+        "INSERT INTO blocked_keys (organization_id, spki_sha256, created_at) VALUES ($1, $2, $3)
+         ON CONFLICT (organization_id, spki_sha256) DO NOTHING",
+        params![organization, spki_sha256, at],
+    );
+    Changes::new().statement(block).configuration()
+}
+
+/// Holds a commit to a key that is not blocked.
+pub fn key_is_not_blocked(organization: OrganizationId, spki_sha256: [u8; 32]) -> Statement {
+    Statement::new(
+        "SELECT 1 FROM organizations o WHERE o.id = $1 AND NOT EXISTS
+         (SELECT 1 FROM blocked_keys b WHERE b.organization_id = $1 AND b.spki_sha256 = $2) FOR SHARE",
+        params![organization, spki_sha256],
+    )
+    .expect_one("the key is not blocked")
+}
+
+/// Whether a key is blocked in an organisation.
+pub async fn is_key_blocked(db: &Db, organization: OrganizationId, spki_sha256: [u8; 32]) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM blocked_keys WHERE organization_id = $1 AND spki_sha256 = $2";
+    Ok(db.row(sql, params![organization, spki_sha256]).await?.is_some())
+}
+
+/// The reason of a code that is stored.
+pub(crate) fn reason_from(code: i64) -> Result<RevocationReason, StoreError> {
+    let reason = u8::try_from(code).ok().and_then(RevocationReason::from_code);
+    reason.ok_or_else(|| StoreError::Corrupt("a revocation holds an unusable reason".into()))
 }

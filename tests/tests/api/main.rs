@@ -19,6 +19,7 @@ mod profiles;
 mod races;
 mod records;
 mod requests;
+mod revocation;
 mod rights;
 mod server;
 mod sign;

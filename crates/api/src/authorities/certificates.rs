@@ -5,7 +5,7 @@ use super::authority_id;
 use super::shapes::path_length;
 use crate::app::App;
 use crate::error::Result;
-use crate::render::timestamp;
+use crate::render::{REVOCATION_REASONS, revocation_reason, timestamp};
 use crate::route::{Endpoint, Input, Reply, Route};
 use crate::schema::{Schema, date, integer, list, number, object, one_of, optional, required, text, uuid};
 use domain::caller::Caller;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use services::authorities::RenderedCertificate;
 use services::certify_authority::{CertifyAuthority, SignIntermediate};
+use services::revocation_lists::RenderedList;
 
 const TAG: &str = "Certificate authorities";
 
@@ -123,8 +124,34 @@ fn shared() -> Vec<Route<App>> {
         Endpoint::get("/api/v1/pki/ca/{caId}/crls", TAG, "Get the revocation lists of an authority")
             .also_at("/api/v1/cert-manager/ca/internal/{caId}/crls")
             .path(id())
-            .returns(list(object([required("id", uuid()), required("crl", text())])))
+            .returns(lists_schema())
             .bearer(crls),
+        Endpoint::post(
+            "/api/v1/cert-manager/ca/internal/{caId}/crls/publish",
+            TAG,
+            "Sign the revocation lists of an authority now",
+        )
+        .describe("Lists are signed by themselves within two seconds of a revocation, and long before they run out.")
+        .path(id())
+        .returns(lists_schema())
+        .bearer(publish),
+        Endpoint::post(
+            "/api/v1/cert-manager/ca/internal/{caId}/revoke-intermediate",
+            TAG,
+            "Revoke the certificate of an authority that this one signed",
+        )
+        .describe("An authority of this server whose active certificate is revoked is disabled.")
+        .path(id())
+        .body(object([
+            required("serialNumber", text().at_least(1)),
+            required("revocationReason", one_of(&REVOCATION_REASONS)),
+        ]))
+        .returns(object([
+            required("message", text()),
+            required("serialNumber", text()),
+            required("revokedAt", date()),
+        ]))
+        .bearer(revoke_intermediate),
     ]
 }
 
@@ -267,7 +294,37 @@ async fn import(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     Reply::json(&json!({ "message": "The certificate and its chain are installed", "caId": input.parameter("caId") }))
 }
 
+fn lists_schema() -> Schema {
+    list(object([required("id", uuid()), required("crl", text())]))
+}
+
 async fn crls(app: App, caller: Caller, input: Input) -> Result<Reply> {
-    let lists = app.services.lists(&caller, authority_id(&input)?).await?;
+    shown_lists(&app.services.lists(&caller, authority_id(&input)?).await?)
+}
+
+async fn publish(app: App, caller: Caller, input: Input) -> Result<Reply> {
+    shown_lists(&app.services.publish_lists(&caller, authority_id(&input)?).await?)
+}
+
+fn shown_lists(lists: &[RenderedList]) -> Result<Reply> {
     Reply::json(&lists.iter().map(|list| json!({ "id": list.id, "crl": list.crl })).collect::<Vec<_>>())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RevokeIntermediate {
+    serial_number: String,
+    revocation_reason: String,
+}
+
+async fn revoke_intermediate(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let id = authority_id(&input)?;
+    let body: RevokeIntermediate = input.body()?;
+    let reason = revocation_reason(&body.revocation_reason)?;
+    let revoked = app.services.revoke_intermediate(&caller, id, &body.serial_number, reason).await?;
+    Reply::json(&json!({
+        "message": "The certificate is revoked",
+        "serialNumber": revoked.serial_number,
+        "revokedAt": timestamp(revoked.revoked_at),
+    }))
 }

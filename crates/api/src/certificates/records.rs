@@ -3,11 +3,12 @@
 use super::shapes::{body, body_schema, detailed, detailed_schema, record, record_schema};
 use crate::app::App;
 use crate::error::Result;
-use crate::render::{wrapped, wrapper};
+use crate::render::{REVOCATION_REASONS, revocation_reason, timestamp, wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
-use crate::schema::{Schema, required, text};
+use crate::schema::{Schema, date, object, one_of, required, text};
 use domain::caller::Caller;
 use domain::{CertificateId, Error};
+use serde::Deserialize;
 use serde_json::json;
 use services::certificates::CertificateName;
 use x509::pem;
@@ -22,7 +23,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
 
 /// The same endpoints under a serial number and under an id.
 fn by_name(base: &'static str) -> Vec<Route<App>> {
-    let (parameter, shown, below): (&'static str, Schema, [&'static str; 3]) = match base {
+    let (parameter, shown, below): (&'static str, Schema, [&'static str; 5]) = match base {
         "/api/v1/pki/certificates/{serialNumber}" => (
             "serialNumber",
             record_schema(),
@@ -30,6 +31,8 @@ fn by_name(base: &'static str) -> Vec<Route<App>> {
                 "/api/v1/pki/certificates/{serialNumber}/certificate",
                 "/api/v1/pki/certificates/{serialNumber}/bundle",
                 "/api/v1/pki/certificates/{serialNumber}/private-key",
+                "/api/v1/pki/certificates/{serialNumber}/revoke",
+                "/api/v1/pki/certificates/{serialNumber}/release",
             ],
         ),
         _ => (
@@ -39,6 +42,8 @@ fn by_name(base: &'static str) -> Vec<Route<App>> {
                 "/api/v1/cert-manager/certificates/{id}/certificate",
                 "/api/v1/cert-manager/certificates/{id}/bundle",
                 "/api/v1/cert-manager/certificates/{id}/private-key",
+                "/api/v1/cert-manager/certificates/{id}/revoke",
+                "/api/v1/cert-manager/certificates/{id}/release",
             ],
         ),
     };
@@ -64,6 +69,19 @@ fn by_name(base: &'static str) -> Vec<Route<App>> {
             .path(path())
             .returns_bytes("text/plain; charset=utf-8")
             .bearer(private_key),
+        Endpoint::post(below[3], TAG, "Revoke a certificate")
+            .describe(
+                "Its revocation list names it within two seconds. A revocation is final: only CERTIFICATE_HOLD may be \
+                 released or become another reason, and any reason may become KEY_COMPROMISE, which also blocks the key.",
+            )
+            .path(path())
+            .body(object([required("revocationReason", one_of(&REVOCATION_REASONS))]))
+            .returns(withdrawn_schema().with([required("revokedAt", date())]))
+            .bearer(revoke),
+        Endpoint::post(below[4], TAG, "End the hold of a certificate")
+            .path(path())
+            .returns(withdrawn_schema())
+            .bearer(release),
     ]
 }
 
@@ -115,4 +133,31 @@ async fn bundle(app: App, caller: Caller, input: Input) -> Result<Reply> {
 async fn private_key(app: App, caller: Caller, input: Input) -> Result<Reply> {
     let key = app.services.private_key(&caller, &name(&input)?).await?;
     Ok(Reply::text(pem::encode(pem::PRIVATE_KEY, key.expose())).no_store())
+}
+
+fn withdrawn_schema() -> Schema {
+    object([required("message", text()), required("serialNumber", text())])
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Revoke {
+    revocation_reason: String,
+}
+
+async fn revoke(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let name = name(&input)?;
+    let body: Revoke = input.body()?;
+    let reason = revocation_reason(&body.revocation_reason)?;
+    let revoked = app.services.revoke(&caller, &name, reason).await?;
+    Reply::json(&json!({
+        "message": "The certificate is revoked",
+        "serialNumber": revoked.serial_number,
+        "revokedAt": timestamp(revoked.revoked_at),
+    }))
+}
+
+async fn release(app: App, caller: Caller, input: Input) -> Result<Reply> {
+    let released = app.services.release(&caller, &name(&input)?).await?;
+    Reply::json(&json!({ "message": "The certificate is valid again", "serialNumber": released.serial_number }))
 }

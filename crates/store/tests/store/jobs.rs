@@ -30,7 +30,7 @@ async fn due(db: &Db, now: Time) -> Vec<JobRecord> {
 fn work_is_planned_once_and_at_the_earlier_time() {
     both_engines(async |engine| {
         let db = Db::open(&settings(&engine)).await.unwrap();
-        let crl = |number| Job::RenewCrl { crl: CrlId(Uuid::from_u128(number)) };
+        let crl = |number| Job::PublishCrl { crl: CrlId(Uuid::from_u128(number)) };
         plan(&db, &crl(1), at(50)).await;
         plan(&db, &crl(1), at(90)).await;
         plan(&db, &crl(2), at(40)).await;

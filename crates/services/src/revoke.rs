@@ -1,0 +1,179 @@
+//! Withdraws certificates, and ends a hold (contract §6.7). What is acknowledged here is in the list that a job signs
+//! a moment later, whatever happens in between: the job is in the same commit.
+
+use crate::audit::{self, Object};
+use crate::authorities::about;
+use crate::certificates::{CertificateName, Record};
+use crate::context::{Context, failed};
+use domain::authority::AuthorityStatus;
+use domain::caller::Caller;
+use domain::inventory::{IssuedBy, is_authority, serial_hex};
+use domain::job::Job;
+use domain::permission::Action;
+use domain::revocation::{LIST_DELAY_MILLIS, RevocationStep};
+use domain::{AuthorityId, Error, Result, Time};
+use serde_json::json;
+use store::{Changes, StoreError};
+use x509::{RevocationReason, SerialNumber, digest};
+
+/// A certificate that was withdrawn, or whose hold was ended.
+pub struct Withdrawn {
+    /// Its serial number in hex.
+    pub serial_number: String,
+    /// When it was first revoked.
+    pub revoked_at: Time,
+}
+
+/// How often something is decided anew because the certificate changed in between.
+const ATTEMPTS_MAX: usize = 5;
+
+impl Context {
+    /// Revokes a certificate, or gives its revocation a graver reason.
+    pub async fn revoke(&self, caller: &Caller, name: &CertificateName, reason: RevocationReason) -> Result<Withdrawn> {
+        for _ in 0..ATTEMPTS_MAX {
+            let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;
+            if let Some(revoked) = self.try_to_revoke(caller, &record, reason).await? {
+                return Ok(revoked);
+            }
+        }
+        Err(changes_all_the_time())
+    }
+
+    /// Revokes a certificate that an authority of ours signed for another authority (CA certificates are withdrawn by
+    /// who may make them).
+    pub async fn revoke_intermediate(
+        &self,
+        caller: &Caller,
+        parent: AuthorityId,
+        serial_number: &str,
+        reason: RevocationReason,
+    ) -> Result<Withdrawn> {
+        let parent = self.find_authority(caller, parent).await?;
+        caller.may(parent.project, Action::SignIntermediate, &about(&parent.name))?;
+        let missing = || Error::not_found(format!("{} signed no authority's certificate {serial_number}", parent.name));
+        let serial = SerialNumber::from_hex(&serial_number.to_ascii_lowercase()).ok_or_else(missing)?;
+        for _ in 0..ATTEMPTS_MAX {
+            let rows = store::certificate::by_serial(&self.db, caller.organization, &serial.integer_content()).await;
+            let signed =
+                |row: &store::certificate::InventoryRow| row.issued.issuer.is_some_and(|by| by.authority == parent.id);
+            let row = rows.map_err(failed)?.into_iter().find(signed).ok_or_else(missing)?;
+            let record = self.read(row)?;
+            if !is_authority(&record.certificate) {
+                return Err(missing());
+            }
+            if let Some(revoked) = self.try_to_revoke(caller, &record, reason).await? {
+                return Ok(revoked);
+            }
+        }
+        Err(changes_all_the_time())
+    }
+
+    /// Ends the hold of a certificate.
+    pub async fn release(&self, caller: &Caller, name: &CertificateName) -> Result<Withdrawn> {
+        for _ in 0..ATTEMPTS_MAX {
+            let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;
+            let issued = &record.row.issued;
+            let on_hold = record.row.revocation_reason == Some(RevocationReason::CertificateHold);
+            let (Some(by), Some(revoked_at), true) = (issued.issuer, record.row.revoked_at, on_hold) else {
+                return Err(Error::wrong_state("the certificate is not on hold"));
+            };
+            let now = self.now();
+            let serial_number = serial_hex(&record.certificate);
+            let detail = json!({ "serialNumber": serial_number });
+            let object = Object::new("certificate", issued.id);
+            let serial = record.certificate.serial_content();
+            let changes = store::revocation::release(issued.project, issued.id, by.key, serial, now)
+                .with(self.list_follows(&by, now).await?)
+                .audit(audit::record(caller, Some(issued.project), "certificate-released", object, &detail, now));
+            match self.db.commit(changes).await {
+                Ok(()) => return Ok(Withdrawn { serial_number, revoked_at }),
+                Err(StoreError::Stale(_)) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(changes_all_the_time())
+    }
+
+    /// Nothing when the certificate changed after it was read.
+    async fn try_to_revoke(
+        &self,
+        caller: &Caller,
+        record: &Record,
+        reason: RevocationReason,
+    ) -> Result<Option<Withdrawn>> {
+        let issued = &record.row.issued;
+        let certificate = &record.certificate;
+        let by = issued
+            .issuer
+            .ok_or_else(|| Error::invalid("a certificate that signed itself has no authority that could revoke it"))?;
+        let now = self.now();
+        let serial_number = serial_hex(certificate);
+        let mut detail = json!({ "serialNumber": serial_number, "reason": reason.as_str() });
+        let (mut changes, event) = match RevocationStep::of(record.row.revocation_reason, reason)? {
+            RevocationStep::Revoke => {
+                let insert = store::revocation::insert(issued.project, issued.id, &by, certificate, reason, now);
+                (insert, "certificate-revoked")
+            }
+            RevocationStep::ChangeReason { from } => {
+                detail["reasonBefore"] = from.as_str().into();
+                let change = store::revocation::change_reason(by.key, certificate.serial_content(), from, reason);
+                (Changes::new().statement(change), "revocation-reason-changed")
+            }
+        };
+        if reason == RevocationReason::KeyCompromise {
+            let key = digest::sha256(certificate.spki_der());
+            changes = changes.with(store::revocation::block_key(caller.organization, key, now));
+        }
+        if is_authority(certificate) {
+            changes = changes.with(self.stop_authority(record, now).await?);
+        }
+        let object = Object::new("certificate", issued.id);
+        let changes = changes.with(self.list_follows(&by, now).await?).audit(audit::record(
+            caller,
+            Some(issued.project),
+            event,
+            object,
+            &detail,
+            now,
+        ));
+        match self.db.commit(changes).await {
+            Ok(()) => {
+                self.clock.note_committed(now);
+                Ok(Some(Withdrawn { serial_number, revoked_at: record.row.revoked_at.unwrap_or(now) }))
+            }
+            Err(StoreError::Stale(_)) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The job that signs the list of a certificate anew.
+    async fn list_follows(&self, by: &IssuedBy, now: Time) -> Result<Changes> {
+        let crl = store::authority::crl_of(&self.db, by.key, by.shard).await.map_err(failed)?;
+        let crl = crl.ok_or_else(|| Error::failed("a certificate without its revocation list"))?;
+        let job = store::job::enqueue(self.new_id(), &Job::PublishCrl { crl }, now.plus_millis(LIST_DELAY_MILLIS), now);
+        Ok(Changes::new().statement(job))
+    }
+
+    /// An authority of ours whose active certificate is withdrawn issues nothing more.
+    async fn stop_authority(&self, record: &Record, now: Time) -> Result<Changes> {
+        let issued = &record.row.issued;
+        let owner = store::authority::owner_of_certificate(&self.db, issued.project, &issued.der).await;
+        let Some((authority, certificate)) = owner.map_err(failed)? else { return Ok(Changes::new()) };
+        let authority = store::authority::in_project(&self.db, issued.project, authority).await.map_err(failed)?;
+        match authority {
+            Some(mut authority)
+                if authority.active_certificate == Some(certificate) && authority.status == AuthorityStatus::Active =>
+            {
+                authority.status = AuthorityStatus::Disabled;
+                authority.version += 1;
+                authority.updated_at = now;
+                Ok(Changes::new().statement(store::authority::update(&authority)).configuration())
+            }
+            Some(_) | None => Ok(Changes::new()),
+        }
+    }
+}
+
+fn changes_all_the_time() -> Error {
+    Error::unavailable("the certificate is being changed all the time", 1)
+}
