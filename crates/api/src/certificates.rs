@@ -4,6 +4,7 @@ mod answer;
 mod issue;
 mod lists;
 mod records;
+mod renewal;
 mod requests;
 mod shapes;
 
@@ -14,6 +15,7 @@ use crate::route::Route;
 pub fn routes() -> Vec<Route<App>> {
     let mut routes = issue::routes();
     routes.extend(records::routes());
+    routes.extend(renewal::routes());
     routes.extend(lists::routes());
     routes.extend(requests::routes());
     routes

@@ -14,6 +14,7 @@ mod plan;
 
 pub use authority::AuthorityRequest;
 pub use issuer::{ActiveCertificate, Issuer, IssuingAuthority};
+pub use judged::request_of;
 
 use crate::inventory::{IssuedBy, JudgedBy};
 use crate::policy::{SanType, SubjectAttribute};

@@ -1,6 +1,6 @@
 //! Background work: a closed set of kinds. Jobs are idempotent; a row is a job that is still to be done.
 
-use crate::{CrlId, JobId, Time};
+use crate::{CertificateId, CrlId, JobId, OrganizationId, Time};
 use serde::{Deserialize, Serialize};
 
 /// One piece of background work.
@@ -14,6 +14,13 @@ pub enum Job {
         /// The list.
         crl: CrlId,
     },
+    /// Put a new certificate in the place of one that was planned to be renewed.
+    RenewCertificate {
+        /// The organisation that it belongs to.
+        organization: OrganizationId,
+        /// The certificate.
+        certificate: CertificateId,
+    },
 }
 
 impl Job {
@@ -22,6 +29,7 @@ impl Job {
         match self {
             Self::RenewServerCertificate => "renew-server-certificate",
             Self::PublishCrl { .. } => "publish-crl",
+            Self::RenewCertificate { .. } => "renew-certificate",
         }
     }
 
@@ -30,6 +38,7 @@ impl Job {
         match self {
             Self::RenewServerCertificate => "renew-server-certificate".into(),
             Self::PublishCrl { crl } => format!("publish-crl/{crl}"),
+            Self::RenewCertificate { certificate, .. } => format!("renew-certificate/{certificate}"),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod job;
 pub mod permission;
 pub mod policy;
 pub mod profile;
+pub mod renewal;
 pub mod revocation;
 pub mod role;
 pub mod slug;

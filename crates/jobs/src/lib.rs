@@ -79,9 +79,12 @@ async fn round(services: &Context, settings: &Settings, is_time_to_look: bool) -
 }
 
 /// Plans what must happen before something runs out, and forgets what is past.
-async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
+pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
     for crl in services.lists_due().await? {
         services.enqueue(&Job::PublishCrl { crl }, services.now()).await?;
+    }
+    for (organization, certificate) in services.renewals_due().await? {
+        services.enqueue(&Job::RenewCertificate { organization, certificate }, services.now()).await?;
     }
     if settings.server_names.is_some() {
         services.plan_server_certificate().await?;
@@ -131,6 +134,9 @@ async fn perform_apart(services: &Context, settings: &Settings, job: &Job) -> Re
 async fn perform(services: &Context, settings: &Settings, job: &Job) -> Result<()> {
     match job {
         Job::PublishCrl { crl } => services.publish_list(*crl).await,
+        Job::RenewCertificate { organization, certificate } => {
+            services.renew_by_plan(*organization, *certificate).await
+        }
         Job::RenewServerCertificate => match &settings.server_names {
             None => Ok(()),
             Some(names) => services.renew_server_certificate(names).await.map(|_| ()),

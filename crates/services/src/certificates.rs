@@ -322,7 +322,7 @@ impl Context {
         Ok((profile, authority))
     }
 
-    async fn find_certificate(&self, caller: &Caller, name: &CertificateName) -> Result<Record> {
+    pub(crate) async fn find_certificate(&self, caller: &Caller, name: &CertificateName) -> Result<Record> {
         let missing = || Error::not_found("there is no such certificate");
         let row = match name {
             CertificateName::Id(id) => {

@@ -41,6 +41,8 @@ pub struct IssueOptions {
     pub idempotency: Option<Mark>,
     /// Free pairs to keep with the certificate.
     pub metadata: Vec<MetadataEntry>,
+    /// The certificate whose place it takes.
+    pub renews: Option<CertificateId>,
 }
 
 /// How often a draw of a serial number is repeated when it was drawn before, or a decision when its basis moved.
@@ -82,6 +84,11 @@ impl Context {
             // Make it real, together with everything that follows from it.
             match self.record(caller, &issuer, &approved, der, made, &options).await {
                 Ok(issued) => return Ok(issued),
+                Err(StoreError::Conflict { .. } | StoreError::Stale(_))
+                    if self.was_overtaken(caller, &options).await? =>
+                {
+                    return Err(Error::wrong_state("the certificate was renewed, revoked or deleted meanwhile"));
+                }
                 Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS_MAX => {}
                 // What was decided on has changed, perhaps on another node: decide again on what is there now.
                 Err(StoreError::Stale(_)) if attempt < ATTEMPTS_MAX => {
@@ -93,6 +100,13 @@ impl Context {
                 Err(error) => return Err(failed(error)),
             }
         }
+    }
+
+    /// Whether the certificate whose place is to be taken cannot be renewed any more.
+    async fn was_overtaken(&self, caller: &Caller, options: &IssueOptions) -> Result<bool> {
+        let Some(id) = options.renews else { return Ok(false) };
+        let row = store::certificate::by_id(&self.db, caller.organization, id).await.map_err(failed)?;
+        Ok(row.is_none_or(|row| row.renewed_by.is_some() || row.issued.status != CertificateStatus::Active))
     }
 
     /// Refuses a key that was revoked as compromised.
@@ -171,6 +185,9 @@ impl Context {
         if private_key.is_some() {
             detail["key"] = json!("given");
         }
+        if let Some(predecessor) = options.renews {
+            detail["renews"] = predecessor.to_string().into();
+        }
         let object = Object::new("certificate", issued.id);
         changes = changes
             .with(store::certificate::insert(&issued, &certificate, name, sealed.as_ref()))
@@ -178,6 +195,14 @@ impl Context {
         if let Some(authority) = approved.authority() {
             changes =
                 changes.statement(store::authority::is_unchanged(profile.project, authority.id, authority.version));
+        }
+        if let Some(predecessor) = options.renews {
+            changes = changes.with(store::renewal::insert(predecessor, issued.id, now));
+        }
+        let planned = domain::renewal::days_of_profile(profile.document.api.as_ref(), &certificate, now);
+        if let (Some(days), Some(_)) = (planned, &sealed) {
+            let renew_at = domain::renewal::renew_at(&certificate, days);
+            changes = changes.statement(store::renewal::plan(issued.id, days, renew_at));
         }
         if let Some(mark) = &options.idempotency {
             changes = changes.statement(store::idempotency::note_certificate(mark, issued.id));

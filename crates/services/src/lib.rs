@@ -21,6 +21,7 @@ pub mod members;
 pub mod policies;
 pub mod profiles;
 pub mod projects;
+pub mod renew;
 pub mod revocation_lists;
 pub mod revoke;
 pub mod server_certificate;

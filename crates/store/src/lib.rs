@@ -18,6 +18,7 @@ mod postgres;
 mod postgres_link;
 pub mod profile;
 pub mod project;
+pub mod renewal;
 pub mod revocation;
 pub mod secret;
 mod sqlite;

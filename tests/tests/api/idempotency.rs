@@ -266,7 +266,7 @@ fn a_request_that_died_after_its_certificate_was_made_is_answered_with_that_cert
         let Begun::Run(slot) = services.begin(&caller, ISSUE, "k", clean.as_bytes()).await.unwrap() else {
             panic!("the key is new");
         };
-        let options = IssueOptions { idempotency: Some(slot.mark()), metadata: Vec::new() };
+        let options = IssueOptions { idempotency: Some(slot.mark()), ..IssueOptions::default() };
         let profile = ProfileId::parse(&open).unwrap();
         let issued = services.issue(&caller, profile, request(), options).await.unwrap();
         // Here the process dies: the certificate is recorded, the answer is not.
@@ -294,7 +294,7 @@ fn a_request_that_died_before_it_made_anything_is_done_anew() {
         server.at(120);
         server.post_once("k", ISSUE, &body).await.ok();
         // Should the first live after all, its certificate is not made.
-        let options = IssueOptions { idempotency: Some(late), metadata: Vec::new() };
+        let options = IssueOptions { idempotency: Some(late), ..IssueOptions::default() };
         let refused = services.issue(&caller, ProfileId::parse(&open).unwrap(), request(), options).await;
         assert_eq!(refused.map(|_| ()).unwrap_err().reason(), Some(Reason::Conflict));
         assert_eq!(count(&server).await, 1);

@@ -18,6 +18,7 @@ mod policies;
 mod profiles;
 mod races;
 mod records;
+mod renewal;
 mod requests;
 mod revocation;
 mod rights;

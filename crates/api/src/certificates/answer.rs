@@ -55,7 +55,7 @@ impl Repeatable {
 /// Does the work once, however often it is asked for under one key.
 pub(super) async fn answer(app: App, caller: Caller, repeatable: Option<Repeatable>, work: Work) -> Result<Reply> {
     let Some(repeatable) = repeatable else {
-        let options = IssueOptions { idempotency: None, metadata: work.metadata.clone() };
+        let options = IssueOptions { metadata: work.metadata.clone(), ..IssueOptions::default() };
         let outcome = app.services.issue(&caller, work.profile, work.request.clone(), options).await?;
         return reply(&work.render(&outcome));
     };
@@ -92,7 +92,11 @@ async fn answer_once(app: &App, caller: &Caller, repeatable: Repeatable, work: W
             reply(&answer)
         }
         Begun::Run(slot) => {
-            let options = IssueOptions { idempotency: Some(slot.mark()), metadata: work.metadata.clone() };
+            let options = IssueOptions {
+                idempotency: Some(slot.mark()),
+                metadata: work.metadata.clone(),
+                ..IssueOptions::default()
+            };
             match services.issue(caller, work.profile, work.request.clone(), options).await {
                 Ok(outcome) => {
                     let answer = work.render(&outcome);

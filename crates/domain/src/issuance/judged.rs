@@ -3,12 +3,42 @@
 //! The profile's policy (contract §5.2) judges it, and so do the rules of RFC 5280 that no policy can loosen.
 
 use super::plan::Plan;
+use super::{Subject, Wishes};
 use crate::policy::{Judged, PolicyRules, SanType, SubjectAttribute};
 use crate::{Error, Result, Violation};
 use x509::{
-    AttributeType, BasicConstraints, DistinguishedName, ExtendedKeyUsage, GeneralName, KeyAlgorithm, KeyFamily,
-    KeyUsage, KeyUsages, SignatureAlgorithm, TbsCertificate, oid,
+    AttributeType, BasicConstraints, Certificate, DistinguishedName, ExtendedKeyUsage, GeneralName, KeyAlgorithm,
+    KeyFamily, KeyUsage, KeyUsages, SignatureAlgorithm, TbsCertificate, oid,
 };
+
+/// What a certificate like this one, with a new key, is asked for with: all but its lifetime.
+pub fn request_of(certificate: &Certificate) -> Result<(Subject, Wishes)> {
+    let extensions = certificate.extensions();
+    let names = match extensions.subject_alt_names().map_err(unreadable)? {
+        None => Vec::new(),
+        Some(names) => names.into_valid().map_err(|error| Error::failed_because("a certificate's names", error))?,
+    };
+    let mut attributes = Vec::new();
+    for (kind, value) in certificate.subject().attributes() {
+        let kind = known(&kind).ok_or_else(|| {
+            Error::against_policy(format!("the subject attribute {} cannot be asked for", kind.short_name()))
+        })?;
+        attributes.push((kind, value.to_owned()));
+    }
+    let subject = Subject::Fields {
+        attributes,
+        alt_names: names.iter().filter_map(|name| Some((san_type(name)?, name.text().into_owned()))).collect(),
+        key_algorithm: certificate.key_algorithm().ok(),
+    };
+    let wishes = Wishes {
+        key_usages: extensions.key_usages().map_err(unreadable)?,
+        extended_key_usages: extensions.extended_key_usages().map_err(unreadable)?,
+        signature_algorithm: certificate.signature_algorithm(),
+        basic_constraints: extensions.basic_constraints().map_err(unreadable)?,
+        ..Wishes::default()
+    };
+    Ok((subject, wishes))
+}
 
 /// The parts of a certificate that rules ask for.
 pub(super) struct Content<'a> {

@@ -1,0 +1,220 @@
+//! Renews leaf certificates: by request, and by themselves as it was planned (contract §6.5, 6.6).
+//!
+//! A certificate has at most one successor. The old one stays valid until its end, so that whoever uses it can change over.
+
+use crate::audit::{self, Object};
+use crate::certificates::{CertificateName, Record};
+use crate::context::{Context, failed};
+use crate::issue::{IssueOptions, Issued};
+use domain::authority::AuthorityStatus;
+use domain::caller::Caller;
+use domain::inventory::{ShownStatus, serial_hex};
+use domain::issuance::Issuer;
+use domain::permission::{Action, Field, ObjectFields};
+use domain::profile::{Enrollment, IssuerKind};
+use domain::renewal::{can_be_planned, lifetime_days, next_try, renew_at, request_for_successor};
+use domain::role::BuiltInRole;
+use domain::{CertificateId, Error, OrganizationId, Reason, Refusal, Result, Violation};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use store::Changes;
+
+/// What a certificate's renewal by itself is changed to.
+pub enum PlanChange {
+    /// It is renewed so many days before its end.
+    RenewBefore {
+        /// The days.
+        days: u32,
+    },
+    /// It is not renewed by itself.
+    Never,
+}
+
+/// How many renewals are begun at a time.
+const DUE_MAX: u32 = 100;
+
+impl Context {
+    /// Makes the successor of a certificate, with a new key.
+    pub async fn renew(&self, caller: &Caller, id: CertificateId) -> Result<Issued> {
+        let record = self.find_certificate(caller, &CertificateName::Id(id)).await?;
+        let issuer = self.renewing_issuer(caller, &record).await?;
+        caller.may(
+            issuer.profile.project,
+            Action::IssueCertificate,
+            &ObjectFields::with(Field::Slug, issuer.profile.slug.as_str()),
+        )?;
+        self.try_to_renew(caller, &record, &issuer).await
+    }
+
+    async fn try_to_renew(&self, caller: &Caller, record: &Record, issuer: &Issuer) -> Result<Issued> {
+        let outcome = match self.must_be_renewable(record, issuer) {
+            Err(refusal) => Err(refusal),
+            Ok(()) => {
+                let options = IssueOptions {
+                    metadata: record.row.issued.details.metadata.clone(),
+                    renews: Some(record.row.issued.id),
+                    ..IssueOptions::default()
+                };
+                let request = request_for_successor(&record.certificate)?;
+                self.issue(caller, issuer.profile.id, request, options).await
+            }
+        };
+        if let Err(error) = &outcome
+            && error.reason().is_some()
+        {
+            let next = next_try(&record.certificate, self.now());
+            let refused = store::renewal::refused(record.row.pk, &error.to_string(), next);
+            self.commit(Changes::new().statement(refused)).await?;
+        }
+        outcome
+    }
+
+    /// What the profile has to say before anything is asked of the certificate, in the order of contract §6.5.
+    async fn renewing_issuer(&self, caller: &Caller, record: &Record) -> Result<Arc<Issuer>> {
+        let judged = record.row.issued.judged_by.ok_or_else(|| {
+            Error::forbidden("the certificate was not made from a profile, so there is nothing to renew it by")
+        })?;
+        let issuer = self.issuer_for(caller.organization, judged.profile).await?;
+        must_enrol_by_api(&issuer)?;
+        must_have_key(record)?;
+        Ok(issuer)
+    }
+
+    /// Everything that stands against a renewal, in one answer.
+    fn must_be_renewable(&self, record: &Record, issuer: &Issuer) -> Result<()> {
+        let now = self.now();
+        let mut reasons = Vec::new();
+        match record.status {
+            ShownStatus::Active => {}
+            ShownStatus::Expired => reasons.push(("expired", "the certificate has expired".to_owned())),
+            ShownStatus::Revoked => reasons.push(("revoked", "the certificate is revoked".to_owned())),
+        }
+        if let Some(successor) = record.row.renewed_by {
+            reasons.push(("renewed", format!("the certificate was renewed already, by {successor}")));
+        }
+        if issuer.profile.document.issuer == IssuerKind::Ca {
+            match &issuer.authority {
+                None => reasons.push(("authority-missing", "the profile's certificate authority is gone".to_owned())),
+                Some(authority) => {
+                    if authority.status != AuthorityStatus::Active {
+                        let message = format!("the certificate authority {} is not active", authority.name);
+                        reasons.push(("authority-inactive", message));
+                    }
+                    let end = now.plus_seconds(lifetime_days(&record.certificate) * 24 * 60 * 60);
+                    let limit = authority.active.as_ref().map(|active| active.certificate.not_after());
+                    if limit.is_some_and(|limit| end.seconds() > limit) {
+                        let message = format!("the new certificate would outlive the authority {}", authority.name);
+                        reasons.push(("outlives-authority", message));
+                    }
+                }
+            }
+        }
+        if reasons.is_empty() {
+            return Ok(());
+        }
+        let violations = reasons.into_iter().map(|(rule, message)| Violation::new("certificateId", rule, message));
+        Err(Refusal::violations(Reason::WrongState, violations.collect()).into())
+    }
+
+    /// Plans the renewal of a certificate, or takes the plan back. Says how many days before its end it is renewed.
+    pub async fn plan_renewal(&self, caller: &Caller, id: CertificateId, change: PlanChange) -> Result<Option<u32>> {
+        let record = self.certificate_for(caller, &CertificateName::Id(id), Action::EditCertificate).await?;
+        let (statement, days) = match change {
+            PlanChange::Never => (store::renewal::forget_plan(record.row.pk), None),
+            PlanChange::RenewBefore { days } => {
+                self.must_be_plannable(caller, &record, days).await?;
+                (store::renewal::plan(id, days, renew_at(&record.certificate, days)), Some(days))
+            }
+        };
+        let detail = json!({ "serialNumber": serial_hex(&record.certificate), "renewBeforeDays": days });
+        let object = Object::new("certificate", id);
+        let project = Some(record.row.issued.project);
+        let audited = audit::record(caller, project, "renewal-planned", object, &detail, self.now());
+        self.commit(Changes::new().statement(statement).audit(audited)).await?;
+        Ok(days)
+    }
+
+    async fn must_be_plannable(&self, caller: &Caller, record: &Record, days: u32) -> Result<()> {
+        if record.row.issued.judged_by.is_none() {
+            return Err(Error::invalid("the certificate was not made from a profile, so it cannot be renewed"));
+        }
+        self.renewing_issuer(caller, record).await?;
+        match record.status {
+            ShownStatus::Active => {}
+            ShownStatus::Expired => return Err(Error::wrong_state("the certificate has expired")),
+            ShownStatus::Revoked => return Err(Error::wrong_state("the certificate is revoked")),
+        }
+        if record.row.renewed_by.is_some() {
+            return Err(Error::wrong_state("the certificate was renewed already"));
+        }
+        let lifetime = lifetime_days(&record.certificate);
+        if i64::from(days) >= lifetime {
+            return Err(Error::invalid(format!(
+                "renewBeforeDays must be less than the lifetime, which is {lifetime} days"
+            )));
+        }
+        if !can_be_planned(renew_at(&record.certificate, days), self.now()) {
+            return Err(Error::invalid("the renewal would be due before the next midnight in UTC: renew it now"));
+        }
+        Ok(())
+    }
+
+    /// Certificates whose renewal is due.
+    pub async fn renewals_due(&self) -> Result<Vec<(OrganizationId, CertificateId)>> {
+        let due = store::renewal::due(&self.db, self.now(), DUE_MAX).await.map_err(failed)?;
+        Ok(due.into_iter().map(|(organization, certificate, _)| (organization, certificate)).collect())
+    }
+
+    /// Renews a certificate as it was planned. What is refused is written into its record and tried again the next day;
+    /// what fails is tried again soon.
+    pub async fn renew_by_plan(&self, organization: OrganizationId, id: CertificateId) -> Result<()> {
+        let row = store::certificate::by_id(&self.db, organization, id).await.map_err(failed)?;
+        let Some(record) = row.map(|row| self.read(row)).transpose()? else { return Ok(()) };
+        // Done already, or taken back, by the time that this runs.
+        if record.row.renewed_by.is_some() || record.row.renew_before_days.is_none() {
+            return Ok(());
+        }
+        let node = Caller::node(organization);
+        let rules = HashMap::from([(record.row.issued.project, Arc::from(BuiltInRole::Admin.rules()))]);
+        let caller = Caller { projects: Arc::new(rules), ..node };
+        let outcome = match self.renewing_issuer(&caller, &record).await {
+            Ok(issuer) => self.try_to_renew(&caller, &record, &issuer).await,
+            Err(error) if error.reason().is_some() => {
+                let next = next_try(&record.certificate, self.now());
+                let refused = store::renewal::refused(record.row.pk, &error.to_string(), next);
+                self.commit(Changes::new().statement(refused)).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) => match error.reason() {
+                Some(Reason::Unavailable { .. }) | None => Err(error),
+                Some(_) => {
+                    tracing::warn!(certificate.id = %id, %error, "a certificate was not renewed");
+                    Ok(())
+                }
+            },
+        }
+    }
+}
+
+fn must_enrol_by_api(issuer: &Issuer) -> Result<()> {
+    match issuer.profile.enrollment {
+        Enrollment::Api => Ok(()),
+        Enrollment::Est | Enrollment::Acme => Err(Error::forbidden(format!(
+            "the profile {} enrols by {}: its certificates are renewed by their clients",
+            issuer.profile.slug,
+            issuer.profile.enrollment.as_str()
+        ))),
+    }
+}
+
+fn must_have_key(record: &Record) -> Result<()> {
+    match record.row.has_key {
+        true => Ok(()),
+        false => Err(Error::forbidden("the certificate was made from a CSR: renew it with a new CSR")),
+    }
+}
