@@ -3,6 +3,7 @@
 //! The organisation always comes from here, never from a request.
 
 use crate::permission::{Action, ObjectFields, Rule, Verdict, evaluate, is_possible};
+use crate::role::BuiltInRole;
 use crate::{AccessTokenId, Error, IdentityId, OrganizationId, ProjectId, Result};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -110,6 +111,12 @@ impl Caller {
             default_project: None,
             projects: Arc::new(HashMap::new()),
         }
+    }
+
+    /// The server itself, acting in one project.
+    pub fn node_administering(organization: OrganizationId, project: ProjectId) -> Self {
+        let rules = HashMap::from([(project, Arc::from(BuiltInRole::Admin.rules()))]);
+        Self { projects: Arc::new(rules), ..Self::node(organization) }
     }
 
     /// The identity, when the caller is one.

@@ -1,6 +1,6 @@
 //! Background work: a closed set of kinds. Jobs are idempotent; a row is a job that is still to be done.
 
-use crate::{CertificateId, CrlId, JobId, OrganizationId, Time};
+use crate::{AuthorityId, CertificateId, CrlId, JobId, OrganizationId, Time};
 use serde::{Deserialize, Serialize};
 
 /// One piece of background work.
@@ -21,6 +21,13 @@ pub enum Job {
         /// The certificate.
         certificate: CertificateId,
     },
+    /// Prolong an authority below one of ours before its certificate ends.
+    RenewAuthority {
+        /// The organisation that it belongs to.
+        organization: OrganizationId,
+        /// The authority.
+        authority: AuthorityId,
+    },
 }
 
 impl Job {
@@ -30,6 +37,7 @@ impl Job {
             Self::RenewServerCertificate => "renew-server-certificate",
             Self::PublishCrl { .. } => "publish-crl",
             Self::RenewCertificate { .. } => "renew-certificate",
+            Self::RenewAuthority { .. } => "renew-authority",
         }
     }
 
@@ -39,6 +47,7 @@ impl Job {
             Self::RenewServerCertificate => "renew-server-certificate".into(),
             Self::PublishCrl { crl } => format!("publish-crl/{crl}"),
             Self::RenewCertificate { certificate, .. } => format!("renew-certificate/{certificate}"),
+            Self::RenewAuthority { authority, .. } => format!("renew-authority/{authority}"),
         }
     }
 

@@ -86,6 +86,9 @@ pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
     for (organization, certificate) in services.renewals_due().await? {
         services.enqueue(&Job::RenewCertificate { organization, certificate }, services.now()).await?;
     }
+    for (organization, authority) in services.authorities_due().await? {
+        services.enqueue(&Job::RenewAuthority { organization, authority }, services.now()).await?;
+    }
     if settings.server_names.is_some() {
         services.plan_server_certificate().await?;
     }
@@ -136,6 +139,9 @@ async fn perform(services: &Context, settings: &Settings, job: &Job) -> Result<(
         Job::PublishCrl { crl } => services.publish_list(*crl).await,
         Job::RenewCertificate { organization, certificate } => {
             services.renew_by_plan(*organization, *certificate).await
+        }
+        Job::RenewAuthority { organization, authority } => {
+            services.renew_authority_by_plan(*organization, *authority).await
         }
         Job::RenewServerCertificate => match &settings.server_names {
             None => Ok(()),

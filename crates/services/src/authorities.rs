@@ -112,7 +112,7 @@ impl Context {
         if authority.configuration.friendly_name.is_empty() {
             authority.configuration.friendly_name = subject.render();
         }
-        let key = self.new_authority_key(&authority, &private).await?;
+        let key = self.new_authority_key(&authority, &private, 1).await?;
         let certificate = match authority.kind {
             AuthorityKind::Intermediate => None,
             AuthorityKind::Root => {
@@ -123,25 +123,13 @@ impl Context {
                 Some(made)
             }
         };
-        let public = x509::PublicKey::from_spki_der(private.public_spki_der())
-            .map_err(|problem| Error::failed(format!("a key that was just made is not usable: {problem}")))?;
-        let list = self.first_list(&authority, &key, &subject, &public, &signer, now).await?;
-        let hashes = OcspHashes {
-            name_sha1: x509::digest::sha1(subject.as_der()),
-            name_sha256: x509::digest::sha256(subject.as_der()),
-            key_sha1: public.key_id_sha1(),
-            key_sha256: x509::digest::sha256(public.key_octets()),
-        };
+        let added = self.key_added(&authority, &key, &subject, &signer, now).await?;
         let detail = json!({
             "name": authority.name, "type": authority.kind.as_str(), "subject": subject.render(),
             "keyAlgorithm": authority.key_algorithm.as_str(),
-            "publicKeySha256": crate::context::hex(&public.spki_sha256()), "serialNumber": authority.serial_number,
+            "publicKeySha256": crate::context::hex(&x509::digest::sha256(&key.spki)), "serialNumber": authority.serial_number,
         });
-        let mut changes = Changes::new()
-            .statement(store::authority::ensure_issuer_name(subject.as_der()))
-            .statement(store::authority::insert(&authority))
-            .statement(store::authority::insert_key(&key, subject.as_der(), &hashes, now))
-            .statement(store::authority::insert_crl(&list));
+        let mut changes = Changes::new().statement(store::authority::insert(&authority)).with(added);
         if let Some(made) = &certificate {
             changes = changes.statement(store::authority::insert_certificate(&made.stored, &made.parsed));
         }
@@ -174,7 +162,12 @@ impl Context {
         }
     }
 
-    async fn new_authority_key(&self, authority: &Authority, private: &PrivateKey) -> Result<AuthorityKey> {
+    pub(crate) async fn new_authority_key(
+        &self,
+        authority: &Authority,
+        private: &PrivateKey,
+        version: u32,
+    ) -> Result<AuthorityKey> {
         let exported = private.export_pkcs8().map_err(key_failed)?;
         let data_key = self.data_key(authority.project).await?;
         let id = authority.active_key;
@@ -183,7 +176,7 @@ impl Context {
             id,
             authority: authority.id,
             project: authority.project,
-            version: 1,
+            version,
             provider: KeyProvider::Software,
             handle: None,
             algorithm: private.algorithm(),
@@ -194,6 +187,30 @@ impl Context {
             issuer_name_id: 0,
             crl: self.new_id(),
         })
+    }
+
+    /// What adds a key to an authority, with its empty list.
+    pub(crate) async fn key_added(
+        &self,
+        authority: &Authority,
+        key: &AuthorityKey,
+        subject: &x509::DistinguishedName,
+        signer: &Signer,
+        now: Time,
+    ) -> Result<Changes> {
+        let public = x509::PublicKey::from_spki_der(&key.spki)
+            .map_err(|problem| Error::failed(format!("a key that was just made is not usable: {problem}")))?;
+        let list = self.first_list(authority, key, subject, &public, signer, now).await?;
+        let hashes = OcspHashes {
+            name_sha1: x509::digest::sha1(subject.as_der()),
+            name_sha256: x509::digest::sha256(subject.as_der()),
+            key_sha1: public.key_id_sha1(),
+            key_sha256: x509::digest::sha256(public.key_octets()),
+        };
+        Ok(Changes::new()
+            .statement(store::authority::ensure_issuer_name(subject.as_der()))
+            .statement(store::authority::insert_key(key, subject.as_der(), &hashes, now))
+            .statement(store::authority::insert_crl(&list)))
     }
 
     /// The empty list that is there from the first moment, so that no certificate ever names one that is missing.

@@ -2,14 +2,14 @@
 //! (contract §3.6, 3.10, 4.3). All go through `decide`.
 
 use crate::authorities::{RenderedCertificate, about, activate, rendered};
-use crate::context::{Context, failed};
+use crate::context::{Context, failed, key_failed};
 use crate::subject::{extended_key_usages, name_constraints, policies, subject_of};
-use domain::authority::{Authority, AuthorityCertificate, AuthorityKind};
+use domain::authority::{Authority, AuthorityCertificate, AuthorityKey, AuthorityKind};
 use domain::caller::Caller;
 use domain::inventory::serial_hex;
 use domain::issuance::{AuthorityRequest, Case, IssuingAuthority, decide};
 use domain::permission::Action;
-use domain::{AuthorityId, Error, Result, Time};
+use domain::{AuthorityId, Error, OrganizationId, Result, Time};
 use keys::sign::Signer;
 use serde_json::json;
 use std::sync::Arc;
@@ -56,6 +56,31 @@ pub struct CertifyAuthority {
     pub parent: Option<AuthorityId>,
 }
 
+/// What is made for an authority of ours, and how it is told of.
+struct Installation {
+    lifetime: (Time, Time),
+    path_length: Option<u32>,
+    key: RenewalKey,
+    event: &'static str,
+}
+
+/// Which key an authority is renewed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewalKey {
+    /// The one that it has.
+    Existing,
+    /// A new one. The old one goes on signing its list until all that it signed has expired.
+    New,
+}
+
+/// The key that a certificate for an authority of ours is made for.
+struct SubjectKey {
+    key: AuthorityKey,
+    signer: Signer,
+    /// What adds the key and its list, when it is new.
+    added: Option<Changes>,
+}
+
 /// How many certificates may stand above one: a chain that is stored must be readable again.
 const CHAIN_MAX: usize = pem::BLOCKS_MAX;
 
@@ -90,16 +115,22 @@ impl Context {
                 Some((parent, issuing))
             }
         };
-        let lifetime = (asked.not_before, asked.not_after);
-        self.install(caller, authority, parent, lifetime, asked.path_length, "authority-certified").await
+        let asked = Installation {
+            lifetime: (asked.not_before, asked.not_after),
+            path_length: asked.path_length,
+            key: RenewalKey::Existing,
+            event: "authority-certified",
+        };
+        self.install(caller, authority, parent, asked).await
     }
 
-    /// Prolongs an authority with the same key (contract §3.6).
+    /// Prolongs an authority (contract §3.6).
     pub async fn renew_authority(
         &self,
         caller: &Caller,
         id: AuthorityId,
         not_after: Time,
+        key: RenewalKey,
     ) -> Result<RenderedCertificate> {
         let authority = self.find_authority(caller, id).await?;
         let (Some(_), Some(current_end)) = (authority.active_certificate, authority.not_after) else {
@@ -122,8 +153,36 @@ impl Context {
                 ));
             }
         };
-        let path_length = authority.path_length_max;
-        self.install(caller, authority, parent, (self.now(), not_after), path_length, "authority-renewed").await
+        let asked = Installation {
+            lifetime: (self.now(), not_after),
+            path_length: authority.path_length_max,
+            key,
+            event: "authority-renewed",
+        };
+        self.install(caller, authority, parent, asked).await
+    }
+
+    /// Authorities below one of ours that are in the last third of their life, and that their parent can prolong.
+    pub async fn authorities_due(&self) -> Result<Vec<(OrganizationId, AuthorityId)>> {
+        store::authority::renewals_due(&self.db, self.now()).await.map_err(failed)
+    }
+
+    /// Prolongs an authority by as much as it lived, as far as its parent lives.
+    pub async fn renew_authority_by_plan(&self, organization: OrganizationId, id: AuthorityId) -> Result<()> {
+        let due = self.authorities_due().await?;
+        if !due.contains(&(organization, id)) {
+            return Ok(());
+        }
+        let authority = store::authority::by_id(&self.db, organization, id).await.map_err(failed)?;
+        let Some(authority) = authority else { return Ok(()) };
+        let (Some(from), Some(to), Some(parent)) = (authority.not_before, authority.not_after, authority.parent) else {
+            return Ok(());
+        };
+        let parent = store::authority::in_project(&self.db, authority.project, parent).await.map_err(failed)?;
+        let Some(limit) = parent.and_then(|parent| parent.not_after) else { return Ok(()) };
+        let wanted = self.now().plus_seconds(to.seconds() - from.seconds());
+        let caller = Caller::node_administering(organization, authority.project);
+        self.renew_authority(&caller, id, wanted.min(limit), RenewalKey::Existing).await.map(drop)
     }
 
     /// An authority of the same project.
@@ -161,41 +220,60 @@ impl Context {
         caller: &Caller,
         mut authority: Authority,
         parent: Option<(Authority, Arc<IssuingAuthority>)>,
-        lifetime: (Time, Time),
-        path_length: Option<u32>,
-        event: &'static str,
+        asked: Installation,
     ) -> Result<RenderedCertificate> {
         let now = self.clock.now_to_sign()?;
-        authority.path_length_max = path_length;
+        authority.path_length_max = asked.path_length;
         let subject = self.certified_subject(&authority).await?;
-        let key = self.authority_key(authority.active_key).await?;
-        self.key_must_not_be_blocked(caller, &key.spki).await?;
-        let made = match &parent {
-            None => {
-                let signer = self.signer(authority.active_key).await?;
-                self.self_signed(&authority, &subject, &signer, lifetime, now).await?
+        let SubjectKey { key, signer, added } = match asked.key {
+            RenewalKey::New => self.added_key(&mut authority, &subject, now).await?,
+            RenewalKey::Existing => {
+                let key = self.authority_key(authority.active_key).await?;
+                self.key_must_not_be_blocked(caller, &key.spki).await?;
+                SubjectKey { signer: self.signer(key.id).await?, key, added: None }
             }
-            Some((_, issuing)) => self.signed_by(&authority, &subject, issuing, lifetime, now).await?,
+        };
+        let made = match &parent {
+            None => self.self_signed(&authority, &subject, &signer, asked.lifetime, now).await?,
+            Some((_, issuing)) => self.signed_by(&authority, &subject, &key.spki, issuing, asked.lifetime, now).await?,
         };
         activate(&mut authority, &made.parsed, made.stored.id, parent.as_ref().map(|(parent, _)| parent.id));
         authority.version += 1;
         authority.updated_at = now;
         let detail = json!({
             "name": authority.name, "serialNumber": authority.serial_number,
-            "parent": authority.parent.map(|id| id.to_string()),
+            "parent": authority.parent.map(|id| id.to_string()), "keyVersion": key.version,
         });
-        let list = self.list_for(&key, &made.parsed).await?;
         // First what is held to the version that was read: whoever was slower is told so.
-        let mut changes = Changes::new()
-            .statement(store::authority::update(&authority))
-            .statement(store::authority::insert_certificate(&made.stored, &made.parsed))
-            .statement(store::authority::publish_crl(&list));
+        let mut changes = Changes::new().statement(store::authority::update(&authority));
+        let list = match added {
+            Some(added) => {
+                changes = changes.with(added);
+                None
+            }
+            None => Some(self.list_for(&key, &made.parsed).await?),
+        };
+        changes = changes.statement(store::authority::insert_certificate(&made.stored, &made.parsed));
+        if let Some(list) = &list {
+            changes = changes.statement(store::authority::publish_crl(list));
+        }
         if let Some((parent, _)) = &parent {
             let unchanged = store::authority::is_unchanged(parent.project, parent.id, parent.version);
             changes = changes.statement(unchanged).with(self.inventory_of(&made, parent).await?);
         }
-        self.commit_authority(caller, changes, &authority, event, &detail).await?;
+        self.commit_authority(caller, changes, &authority, asked.event, &detail).await?;
         rendered(made.stored, authority.parent)
+    }
+
+    /// Makes a new key for an authority, with its own empty list, and makes it the active one.
+    async fn added_key(&self, authority: &mut Authority, subject: &DistinguishedName, now: Time) -> Result<SubjectKey> {
+        let private = Arc::new(self.key_pool.generate(authority.key_algorithm).await.map_err(key_failed)?);
+        let before = self.authority_key(authority.active_key).await?;
+        authority.active_key = self.new_id();
+        let key = self.new_authority_key(authority, &private, before.version + 1).await?;
+        let signer = Signer::new(private, self.key_pool.clone());
+        let added = self.key_added(authority, &key, subject, &signer, now).await?;
+        Ok(SubjectKey { key, signer, added: Some(added) })
     }
 
     /// The subject of the active certificate, byte for byte, or the configured one while there is none: certificates
@@ -226,6 +304,7 @@ impl Context {
         &self,
         authority: &Authority,
         subject: &DistinguishedName,
+        spki: &[u8],
         parent: &Arc<IssuingAuthority>,
         (not_before, not_after): (Time, Time),
         now: Time,
@@ -237,8 +316,7 @@ impl Context {
             let message = format!("the chain would be longer than {CHAIN_MAX} certificates above {}", authority.name);
             return Err(Error::invalid(message));
         }
-        let key = self.authority_key(authority.active_key).await?;
-        let to_be_signed = approved.certify(&key.spki, self.serial_number()?)?;
+        let to_be_signed = approved.certify(spki, self.serial_number()?)?;
         let der = self.signer(parent.key).await?.certificate(to_be_signed).await?;
         let active = parent.active.as_ref().ok_or_else(|| Error::failed("a parent without a certificate signed"))?;
         self.made(authority, der, active.chain_pem.clone(), Some(active.id), now).await

@@ -13,10 +13,8 @@ use domain::issuance::Issuer;
 use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::{Enrollment, IssuerKind};
 use domain::renewal::{can_be_planned, lifetime_days, next_try, renew_at, request_for_successor};
-use domain::role::BuiltInRole;
 use domain::{CertificateId, Error, OrganizationId, Reason, Refusal, Result, Violation};
 use serde_json::json;
-use std::collections::HashMap;
 use std::sync::Arc;
 use store::Changes;
 
@@ -175,9 +173,7 @@ impl Context {
         if record.row.renewed_by.is_some() || record.row.renew_before_days.is_none() {
             return Ok(());
         }
-        let node = Caller::node(organization);
-        let rules = HashMap::from([(record.row.issued.project, Arc::from(BuiltInRole::Admin.rules()))]);
-        let caller = Caller { projects: Arc::new(rules), ..node };
+        let caller = Caller::node_administering(organization, record.row.issued.project);
         let outcome = match self.renewing_issuer(&caller, &record).await {
             Ok(issuer) => self.try_to_renew(&caller, &record, &issuer).await,
             Err(error) if error.reason().is_some() => {

@@ -435,6 +435,22 @@ pub async fn crls_due(db: &Db, before: Time, now: Time) -> Result<Vec<CrlId>, St
     rows.iter().map(|row| Ok(CrlId(row.uuid(0)?))).collect()
 }
 
+/// Active authorities below one of ours that are in the last third of their life and whose parent lives longer, each with
+/// its organisation.
+pub async fn renewals_due(db: &Db, now: Time) -> Result<Vec<(OrganizationId, AuthorityId)>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT p.organization_id, a.id FROM authorities a JOIN projects p ON p.id = a.project_id
+             JOIN authorities above ON above.id = a.parent_id
+             WHERE a.deleted_at IS NULL AND p.deleted_at IS NULL AND a.status = 'active' AND above.status = 'active'
+             AND above.deleted_at IS NULL AND a.not_after > $1 AND above.not_after > a.not_after
+             AND (a.not_after - $1) * 3 < a.not_after - a.not_before ORDER BY a.not_after LIMIT 100",
+            params![now],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((OrganizationId(row.uuid(0)?), AuthorityId(row.uuid(1)?)))).collect()
+}
+
 fn authority_from(row: &Row) -> Result<Authority, StoreError> {
     Ok(Authority {
         id: AuthorityId(row.uuid(0)?),

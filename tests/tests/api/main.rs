@@ -14,6 +14,7 @@ mod idempotency;
 mod import;
 mod issue;
 mod issuing;
+mod lifetimes;
 mod policies;
 mod profiles;
 mod races;

@@ -19,7 +19,7 @@ async fn record(server: &Server, id: &str) -> Value {
 }
 
 /// What the runner of the jobs does when it looks, and then when it works.
-async fn run_jobs(server: &Server) {
+pub async fn run_jobs(server: &Server) {
     let settings = jobs::Settings { node: "test".into(), server_names: None };
     jobs::look_ahead(&server.services, &settings).await.unwrap();
     while jobs::work(&server.services, &settings).await.unwrap() > 0 {}

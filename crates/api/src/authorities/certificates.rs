@@ -13,7 +13,7 @@ use domain::{AuthorityCertificateId, AuthorityId, Error, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use services::authorities::RenderedCertificate;
-use services::certify_authority::{CertifyAuthority, SignIntermediate};
+use services::certify_authority::{CertifyAuthority, RenewalKey, SignIntermediate};
 use services::revocation_lists::RenderedList;
 
 const TAG: &str = "Certificate authorities";
@@ -45,9 +45,13 @@ fn of_family(
 ) -> [Route<App>; 3] {
     let id = || [required("caId", text())];
     [
-        Endpoint::post(renew_path, TAG, "Renew the certificate of an authority with the same key")
+        Endpoint::post(renew_path, TAG, "Renew the certificate of an authority")
+            .describe(
+                "With the same key, or with a new one; the old key goes on signing its revocation list until all that it \
+                 signed has expired.",
+            )
             .path(id())
-            .body(object([required("type", one_of(&["existing"])), required("notAfter", date())]))
+            .body(object([required("type", one_of(&["existing", "new-key"])), required("notAfter", date())]))
             .returns(schema())
             .bearer(move |app, caller, input| renew(app, caller, input, show)),
         Endpoint::get(certificate_path, TAG, "Get the active certificate of an authority")
@@ -202,13 +206,15 @@ async fn csr(app: App, caller: Caller, input: Input) -> Result<Reply> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Renew {
+    r#type: String,
     not_after: Time,
 }
 
 async fn renew(app: App, caller: Caller, mut input: Input, show: Show) -> Result<Reply> {
     let id = authority_id(&input)?;
     let body: Renew = input.body()?;
-    Reply::json(&show(&app.services.renew_authority(&caller, id, body.not_after).await?))
+    let key = if body.r#type == "new-key" { RenewalKey::New } else { RenewalKey::Existing };
+    Reply::json(&show(&app.services.renew_authority(&caller, id, body.not_after, key).await?))
 }
 
 async fn certificate(app: App, caller: Caller, input: Input, show: Show) -> Result<Reply> {
