@@ -9,10 +9,12 @@ mod cert;
 mod client;
 mod completions;
 mod connection;
+mod crl;
 mod environment;
 mod failure;
 mod files;
 mod identity;
+mod job;
 pub mod local;
 mod login;
 mod output;
@@ -128,8 +130,10 @@ enum RemoteCommand {
     Policy(policy::PolicyArguments),
     Profile(profile::ProfileArguments),
     Cert(cert::CertArguments),
+    Crl(crl::CrlArguments),
     Identity(identity::IdentityArguments),
     Project(project::ProjectArguments),
+    Job(job::JobArguments),
     Completions(completions::CompletionsArguments),
     Version(VersionArguments),
 }
@@ -148,6 +152,8 @@ impl RemoteCommand {
             Self::Cert(arguments) => {
                 cert::run(&connect(&arguments.remote, environment).await?, arguments.command, json).await
             }
+            Self::Crl(arguments) => crl::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
+            Self::Job(arguments) => job::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
             Self::Identity(arguments) => {
                 identity::run(&connect(&arguments.remote, environment).await?, arguments.command).await
             }

@@ -5,7 +5,7 @@ use crate::config::{Config, DataLocation};
 use crate::open::{self, Access};
 use crate::{first_run, server};
 use keys::rotation;
-use services::fsck::Finding;
+use services::fsck::{Finding, audit_records};
 use services::{Addresses, Clock, Context};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -140,8 +140,8 @@ async fn fsck(database: &DatabaseArguments, json: bool) -> Result<ExitCode, Stri
 }
 
 async fn audit_list(database: &DatabaseArguments, limit: u32, json: bool) -> Result<ExitCode, String> {
-    let services = read_only(database).await?;
-    let records = services.audit_records(limit).await.map_err(|error| error.to_string())?;
+    let db = open::database(&DataLocation::from_arguments(database), Access::ReadOnly).await?;
+    let records = audit_records(&db, limit).await.map_err(|error| error.to_string())?;
     if json {
         say!("{}", serde_json::to_string_pretty(&records).map_err(|error| error.to_string())?);
         return Ok(ExitCode::SUCCESS);

@@ -103,7 +103,8 @@ async fn keyring(db: &Db, location: &DataLocation, access: Access) -> Result<Key
     Keyring::from_file(path).map_err(|error| {
         format!(
             "the master key: {error}. Without the key that sealed this database nothing in it opens, so no new one is \
-             made: bring {} back from a backup, or name the right file with --master-key-file",
+             made: name the data folder of a server with --data, or its key with --master-key-file or CHANCERY_MASTER_KEY; \
+             if {} is lost, bring it back from a backup",
             path.display()
         )
     })

@@ -73,7 +73,8 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let mut tasks = Vec::new();
     let mut reachable = Reachable { url: first_url, tls_url: None, tls_ca: None };
     let names = server_names(config);
-    let acceptor = if tls_listener.is_some() || config.first_is_tls() {
+    let is_tls = tls_listener.is_some() || config.first_is_tls();
+    let acceptor = if is_tls {
         let source = config.tls.clone().unwrap_or(TlsSource::Auto);
         let certificates = certificates(&services, &source, &names, &config.data.folder, &mut reachable).await?;
         tasks.push(tokio::spawn(tls::follow(certificates.clone(), source, services.clone(), stopped.clone())));
@@ -90,7 +91,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     }
     let first_acceptor = if config.first_is_tls() { acceptor } else { None };
     tasks.push(tokio::spawn(listen::serve(listener, first_acceptor, service, stopped.clone())));
-    let is_auto = reachable.tls_ca.is_some();
+    let is_auto = is_tls && !matches!(config.tls, Some(TlsSource::Files { .. }));
     let settings =
         jobs::Settings { node: open::node_name(&config.data.folder)?, server_names: is_auto.then_some(names) };
     tasks.push(tokio::spawn(jobs::run(services.clone(), settings, stopped)));
@@ -170,11 +171,13 @@ fn tls_url(address: SocketAddr) -> String {
 }
 
 fn addresses(config: &Config, address: SocketAddr, first_url: &str) -> Addresses {
-    let publication_url = config.publication_url.clone().unwrap_or_else(|| format!("http://{}", reached(address)));
+    let scheme = if config.first_is_tls() { "https" } else { "http" };
+    let publication_url = config.publication_url.clone().unwrap_or_else(|| format!("{scheme}://{}", reached(address)));
     if config.publication_url.is_none() && config.first_is_tls() {
         tracing::warn!(
             %publication_url,
-            "certificates name a plain http address for revocation lists, and there is no plain listener: set publication_url"
+            "there is no plain listener, so certificates name an https address for revocation lists, which many \
+             verifiers do not follow: set publication_url"
         );
     }
     Addresses { public_url: config.public_url.clone().unwrap_or_else(|| first_url.to_owned()), publication_url }

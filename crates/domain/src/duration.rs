@@ -63,7 +63,7 @@ pub fn parse_ttl(text: &str) -> Result<i64, DurationProblem> {
 }
 
 /// Milliseconds of a policy's `validity.max`: digits and a unit (`90d`, `12m`, `1y`, `24h`). `m` is 30 days, `y` is
-/// 365 days. A limit beyond [`DURATION_MILLIS_MAX`] is that maximum, since nothing longer can be asked for.
+/// 365.25 days as in a `ttl`, so that one of `1y` is within a limit of `1y`. A limit beyond [`DURATION_MILLIS_MAX`] is that maximum, since nothing longer can be asked for.
 pub fn parse_limit(text: &str) -> Result<i64, DurationProblem> {
     if text.chars().count() > DURATION_CHARACTERS_MAX {
         return Err(DurationProblem::TooLong);
@@ -72,7 +72,7 @@ pub fn parse_limit(text: &str) -> Result<i64, DurationProblem> {
         Some('h') => HOUR,
         Some('d') => DAY,
         Some('m') => 30 * DAY,
-        Some('y') => 365 * DAY,
+        Some('y') => YEAR,
         Some(_) | None => return Err(DurationProblem::NotALimit),
     };
     let count = &text[..text.len() - 1];
@@ -115,7 +115,7 @@ impl fmt::Display for DurationProblem {
             Self::NotPositive => "a duration must be more than zero",
             Self::TooLarge => "a duration is at most 10000 years",
             Self::NotALimit => {
-                "not a limit: write digits and one of h, d, m (30 days) or y (365 days), such as 90d or 1y"
+                "not a limit: write digits and one of h, d, m (30 days) or y (365.25 days), such as 90d or 1y"
             }
         })
     }
@@ -246,7 +246,7 @@ mod tests {
         for (text, expected) in [
             ("365d", Ok(365 * DAY)),
             ("12m", Ok(360 * DAY)),
-            ("1y", Ok(365 * DAY)),
+            ("1y", Ok(YEAR)),
             ("24h", Ok(DAY)),
             ("0d", Ok(0)),
             ("99999999y", Ok(DURATION_MILLIS_MAX)),

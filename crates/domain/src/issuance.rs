@@ -25,8 +25,9 @@ use plan::Plan;
 use std::sync::Arc;
 use x509::chain::constraints::check_names;
 use x509::{
-    BasicConstraints, CertificateTemplate, CertificationRequest, Criticality, DistinguishedName, ExtendedKeyUsage,
-    GeneralName, KeyAlgorithm, KeyUsages, RequiredFields, SerialNumber, SignatureAlgorithm, TbsCertificate,
+    AttributeType, BasicConstraints, CertificateTemplate, CertificationRequest, Criticality, DistinguishedName,
+    DnsName, ExtendedKeyUsage, GeneralName, KeyAlgorithm, KeyUsages, NameConstraints, RequiredFields, SerialNumber,
+    SignatureAlgorithm, TbsCertificate,
 };
 
 /// Who asks for what, from which profile, as it came through one of the doors.
@@ -213,9 +214,38 @@ fn must_be_within(
     subject: &DistinguishedName,
     names: &[GeneralName],
 ) -> Result<()> {
-    check_names(&active.constraints, subject, names).map_err(|violation| {
-        Error::against_policy(format!("the name constraints of {} do not allow it: {violation}", authority.name))
-    })
+    let refused = |why: String| Err(Error::against_policy(format!("the name constraints of {} {why}", authority.name)));
+    let held = host_in_subject(subject, names);
+    let names: Vec<GeneralName> = match &held {
+        Some(Host::Name(name)) => names.iter().cloned().chain([GeneralName::Dns(name.clone())]).collect(),
+        Some(Host::Address(_)) | None => names.to_vec(),
+    };
+    if let Some(Host::Address(address)) = held
+        && active.constraints.iter().any(NameConstraints::permits_some_dns_names_only)
+    {
+        return refused(format!("are for DNS names, and the common name {address} would be taken for one"));
+    }
+    match check_names(&active.constraints, subject, &names) {
+        Ok(()) => Ok(()),
+        Err(violation) => refused(format!("do not allow it: {violation}")),
+    }
+}
+
+/// What verifiers take for a host that look into the common name where no DNS name stands beside it, as OpenSSL does.
+enum Host {
+    Name(DnsName),
+    Address(String),
+}
+
+fn host_in_subject(subject: &DistinguishedName, names: &[GeneralName]) -> Option<Host> {
+    if names.iter().any(|name| matches!(name, GeneralName::Dns(_))) {
+        return None;
+    }
+    let common_name = subject.first(AttributeType::CommonName).filter(|name| name.contains('.'))?;
+    match DnsName::parse(common_name) {
+        Ok(name) => Some(Host::Name(name)),
+        Err(_) => common_name.parse::<std::net::Ipv4Addr>().is_ok().then(|| Host::Address(common_name.to_owned())),
+    }
 }
 
 fn against(profile: &Profile, violations: Vec<Violation>) -> Error {
@@ -278,11 +308,19 @@ impl Approved {
                 Some((authority, active))
             }
         };
-        // invariants §2f: the AKI is the issuer's SKI, copied and not computed again.
+        // invariants §2f: the AKI is the issuer's SKI, copied and not computed again; where an imported certificate has
+        // none, that of the issuer's key (RFC 5280 §4.2.1.2, 1).
         let subject_key_id =
             x509::key::key_id_sha1(spki).map_err(|problem| Error::bad_key(format!("the key to certify: {problem}")))?;
+        let computed = match issuer {
+            Some((_, active)) => x509::key::key_id_sha1(active.certificate.spki_der()).ok(),
+            None => None,
+        };
         let authority_key_id = match issuer {
-            Some((_, active)) => active.certificate.extensions().subject_key_id().ok().flatten(),
+            Some((_, active)) => {
+                let own = active.certificate.extensions().subject_key_id().ok().flatten();
+                own.or(computed.as_ref().map(|id| &id[..]))
+            }
             // RFC 5280 §4.2.1.1 spares only the self-signed certificate of an authority.
             None if plan.basic_constraints.ca => None,
             None => Some(&subject_key_id[..]),

@@ -375,7 +375,7 @@ fn first_policies() -> Result<Vec<(&'static str, &'static str, PolicyRules)>> {
                 "keyUsages": usages,
                 "extendedKeyUsages": { "allowed": ["client_auth"] },
                 "algorithms": algorithms,
-                "validity": { "max": "365d" },
+                "validity": { "max": "1y" },
             }),
         ),
         (
@@ -387,7 +387,7 @@ fn first_policies() -> Result<Vec<(&'static str, &'static str, PolicyRules)>> {
                 "keyUsages": usages,
                 "extendedKeyUsages": { "allowed": ["client_auth", "server_auth"] },
                 "algorithms": algorithms,
-                "validity": { "max": "730d" },
+                "validity": { "max": "2y" },
             }),
         ),
         (

@@ -10,10 +10,11 @@ use domain::{AuthorityCertificateId, Error, Result, Time};
 use keys::{Place, PrivateKey};
 use serde::Serialize;
 use std::collections::HashMap;
+use store::Db;
 use store::audit_chain::Verification;
 use store::certificate::InventoryRow;
 use uuid::Uuid;
-use x509::{Certificate, VerifyingKey};
+use x509::{Certificate, SerialNumber, VerifyingKey};
 
 /// What was looked at, and what was found.
 #[derive(Debug, Default, Serialize)]
@@ -167,6 +168,33 @@ impl Context {
         for id in store::check::records_without_certificate(&self.db, PAGE).await.map_err(failed)? {
             report.find(&format!("certificate {id}"), "the audit says that it was issued, and it is not there");
         }
+        for id in store::check::certificates_without_key(&self.db, PAGE).await.map_err(failed)? {
+            report.find(&format!("certificate {id}"), "the audit says that its key was made here, and it is not kept");
+        }
+        match store::check::keys_without_certificate(&self.db).await.map_err(failed)? {
+            0 => {}
+            count => report.find("the keys of certificates", format!("{count} of them belong to no certificate")),
+        }
+        self.check_certificates_of_authorities(report).await
+    }
+
+    /// What an authority here signed for any authority stands in the inventory, where it can be revoked.
+    async fn check_certificates_of_authorities(&self, report: &mut Report) -> Result<()> {
+        let mut serials = Vec::new();
+        for detail in store::check::signed_for_authorities(&self.db).await.map_err(failed)? {
+            let detail: serde_json::Value = serde_json::from_str(&detail).unwrap_or_default();
+            serials.extend(detail["serialNumber"].as_str().and_then(SerialNumber::from_hex));
+        }
+        for content in store::check::signed_among_authorities(&self.db).await.map_err(failed)? {
+            serials.extend(SerialNumber::from_integer(&content));
+        }
+        for serial in serials {
+            let hex = serial.to_hex();
+            let is_there = store::check::is_accounted_for(&self.db, &serial.integer_content(), &hex).await;
+            if !is_there.map_err(failed)? {
+                report.find(&format!("the certificate of an authority, {hex}"), "it is not in the inventory");
+            }
+        }
         Ok(())
     }
 
@@ -258,30 +286,30 @@ impl Context {
             }
         }
     }
+}
 
-    /// The newest records of the audit, newest first.
-    pub async fn audit_records(&self, limit: u32) -> Result<Vec<ShownRecord>> {
-        let records = store::audit::newest(&self.db, limit).await.map_err(failed)?;
-        let text = |id: Option<Uuid>| id.map(|id| id.to_string());
-        Ok(records
-            .into_iter()
-            .map(|record| ShownRecord {
-                at_millis: record.at.millis(),
-                at: rfc3339(record.at),
-                event: record.event,
-                object_kind: record.object_kind,
-                object_id: text(record.object_id),
-                actor_kind: record.actor_kind,
-                actor_id: text(record.actor_id),
-                actor_method: record.actor_method,
-                actor_credential: text(record.actor_credential),
-                actor_address: record.actor_address,
-                organization_id: text(record.organization),
-                project_id: text(record.project),
-                detail: serde_json::from_str(&record.detail).unwrap_or(serde_json::Value::String(record.detail)),
-            })
-            .collect())
-    }
+/// The newest records of the audit, newest first. Reading them takes no key.
+pub async fn audit_records(db: &Db, limit: u32) -> Result<Vec<ShownRecord>> {
+    let records = store::audit::newest(db, limit).await.map_err(failed)?;
+    let text = |id: Option<Uuid>| id.map(|id| id.to_string());
+    Ok(records
+        .into_iter()
+        .map(|record| ShownRecord {
+            at_millis: record.at.millis(),
+            at: rfc3339(record.at),
+            event: record.event,
+            object_kind: record.object_kind,
+            object_id: text(record.object_id),
+            actor_kind: record.actor_kind,
+            actor_id: text(record.actor_id),
+            actor_method: record.actor_method,
+            actor_credential: text(record.actor_credential),
+            actor_address: record.actor_address,
+            organization_id: text(record.organization),
+            project_id: text(record.project),
+            detail: serde_json::from_str(&record.detail).unwrap_or(serde_json::Value::String(record.detail)),
+        })
+        .collect())
 }
 
 impl Report {

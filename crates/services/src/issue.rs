@@ -182,8 +182,8 @@ impl Context {
         if !issued.details.dropped_key_usages.is_empty() {
             detail["droppedKeyUsages"] = json!(issued.details.dropped_key_usages);
         }
-        if private_key.is_some() {
-            detail["key"] = json!("given");
+        if sealed.is_some() {
+            detail["key"] = json!(if private_key.is_some() { "given" } else { "kept" });
         }
         if let Some(predecessor) = options.renews {
             detail["renews"] = predecessor.to_string().into();

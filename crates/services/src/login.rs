@@ -152,7 +152,7 @@ impl Context {
 
     async fn signed(&self, token: &AccessToken) -> Result<Login> {
         let lifetime = token.lifetime_seconds();
-        let access_token = self.token_key().await?.sign(token, self.now(), lifetime)?;
+        let access_token = self.token_key().await?.sign(token, self.now(), lifetime, self.random.hex(8))?;
         let access_token_ttl_max = if token.period_seconds > 0 { TTL_MAX_OF_PERIODIC } else { token.ttl_seconds_max };
         Ok(Login { access_token, expires_in: lifetime, access_token_ttl_max })
     }

@@ -27,6 +27,8 @@ pub enum PlanChange {
     },
     /// It is not renewed by itself.
     Never,
+    /// All stays as it is.
+    Nothing,
 }
 
 /// How many renewals are begun at a time.
@@ -119,6 +121,7 @@ impl Context {
     pub async fn plan_renewal(&self, caller: &Caller, id: CertificateId, change: PlanChange) -> Result<Option<u32>> {
         let record = self.certificate_for(caller, &CertificateName::Id(id), Action::EditCertificate).await?;
         let (statement, days) = match change {
+            PlanChange::Nothing => return Ok(record.row.renew_before_days),
             PlanChange::Never => (store::renewal::forget_plan(record.row.pk), None),
             PlanChange::RenewBefore { days } => {
                 self.must_be_plannable(caller, &record, days).await?;

@@ -22,6 +22,9 @@ struct Claims {
     identity_access_token_id: AccessTokenId,
     auth_token_type: String,
     iat: i64,
+    /// Makes each token another one, also within a second.
+    #[serde(default)]
+    jti: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
 }
@@ -61,6 +64,7 @@ impl TokenKey {
         token: &domain::identity::AccessToken,
         now: Time,
         lifetime_seconds: i64,
+        unique: String,
     ) -> Result<String> {
         let claims = Claims {
             identity_id: token.identity,
@@ -68,6 +72,7 @@ impl TokenKey {
             identity_access_token_id: token.id,
             auth_token_type: TOKEN_TYPE.into(),
             iat: now.seconds(),
+            jti: unique,
             exp: (lifetime_seconds > 0).then(|| now.seconds().saturating_add(lifetime_seconds)),
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)

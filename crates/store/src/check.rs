@@ -122,6 +122,54 @@ pub async fn records_without_certificate(db: &Db, limit: u32) -> Result<Vec<Cert
     rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
 }
 
+/// Certificates whose key was made here, as the audit says, and is not kept any more.
+pub async fn certificates_without_key(db: &Db, limit: u32) -> Result<Vec<CertificateId>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT c.id FROM audit_records a JOIN certificates c ON c.id = a.object_id
+             LEFT JOIN leaf_keys k ON k.certificate_pk = c.pk
+             WHERE a.event = 'certificate-issued' AND a.detail LIKE '%\"key\":\"%' AND k.certificate_pk IS NULL
+             ORDER BY c.pk LIMIT $1",
+            params![limit],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
+}
+
+/// How many keys are kept for certificates that are not there.
+pub async fn keys_without_certificate(db: &Db) -> Result<i64, StoreError> {
+    let sql = "SELECT COUNT(*) FROM leaf_keys k LEFT JOIN certificates c ON c.pk = k.certificate_pk WHERE c.pk IS NULL";
+    db.row(sql, vec![]).await?.map_or(Ok(0), |row| row.int(0))
+}
+
+/// The details of what the audit says of certificates that authorities here signed for other authorities.
+pub async fn signed_for_authorities(db: &Db) -> Result<Vec<String>, StoreError> {
+    let rows =
+        db.rows("SELECT detail FROM audit_records WHERE event = 'intermediate-signed' ORDER BY seq", vec![]).await?;
+    rows.iter().map(|row| row.string(0)).collect()
+}
+
+/// The serial numbers of certificates that authorities here signed for authorities here.
+pub async fn signed_among_authorities(db: &Db) -> Result<Vec<Vec<u8>>, StoreError> {
+    let sql = "SELECT serial FROM authority_certificates WHERE parent_certificate_id IS NOT NULL ORDER BY created_at";
+    let rows = db.rows(sql, vec![]).await?;
+    rows.iter().map(|row| Ok(row.blob(0)?.to_vec())).collect()
+}
+
+/// Whether a certificate of an authority with that serial number is in the inventory, or was deleted as the audit says.
+pub async fn is_accounted_for(db: &Db, serial: &[u8], hex: &str) -> Result<bool, StoreError> {
+    let row = db
+        .row(
+            "SELECT 1 FROM certificates WHERE serial = $1
+             AND issuer_name_id IN (SELECT id FROM issuer_names UNION ALL SELECT 0)
+             UNION ALL SELECT 1 FROM audit_records WHERE event = 'certificate-deleted' AND detail LIKE '%' || $2 || '%'
+             LIMIT 1",
+            params![serial, hex],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
 /// The server's own secrets: name, id and sealed value.
 pub async fn server_secrets(db: &Db) -> Result<Vec<(String, Uuid, Vec<u8>)>, StoreError> {
     let rows = db.rows("SELECT name, id, sealed FROM server_secrets ORDER BY name", vec![]).await?;

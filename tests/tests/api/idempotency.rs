@@ -66,8 +66,9 @@ fn the_scope_of_a_key_is_the_caller_and_the_route() {
         let open = profile(&server, "open", json!({})).await;
         let body = wanted(&open, json!({}));
         let first = server.post_once("k", ISSUE, &body).await;
-        // An alias is the same route.
-        assert_eq!(server.post_once("k", &format!("{REQUEST}/issue-certificate"), &body).await.raw, first.raw);
+        // The copy in the other family has another answer, and is another route.
+        let copy = server.post_once("k", &format!("{REQUEST}/issue-certificate"), &body).await.ok();
+        assert_eq!(copy["certificateRequestId"], copy["certificateId"]);
         let issuer = server.by(&server.identity("no-access", Some("issuer")).await);
         let of_issuer = issuer.post_once("k", ISSUE, &body).await;
         assert_ne!(of_issuer.raw, first.raw);
@@ -75,7 +76,7 @@ fn the_scope_of_a_key_is_the_caller_and_the_route() {
         let attributes = json!({"profileId": open, "attributes": {"ttl": "1d", "commonName": "a.example.com",
             "keyAlgorithm": "EC_prime256v1", "signatureAlgorithm": "ECDSA-SHA256"}});
         server.post_once("k", REQUEST, &attributes).await.ok();
-        assert_eq!(count(&server).await, 3);
+        assert_eq!(count(&server).await, 4);
         let other = server.other_organization().await;
         other.post_once("k", ISSUE, &body).await.refused(404, "NotFound");
     });
@@ -120,7 +121,7 @@ fn the_private_key_is_given_again_only_while_it_may_be_read() {
             let first = issuer.post_once("k", path, &body).await;
             assert!(first.raw.contains("PRIVATE KEY"));
             assert_eq!(issuer.post_once("k", path, &body).await.raw, first.raw);
-            let audited = server.services.audit_records(1).await.unwrap().remove(0);
+            let audited = services::fsck::audit_records(&server.services.db, 1).await.unwrap().remove(0);
             assert_eq!(
                 (audited.event.as_str(), audited.actor_id),
                 ("private-key-read", Some(issuer.caller.identity.to_string()))

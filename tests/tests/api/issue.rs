@@ -622,7 +622,7 @@ fn usages_that_the_key_cannot_have_are_left_out_and_that_is_said() {
         let shown = shown.ok();
         assert_eq!(shown["certificate"]["droppedKeyUsages"], json!(["key_encipherment"]));
         assert_eq!(shown["certificate"]["keyUsages"], json!(["digitalSignature"]));
-        let audited = server.services.audit_records(1).await.unwrap().remove(0);
+        let audited = services::fsck::audit_records(&server.services.db, 1).await.unwrap().remove(0);
         assert_eq!(
             (audited.event.as_str(), &audited.object_id),
             ("certificate-issued", &answer["certificateId"].as_str().map(str::to_owned))

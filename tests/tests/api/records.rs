@@ -115,7 +115,7 @@ fn a_deleted_certificate_leaves_no_record_and_no_key() {
                 server.get(&path).await.refused(404, "NotFound");
             }
             server.delete(&path).await.refused(404, "NotFound");
-            let audited = server.services.audit_records(1).await.unwrap().remove(0);
+            let audited = services::fsck::audit_records(&server.services.db, 1).await.unwrap().remove(0);
             assert_eq!((audited.event.as_str(), audited.object_id), ("certificate-deleted", Some(id)));
         }
         let keys = server.services.db.row("SELECT COUNT(*) FROM leaf_keys", vec![]).await.unwrap().unwrap();
@@ -187,10 +187,10 @@ fn whoever_may_not_read_a_key_never_gets_one() {
         other.post(&search, json!({})).await.refused(404, "NotFound");
         stranger.post(&search, json!({})).await.refused(403, "ProjectMembershipNotFound");
         assert_eq!(server.get(&by_id).await.status, 200);
-        let keys_read = server.services.audit_records(200).await.unwrap();
+        let keys_read = services::fsck::audit_records(&server.services.db, 200).await.unwrap();
         assert!(!keys_read.iter().any(|record| record.event == "private-key-read"));
         server.get(&format!("{by_id}/private-key")).await;
-        let audited = server.services.audit_records(1).await.unwrap().remove(0);
+        let audited = services::fsck::audit_records(&server.services.db, 1).await.unwrap().remove(0);
         assert_eq!((audited.event.as_str(), audited.object_id), ("private-key-read", Some(id)));
     });
 }
@@ -368,7 +368,7 @@ fn older_lists_take_their_filters_from_the_query() {
         }
         let limits = "/api/v2/workspace/default/certificates?offset=101&limit=0";
         assert_eq!(server.get(limits).await.issues(), ["offset", "limit"]);
-        server.get(&format!("{by_id}?profileIds=x")).await.refused(400, "BadRequest");
+        assert_eq!(server.get(&format!("{by_id}?profileIds=x")).await.issues(), ["profileIds"]);
         server.get("/api/v2/workspace/nothing/certificates").await.refused(404, "NotFound");
         server.get(&format!("/api/v1/projects/{UNKNOWN}/certificates")).await.refused(404, "NotFound");
     });

@@ -75,6 +75,10 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
     let role = json!({"slug": format!("{NAME}-role"), "name": NAME, "permissions": []});
     server.post(&format!("{project}/roles"), role).await.ok();
     let ca = server.get(&format!("/api/v1/pki/ca/{root}")).await.ok();
+    let held = json!({"revocationReason": "CERTIFICATE_HOLD"});
+    let place = format!("/api/v1/cert-manager/certificates/{}", text(&issued["certificateId"]));
+    server.post(&format!("{place}/revoke"), held).await.ok();
+    let job = server.get("/api/v1/jobs").await.ok()["jobs"][0]["id"].take();
     BTreeMap::from([
         ("identityId", json!(identity)),
         ("clientSecretId", secret),
@@ -90,6 +94,8 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
         ("caIds", json!([root])),
         ("id", issued["certificateId"].clone()),
         ("requestId", issued["certificateId"].clone()),
+        ("certificateId", issued["certificateId"].clone()),
+        ("jobId", job),
         ("serialNumber", issued["serialNumber"].clone()),
         ("projectId", json!(server.project)),
         ("workspaceId", json!(server.project)),

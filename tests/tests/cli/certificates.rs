@@ -155,3 +155,47 @@ fn export(live: &Live, id: &str, serial: &str) {
     let signed = live.json("cert sign --profile client --csr c.csr")["certificateId"].clone();
     live.fails(&format!("cert export {} --key", signed.as_str().unwrap()), 1, "no private key");
 }
+
+#[test]
+fn certificates_are_renewed_revoked_and_released_and_lists_tell_of_it() {
+    on_both_engines(|live| {
+        root(live);
+        let issue = "cert issue --profile web-server --common-name www.example.com --ttl 3d";
+        let first = live.json(issue);
+        let (id, serial) = (first["certificateId"].as_str().unwrap(), first["serialNumber"].as_str().unwrap());
+        live.says(&format!("cert renew {serial} --out tls/"), &["issued", "tls/www.example.com.key"]);
+        assert_eq!(live.mode("tls/www.example.com.key"), 0o600);
+        let folder = live.path("");
+        openssl(&folder, "verify -CAfile root.pem -untrusted tls/www.example.com.chain.pem tls/www.example.com.crt");
+        live.fails(&format!("cert renew {id} --out tls/"), 1, "--force");
+        live.fails(&format!("cert renew {id} --out tls/ --force"), 1, "renewed already");
+        live.says(&format!("cert show {id}"), &["renewed by"]);
+
+        live.says(&format!("cert revoke {id} --reason certificate-hold"), &["revoked", serial]);
+        live.says("crl publish issuing-ca", &["revoked", "number", "runs out"]);
+        live.says("crl show issuing-ca --pem --out issuing.crl", &["wrote issuing.crl"]);
+        let printed = openssl(&folder, "crl -in issuing.crl -noout -text");
+        for part in ["Certificate Hold", &serial.to_uppercase(), "X509v3 CRL Number", "X509v3 Authority Key Identifier"]
+        {
+            assert!(printed.contains(part), "{part}\n{printed}");
+        }
+        live.fails("crl show issuing-ca --pem --out issuing.crl", 1, "--force");
+        live.says(&format!("cert release {serial}"), &["valid again"]);
+        live.fails(&format!("cert release {serial}"), 1, "not on hold");
+        live.says(&format!("cert revoke {id} --reason key-compromise"), &["revoked"]);
+        live.fails(&format!("cert revoke {id}"), 1, "already");
+        live.fails(&format!("cert revoke {id} --reason boredom"), 2, "boredom");
+        live.fails(&format!("cert revoke {UNKNOWN}"), 1, "request id: req-");
+        live.fails("crl show nothing", 1, "chancery ca list");
+        live.fails("crl publish nothing", 1, "chancery ca list");
+
+        // The list that certificates name tells of it by itself, soon.
+        let shown = live.json("crl show issuing-ca");
+        assert_eq!(shown.as_array().map(Vec::len), Some(1));
+        let jobs = live.json("job list");
+        assert!(jobs["jobs"].is_array(), "{jobs}");
+        live.fails(&format!("job show {UNKNOWN}"), 1, "there is no job");
+        live.fails(&format!("job retry {UNKNOWN}"), 1, "there is no job");
+        live.fails("job list --status done", 2, "parked");
+    });
+}

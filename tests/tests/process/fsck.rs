@@ -49,6 +49,7 @@ fn every_change_behind_the_servers_back_is_found_and_named() {
         check_audit(site);
         site.check_clean();
         server.stop();
+        check_removals(site, &ids);
 
         site.execute("DELETE FROM leaf_keys WHERE certificate_pk = 3");
         site.execute("DELETE FROM certificates WHERE pk = 3");
@@ -165,6 +166,41 @@ fn check(site: &Site, damage: &Damage) {
         "UPDATE {table} SET {column} = (SELECT k.{column} FROM kept_{table} k WHERE k.{key_column} = {table}.{key_column})
          WHERE {key_column} = {key}"
     ));
+}
+
+/// Rows that are gone, or that belong to nothing: each is found and put back.
+fn check_removals(site: &Site, ids: &[String]) {
+    let of_issuing =
+        "(SELECT a.serial FROM kept_authority_certificates a JOIN kept_authorities o ON o.id = a.authority_id
+                       WHERE o.name = 'issuing-ca')";
+    for (what, damage, repair, named) in [
+        (
+            "a key that was removed",
+            "DELETE FROM leaf_keys WHERE certificate_pk = 3".to_owned(),
+            "INSERT INTO leaf_keys SELECT * FROM kept_leaf_keys WHERE certificate_pk = 3".to_owned(),
+            format!("certificate {}", ids[1]),
+        ),
+        (
+            "the certificate of an authority that was removed",
+            format!("DELETE FROM certificates WHERE serial = {of_issuing}"),
+            format!("INSERT INTO certificates SELECT * FROM kept_certificates WHERE serial = {of_issuing}"),
+            "the certificate of an authority".to_owned(),
+        ),
+        (
+            "an authority without its active certificate",
+            "UPDATE authorities SET active_certificate_id = NULL WHERE name = 'issuing-ca'".to_owned(),
+            "UPDATE authorities SET active_certificate_id = (SELECT k.active_certificate_id FROM kept_authorities k
+             WHERE k.id = authorities.id) WHERE name = 'issuing-ca'"
+                .to_owned(),
+            "certificate authority issuing-ca".to_owned(),
+        ),
+    ] {
+        site.execute(&damage);
+        let subjects = subjects(site);
+        assert!(!subjects.is_empty() && subjects.iter().all(|one| one.starts_with(&named)), "{what}: {subjects:?}");
+        site.execute(&repair);
+    }
+    site.check_clean();
 }
 
 /// What the findings are about. The exit code says that there are some, in both forms of the output.

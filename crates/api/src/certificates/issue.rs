@@ -15,7 +15,7 @@ use domain::duration::parse_ttl;
 use domain::identity::MetadataEntry;
 use domain::issuance::{IssuanceRequest, Subject, Wishes};
 use domain::policy::{SanType, SubjectAttribute};
-use domain::{Error, ProfileId, Time};
+use domain::{CertificateId, Error, ProfileId, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use x509::{
@@ -25,25 +25,37 @@ use x509::{
 const TAG: &str = "Certificates";
 /// The longest CSR, in characters (contract §6.3).
 const CSR_CHARACTERS_MAX: i64 = 4096;
+/// The longest body with a CSR, in octets (invariants B6).
+const CSR_BODY_MAX: usize = 64 << 10;
+const ISSUE: &str =
+    "Makes a key and a certificate from a profile. An `Idempotency-Key` header makes repeating safe for a day.";
+const SIGN: &str =
+    "Makes a certificate for the key of a CSR. An `Idempotency-Key` header makes repeating safe for a day.";
 
 pub(super) fn routes() -> Vec<Route<App>> {
     vec![
         Endpoint::post("/api/v3/pki/certificates/issue-certificate", TAG, "Issue Certificate")
-            .also_at("/api/v1/cert-manager/certificates/issue-certificate")
-            .describe(
-                "Makes a key and a certificate from a profile. An `Idempotency-Key` header makes repeating safe for a day.",
-            )
+            .describe(ISSUE)
             .body(issue_schema())
             .returns(issued_schema())
-            .bearer(issue),
+            .bearer(|app, caller, input| issue(app, caller, input, |issued, _| issued)),
+        Endpoint::post("/api/v1/cert-manager/certificates/issue-certificate", TAG, "Issue a certificate")
+            .describe(ISSUE)
+            .body(issue_schema())
+            .returns(issued_schema().with([required("certificateRequestId", uuid())]))
+            .bearer(|app, caller, input| issue(app, caller, input, with_request)),
         Endpoint::post("/api/v3/pki/certificates/sign-certificate", TAG, "Sign Certificate")
-            .also_at("/api/v1/cert-manager/certificates/sign-certificate")
-            .describe(
-                "Makes a certificate for the key of a CSR. An `Idempotency-Key` header makes repeating safe for a day.",
-            )
+            .describe(SIGN)
             .body(sign_schema())
+            .body_limit(CSR_BODY_MAX)
             .returns(issued_schema().without(&["privateKey"]))
-            .bearer(sign),
+            .bearer(|app, caller, input| sign(app, caller, input, |issued, _| issued)),
+        Endpoint::post("/api/v1/cert-manager/certificates/sign-certificate", TAG, "Sign a certificate")
+            .describe(SIGN)
+            .body(sign_schema())
+            .body_limit(CSR_BODY_MAX)
+            .returns(issued_schema().without(&["privateKey"]).with([required("certificateRequestId", uuid())]))
+            .bearer(|app, caller, input| sign(app, caller, input, with_request)),
         Endpoint::post("/api/v3/pki/certificates/order-certificate", TAG, "Order Certificate")
             .also_at("/api/v1/cert-manager/certificates/order-certificate")
             .describe("For certificate authorities outside this server, which are not supported: always 400.")
@@ -60,6 +72,14 @@ pub(super) fn routes() -> Vec<Route<App>> {
             ]))
             .bearer(request),
     ]
+}
+
+/// What a reply shows of what was issued.
+type Shape = fn(Value, CertificateId) -> Value;
+
+fn with_request(mut issued: Value, id: CertificateId) -> Value {
+    issued["certificateRequestId"] = json!(id);
+    issued
 }
 
 fn ttl() -> Schema {
@@ -193,7 +213,7 @@ struct IssueBody {
     remove_roots_from_chain: bool,
 }
 
-async fn issue(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+async fn issue(app: App, caller: Caller, mut input: Input, shape: Shape) -> Result<Reply> {
     let repeatable = Repeatable::of(&input)?;
     let body: IssueBody = input.body()?;
     let wishes = Wishes {
@@ -213,7 +233,7 @@ async fn issue(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
         request: IssuanceRequest { subject, wishes },
         metadata: Vec::new(),
         remove_roots: body.remove_roots_from_chain,
-        shape: |issued, _| issued,
+        shape,
     };
     answer(app, caller, repeatable, work).await
 }
@@ -228,7 +248,7 @@ struct SignBody {
     remove_roots_from_chain: bool,
 }
 
-async fn sign(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+async fn sign(app: App, caller: Caller, mut input: Input, shape: Shape) -> Result<Reply> {
     let repeatable = Repeatable::of(&input)?;
     let body: SignBody = input.body()?;
     let wishes = Wishes { ttl_millis: Some(millis(&body.ttl)?), ..Wishes::default() };
@@ -237,7 +257,7 @@ async fn sign(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
         request: IssuanceRequest { subject: csr(&body.csr)?, wishes },
         metadata: Vec::new(),
         remove_roots: body.remove_roots_from_chain,
-        shape: |issued, _| issued,
+        shape,
     };
     answer(app, caller, repeatable, work).await
 }

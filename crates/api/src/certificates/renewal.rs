@@ -91,7 +91,7 @@ async fn configure(app: App, caller: Caller, mut input: Input) -> Result<Reply> 
     let change = match (body.renew_before_days, body.enable_auto_renewal) {
         (Some(days), _) => PlanChange::RenewBefore { days },
         (None, Some(false)) => PlanChange::Never,
-        (None, Some(true) | None) => return Reply::json(&json!({ "message": "Nothing was changed" })),
+        (None, Some(true) | None) => PlanChange::Nothing,
     };
     Reply::json(&match app.services.plan_renewal(&caller, id, change).await? {
         Some(days) => json!({ "message": "The certificate is renewed by itself", "renewBeforeDays": days }),

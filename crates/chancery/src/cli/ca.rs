@@ -95,12 +95,13 @@ pub(crate) enum CaCommand {
         #[arg(long, value_name = "FILE")]
         chain: PathBuf,
     },
-    /// Prolong a CA: a new certificate for the same key.
+    /// Prolong a CA: a new certificate for the same key, or for a new one.
     ///
     /// A root signs itself again; an intermediate is signed again by its parent here, and ends no later than that one.
     #[command(after_help = "Examples:
   chancery ca renew root-ca --ttl 15y
-  chancery ca renew issuing-ca --not-after 2030-01-01")]
+  chancery ca renew issuing-ca --not-after 2030-01-01
+  chancery ca renew issuing-ca --new-key --ttl 4y")]
     Renew {
         /// Its name or id.
         #[arg(value_name = "NAME|ID")]
@@ -111,6 +112,9 @@ pub(crate) enum CaCommand {
         /// Its new end.
         #[arg(long, value_name = "TIME", value_parser = vocabulary::parse_moment)]
         not_after: Option<jiff::Timestamp>,
+        /// With a new key. The old one goes on signing the revocation list of what it signed.
+        #[arg(long)]
+        new_key: bool,
     },
 }
 
@@ -205,10 +209,11 @@ pub(crate) async fn run(client: &Client, command: CaCommand) -> Result<Output, F
             let answer = client.post(&below(needed(&authority, "/id")?, "import-certificate"), &body).await?;
             Ok(Output::new(answer, format!("installed the certificate of {}", text_at(&authority, "/name"))))
         }
-        CaCommand::Renew { name, ttl, not_after } => {
+        CaCommand::Renew { name, ttl, not_after, new_key } => {
             let authority = find(client, &name).await?;
             let not_after = end(ttl, not_after, ROOT_LIFETIME)?;
-            let body = json!({ "type": "existing", "notAfter": not_after.to_string() });
+            let body =
+                json!({ "type": if new_key { "new-key" } else { "existing" }, "notAfter": not_after.to_string() });
             let answer = client.post(&below(needed(&authority, "/id")?, "renew"), &body).await?;
             let described = fields([
                 ("serial", text_at(&answer, "/serialNumber")),
@@ -359,7 +364,7 @@ async fn csr(client: &Client, name: &str, out: Option<PathBuf>, existing: Existi
     }
 }
 
-fn below<'a>(id: &'a str, part: &'a str) -> [&'a str; 6] {
+pub(crate) fn below<'a>(id: &'a str, part: &'a str) -> [&'a str; 6] {
     let [version, family, noun, kind] = PATH;
     [version, family, noun, kind, id, part]
 }

@@ -27,7 +27,7 @@ const COLUMNS: &[Column] = &[
     ("ID", "/id"),
 ];
 
-/// Issue, sign, list, show and export certificates.
+/// Issue, sign, list, show, export, renew and revoke certificates.
 #[derive(clap::Args)]
 pub(crate) struct CertArguments {
     #[command(flatten)]
@@ -51,6 +51,43 @@ pub(crate) enum CertCommand {
         certificate: String,
     },
     Export(ExportArguments),
+    Renew(issue::RenewArguments),
+    /// Revoke a certificate.
+    ///
+    /// The revocation list names it within two seconds. This is final: only a certificate-hold can be ended, with
+    /// chancery cert release. key-compromise also blocks the key for ever.
+    #[command(after_help = "Examples:
+  chancery cert revoke 3f0c9a5e7b21d4866f0e1c2d3a4b5c6d7e8f9012 --reason key-compromise
+  chancery cert revoke 7c1f0b52-5d3e-4f0a-9d52-0f6a3c0f9f11 --reason certificate-hold")]
+    Revoke {
+        /// Its id or its serial number in hex.
+        #[arg(value_name = "ID|SERIAL")]
+        certificate: String,
+        /// Why.
+        #[arg(long, value_enum, default_value_t = Reason::Unspecified)]
+        reason: Reason,
+    },
+    /// End the hold of a certificate.
+    #[command(after_help = "Example:\n  chancery cert release 7c1f0b52-5d3e-4f0a-9d52-0f6a3c0f9f11")]
+    Release {
+        /// Its id or its serial number in hex.
+        #[arg(value_name = "ID|SERIAL")]
+        certificate: String,
+    },
+}
+
+/// Why a certificate is revoked (RFC 5280 §5.3.1).
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Reason {
+    Unspecified,
+    KeyCompromise,
+    CaCompromise,
+    AffiliationChanged,
+    Superseded,
+    CessationOfOperation,
+    CertificateHold,
+    PrivilegeWithdrawn,
+    AaCompromise,
 }
 
 /// List certificates, the newest first.
@@ -126,6 +163,38 @@ pub(crate) async fn run(client: &Client, command: CertCommand, json: bool) -> Re
             Ok(Output::new(answer, text))
         }
         CertCommand::Export(arguments) => export(client, &arguments).await,
+        CertCommand::Renew(arguments) => {
+            let record = client.get(&path(&arguments.certificate)?.whole(), &[]).await?;
+            issue::renew(client, &arguments, &record["certificate"], json).await
+        }
+        CertCommand::Revoke { certificate, reason } => {
+            let body = json!({ "revocationReason": reason.name() });
+            let answer = client.post(&path(&certificate)?.part("revoke"), &body).await?;
+            let text = format!("revoked {} at {}", text_at(&answer, "/serialNumber"), text_at(&answer, "/revokedAt"));
+            Ok(Output::new(answer, text))
+        }
+        CertCommand::Release { certificate } => {
+            let answer = client.post(&path(&certificate)?.part("release"), &json!({})).await?;
+            let text = format!("{} is valid again", text_at(&answer, "/serialNumber"));
+            Ok(Output::new(answer, text))
+        }
+    }
+}
+
+impl Reason {
+    /// The name on the wire (contract §1.6).
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "UNSPECIFIED",
+            Self::KeyCompromise => "KEY_COMPROMISE",
+            Self::CaCompromise => "CA_COMPROMISE",
+            Self::AffiliationChanged => "AFFILIATION_CHANGED",
+            Self::Superseded => "SUPERSEDED",
+            Self::CessationOfOperation => "CESSATION_OF_OPERATION",
+            Self::CertificateHold => "CERTIFICATE_HOLD",
+            Self::PrivilegeWithdrawn => "PRIVILEGE_WITHDRAWN",
+            Self::AaCompromise => "A_A_COMPROMISE",
+        }
     }
 }
 
@@ -262,6 +331,9 @@ fn describe(certificate: &Value) -> String {
         ("begins", text_at(certificate, "/notBefore")),
         ("expires", text_at(certificate, "/notAfter")),
         ("revoked", text_at(certificate, "/revokedAt")),
+        ("renewed from", text_at(certificate, "/renewedFromCertificateId")),
+        ("renewed by", text_at(certificate, "/renewedByCertificateId")),
+        ("renewal error", text_at(certificate, "/renewalError")),
         ("key", text_at(certificate, "/keyAlgorithm")),
         ("signature", text_at(certificate, "/signatureAlgorithm")),
         ("key usages", text_at(certificate, "/keyUsages")),

@@ -141,7 +141,7 @@ pub(crate) struct RuleArguments {
     /// A kind of key that certificates may be for.
     #[arg(long, value_name = "ALGORITHM", ignore_case = true, help_heading = "Rules")]
     key_algorithm: Vec<KeyAlgorithm>,
-    /// The longest lifetime: digits and h, d, m (30 days) or y (365 days), as 90d.
+    /// The longest lifetime: digits and h, d, m (30 days) or y (365.25 days), as 90d.
     #[arg(long, value_name = "LIFETIME", value_parser = parse_limit, help_heading = "Rules")]
     max_ttl: Option<String>,
     /// Whether certificates may be those of CAs.

@@ -121,13 +121,11 @@ pub(crate) async fn meant(client: &Client) -> Result<String, Failure> {
     }
     let answer = client.get(&["v1", "projects"], &[]).await?;
     let projects = list_at(&answer, "/projects");
-    let mut fitting = projects.iter().filter(|project| string_at(project, "/type") == Some(KIND));
-    match (fitting.next(), fitting.next()) {
-        (Some(project), None) => Ok(needed(project, "/id")?.to_owned()),
-        (Some(_), Some(_)) => {
-            Err(Failure::new("you are a member of several projects").hint("name one with --project SLUG"))
-        }
-        (None, _) => Err(Failure::new("you are a member of no project for certificates")
+    // The default project of the organisation is its oldest (contract §2.6).
+    let fitting = projects.iter().filter(|project| string_at(project, "/type") == Some(KIND));
+    match fitting.min_by_key(|project| string_at(project, "/createdAt")) {
+        Some(project) => Ok(needed(project, "/id")?.to_owned()),
+        None => Err(Failure::new("you are a member of no project for certificates")
             .hint("make one with: chancery project create NAME")),
     }
 }

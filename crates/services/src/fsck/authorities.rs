@@ -149,7 +149,12 @@ impl Context {
 
 /// What the authority's own row says of its active certificate.
 fn check_columns(authority: &Authority, subject: &str, certificates: &[Found], report: &mut Report) {
-    let Some(active) = authority.active_certificate else { return };
+    let Some(active) = authority.active_certificate else {
+        if !certificates.is_empty() {
+            report.find(subject, "it has certificates, and none of them is active");
+        }
+        return;
+    };
     let Some(Found { certificate, .. }) = certificates.iter().find(|found| found.stored.id == active) else {
         return report.find(subject, "its active certificate is not stored");
     };

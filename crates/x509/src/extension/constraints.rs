@@ -30,6 +30,13 @@ pub struct NameConstraints {
     pub excluded: Vec<Subtree>,
 }
 
+impl NameConstraints {
+    /// Whether DNS names must be in some subtree.
+    pub fn permits_some_dns_names_only(&self) -> bool {
+        self.permitted.iter().any(|subtree| matches!(subtree, Subtree::Dns(host) if !host.is_empty()))
+    }
+}
+
 /// A set of names of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subtree {

@@ -88,6 +88,29 @@ pub(crate) struct SignArguments {
     delivery: DeliveryArguments,
 }
 
+/// Renew a certificate: the same names and usages, a new key.
+///
+/// The old certificate stays valid until its end. Files are written as for chancery cert issue; --force replaces those of
+/// the old certificate.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  chancery cert renew 7c1f0b52-5d3e-4f0a-9d52-0f6a3c0f9f11 --out tls/ --force
+  chancery cert renew 3f0c9a5e7b21d4866f0e1c2d3a4b5c6d7e8f9012 --json")]
+pub(crate) struct RenewArguments {
+    /// Its id or its serial number in hex.
+    #[arg(value_name = "ID|SERIAL")]
+    pub(super) certificate: String,
+    /// Leave the root out of the chain.
+    #[arg(long)]
+    without_root: bool,
+    /// A folder, or the beginning of the files' names [default: the certificate's name, here].
+    #[arg(long, value_name = "FOLDER/|PREFIX")]
+    out: Option<PathBuf>,
+    /// Replace files that are there.
+    #[arg(long)]
+    force: bool,
+}
+
 #[derive(clap::Args)]
 struct DeliveryArguments {
     /// Leave the root out of the chain.
@@ -150,6 +173,27 @@ pub(crate) async fn sign(client: &Client, arguments: &SignArguments, json: bool)
     });
     let answer = ask(client, "sign-certificate", body, &arguments.delivery).await?;
     destination.deliver(answer)
+}
+
+/// Renews the certificate with this record.
+pub(crate) async fn renew(
+    client: &Client,
+    arguments: &RenewArguments,
+    record: &Value,
+    json: bool,
+) -> Result<Output, Failure> {
+    let delivery = DeliveryArguments {
+        without_root: arguments.without_root,
+        out: arguments.out.clone(),
+        force: arguments.force,
+        idempotency_key: None,
+    };
+    let name = string_at(record, "/commonName").filter(|name| !name.is_empty());
+    let name = name.unwrap_or(needed(record, "/serialNumber")?);
+    let destination = Destination::new(&delivery, name, KeyFile::Expected, json)?;
+    let body = json!({ "removeRootsFromChain": arguments.without_root });
+    let path = ["v1", "cert-manager", "certificates", needed(record, "/id")?, "renew"];
+    destination.deliver(client.post(&path, &body).await?)
 }
 
 async fn ask(client: &Client, what: &str, mut body: Value, delivery: &DeliveryArguments) -> Result<Value, Failure> {

@@ -278,8 +278,9 @@ fn the_lifetime_is_compared_as_a_duration() {
         (json!({"max": "90d"}), 90 * DAY, &[]),
         (json!({"max": "90d"}), 90 * DAY + 1, &["lifetime"]),
         (json!({"max": "1y"}), 365 * DAY, &[]),
-        // A year of a ttl is 365.25 days, a year of a limit is 365.
-        (json!({"max": "1y"}), crate::duration::parse_ttl("1y").unwrap(), &["lifetime"]),
+        // A year is 365.25 days in both.
+        (json!({"max": "1y"}), crate::duration::parse_ttl("1y").unwrap(), &[]),
+        (json!({"max": "1y"}), 366 * DAY, &["lifetime"]),
         (json!({"max": "12m"}), 360 * DAY, &[]),
         (json!({"max": "12m"}), 361 * DAY, &["lifetime"]),
         (json!({"max": "1m"}), crate::duration::parse_ttl("1m").unwrap(), &[]),
