@@ -15,6 +15,8 @@ mod mutations;
 mod random;
 #[path = "process/site.rs"]
 mod site;
+#[path = "process/withdrawal.rs"]
+mod withdrawal;
 
 use crash::Plan;
 use site::Site;
@@ -43,6 +45,27 @@ fn mutations_ten_thousand_on_both_engines() {
             site.engine(),
             seen.refused,
             seen.harmless
+        );
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn revocation_races_ten_thousand_on_both_engines() {
+    for site in [Site::sqlite(), Site::postgres()] {
+        let seen = withdrawal::races(&site, 10_000, 0x5eed_0012);
+        println!("{}: {seen:?}; every acknowledged revocation is in the inventory and in the list", site.engine());
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn revocation_two_hundred_kills_before_the_list() {
+    for (site, kills) in [(Site::sqlite(), 200), (Site::postgres(), 200)] {
+        let slowest = withdrawal::killed_before_the_list(&site, kills, 0x5eed_0011);
+        println!(
+            "{}: {kills} kills between revocation and list; after each start the list named all within {slowest:?}",
+            site.engine()
         );
     }
 }

@@ -16,6 +16,8 @@ mod kill;
 mod mutations;
 mod operation;
 mod random;
+mod revocation;
 mod secrets;
 mod site;
 mod tls;
+mod withdrawal;
