@@ -92,8 +92,11 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let first_acceptor = if config.first_is_tls() { acceptor } else { None };
     tasks.push(tokio::spawn(listen::serve(listener, first_acceptor, service, stopped.clone())));
     let is_auto = is_tls && !matches!(config.tls, Some(TlsSource::Files { .. }));
-    let settings =
-        jobs::Settings { node: open::node_name(&config.data.folder)?, server_names: is_auto.then_some(names) };
+    let settings = jobs::Settings {
+        node: open::node_name(&config.data.folder)?,
+        server_names: is_auto.then_some(names),
+        certificates_per_list: domain::revocation::CERTIFICATES_PER_LIST,
+    };
     tasks.push(tokio::spawn(jobs::run(services.clone(), settings, stopped)));
 
     let FirstStart { bootstrap, secret, .. } = &first_start;

@@ -3,7 +3,7 @@
 use crate::{Error, Result, Time};
 use x509::{
     CrlTemplate, DistinguishedName, KeyAlgorithm, KeyUsage, KeyUsages, RevocationReason, RevokedCertificate,
-    SignatureAlgorithm, build_request_info,
+    SignatureAlgorithm, Uri, build_request_info,
 };
 
 /// How long a list is valid (contract §1.8).
@@ -13,6 +13,10 @@ pub const LIST_RENEWAL_SECONDS: i64 = 4 * 24 * 60 * 60;
 
 /// How long after a revocation its list is signed: those that come meanwhile share it.
 pub const LIST_DELAY_MILLIS: i64 = 500;
+
+/// How many certificates may name one list before their key opens another: a list of so many entries is some 5 MB, and is
+/// signed in well under a second.
+pub const CERTIFICATES_PER_LIST: u32 = 100_000;
 
 /// What a revocation does to a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,9 @@ pub struct ListIssuer<'a> {
     pub key_algorithm: KeyAlgorithm,
     /// The number of the list; each is greater than the one before.
     pub number: u64,
+    /// Where the list is, when it is for the certificates alone that name one of these addresses; none when it is for all
+    /// of the key.
+    pub urls: &'a [Uri],
 }
 
 impl ListToBeSigned {
@@ -88,7 +95,7 @@ impl ListToBeSigned {
             number: issuer.number,
             this_update: now.seconds(),
             next_update: now.seconds() + LIST_LIFETIME_SECONDS,
-            distribution_point_urls: &[],
+            distribution_point_urls: issuer.urls,
         };
         Self { bytes: template.to_be_signed(entries), algorithm }
     }

@@ -26,6 +26,8 @@ pub struct Settings {
     pub node: String,
     /// The names that the server's own certificate is for; none when it does not have one from here.
     pub server_names: Option<Vec<String>>,
+    /// How many certificates may name one revocation list before another is opened.
+    pub certificates_per_list: u32,
 }
 
 /// Works until `stop` says so. What is under way is finished.
@@ -80,6 +82,7 @@ async fn round(services: &Context, settings: &Settings, is_time_to_look: bool) -
 
 /// Plans what must happen before something runs out, and forgets what is past.
 pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
+    services.open_lists(settings.certificates_per_list).await?;
     for crl in services.lists_due().await? {
         services.enqueue(&Job::PublishCrl { crl }, services.now()).await?;
     }

@@ -223,8 +223,13 @@ impl Context {
         signer: &Signer,
         now: Time,
     ) -> Result<CrlRecord> {
-        let issuer =
-            ListIssuer { name: subject, key_id: &public.key_id_sha1(), key_algorithm: key.algorithm, number: 1 };
+        let issuer = ListIssuer {
+            name: subject,
+            key_id: &public.key_id_sha1(),
+            key_algorithm: key.algorithm,
+            number: 1,
+            urls: &[],
+        };
         let der = signer.revocation_list(ListToBeSigned::new(&issuer, [], now)).await?;
         Ok(CrlRecord {
             id: key.crl,

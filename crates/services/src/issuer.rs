@@ -4,11 +4,12 @@
 use crate::context::{Context, failed, key_failed};
 use domain::authority::{Authority, AuthorityKey};
 use domain::issuance::{ActiveCertificate, Issuer, IssuingAuthority};
-use domain::{AuthorityKeyId, Error, OrganizationId, ProfileId, Result};
+use domain::{AuthorityKeyId, CrlId, Error, OrganizationId, ProfileId, Result};
 use keys::sign::Signer;
 use keys::{Place, PrivateKey};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use store::Changes;
 use uuid::Uuid;
 use x509::{Certificate, Uri, pem};
 
@@ -88,7 +89,9 @@ impl Context {
                 Some(active_certificate(stored)?)
             }
         };
-        let (crl_urls, ca_issuer_urls) = self.publication_urls(authority, &key, active.as_ref())?;
+        let (crl, shard) = store::authority::open_crl(&self.db, key.id).await.map_err(failed)?.unwrap_or((key.crl, 0));
+        let (crl_urls, ca_issuer_urls) = self.publication_urls(authority, crl, active.as_ref())?;
+        self.note_list_urls(crl, &crl_urls).await?;
         let issuing = Arc::new(IssuingAuthority {
             id: authority.id,
             name: authority.name.clone(),
@@ -97,8 +100,8 @@ impl Context {
             key: key.id,
             key_algorithm: key.algorithm,
             issuer_name_id: key.issuer_name_id,
-            crl: key.crl,
-            shard: 0,
+            crl,
+            shard,
             active,
             crl_urls,
             ca_issuer_urls,
@@ -114,7 +117,7 @@ impl Context {
     fn publication_urls(
         &self,
         authority: &Authority,
-        key: &AuthorityKey,
+        crl: CrlId,
         active: Option<&ActiveCertificate>,
     ) -> Result<(Vec<Uri>, Vec<Uri>)> {
         let base = authority.configuration.publication_url.as_deref().unwrap_or(&self.addresses.publication_url);
@@ -122,7 +125,7 @@ impl Context {
         let parse = |text: String| {
             Uri::parse(&text).map_err(|error| Error::failed(format!("the publication URL is not usable: {error}")))
         };
-        let crl = parse(format!("{base}/api/v1/pki/crl/{}/der", key.crl))?;
+        let crl = parse(format!("{base}/api/v1/pki/crl/{crl}/der"))?;
         let ca_issuers = match active {
             None => Vec::new(),
             Some(active) => {
@@ -130,6 +133,17 @@ impl Context {
             }
         };
         Ok((vec![crl], ca_issuers))
+    }
+
+    /// Keeps the addresses of a list that certificates are going to name: when the list is for a part of the certificates
+    /// some day, it says so by them.
+    async fn note_list_urls(&self, crl: CrlId, urls: &[Uri]) -> Result<()> {
+        let known = store::authority::crl_urls(&self.db, crl).await.map_err(failed)?;
+        let mut changes = Changes::new();
+        for url in urls.iter().filter(|url| !known.iter().any(|known| known == url.as_str())) {
+            changes = changes.statement(store::authority::note_crl_url(crl, url.as_str()));
+        }
+        if changes.is_empty() { Ok(()) } else { self.commit(changes).await }
     }
 
     pub(crate) async fn authority_key(&self, id: AuthorityKeyId) -> Result<AuthorityKey> {

@@ -10,7 +10,7 @@ use domain::revocation::{LIST_LIFETIME_SECONDS, LIST_RENEWAL_SECONDS, ListIssuer
 use domain::{AuthorityId, CrlId, Error, Result, Time};
 use store::authority::CrlRecord;
 use store::{Changes, StoreError};
-use x509::{Certificate, Crl, DistinguishedName, PublicKey, RevokedCertificate, pem};
+use x509::{Certificate, Crl, DistinguishedName, PublicKey, RevokedCertificate, Uri, pem};
 
 /// A list as its record names it.
 pub struct RenderedList {
@@ -126,11 +126,13 @@ impl Context {
             .map_err(|problem| Error::failed(format!("a stored authority key is not usable: {problem}")))?;
         let number = record.number + 1;
         let computed_key_id = public.key_id_sha1();
+        let urls = self.scope_of(&record).await?;
         let issuer = ListIssuer {
             name,
             key_id: key_id.unwrap_or(&computed_key_id),
             key_algorithm: key.algorithm,
             number: number.into(),
+            urls: &urls,
         };
         let entries = self.list_entries(&record, now).await?;
         let der = self.signer(key.id).await?.revocation_list(ListToBeSigned::new(&issuer, entries, now)).await?;
@@ -141,6 +143,54 @@ impl Context {
             next_update: Some(now.plus_seconds(LIST_LIFETIME_SECONDS)),
             ..record
         })
+    }
+
+    /// The addresses by which certificates name a list that is one of several of its key; none for the only one.
+    async fn scope_of(&self, record: &CrlRecord) -> Result<Vec<Uri>> {
+        let open = store::authority::open_crl(&self.db, record.key).await.map_err(failed)?;
+        if open.is_none_or(|(_, shard)| shard == 0) {
+            return Ok(Vec::new());
+        }
+        let urls = store::authority::crl_urls(&self.db, record.id).await.map_err(failed)?;
+        let read =
+            |url: &String| Uri::parse(url).map_err(|error| Error::failed_because("the address of a list", error));
+        urls.iter().map(read).collect()
+    }
+
+    /// Opens another list for each key whose open one is named by so many certificates, and signs the full ones anew: from
+    /// now on they are for their own certificates alone.
+    pub async fn open_lists(&self, certificates: u32) -> Result<()> {
+        let counted = store::authority::count_into_crls(&self.db).await.map_err(failed)?;
+        match self.db.commit(counted).await {
+            Ok(()) | Err(StoreError::Stale(_)) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        for full in store::authority::full_crls(&self.db, certificates).await.map_err(failed)? {
+            let next = CrlRecord {
+                id: self.new_id(),
+                shard: full.shard + 1,
+                number: 0,
+                der: None,
+                this_update: None,
+                next_update: None,
+                ..full
+            };
+            match self.db.commit(Changes::new().statement(store::authority::insert_crl(&next)).configuration()).await {
+                Ok(()) => {}
+                // Another node was faster.
+                Err(StoreError::Conflict { .. }) => continue,
+                Err(error) => return Err(failed(error)),
+            }
+            // The addresses of the new one are noted before its first list is signed.
+            let authority = store::authority::by_id_even_deleted(&self.db, next.authority).await.map_err(failed)?;
+            if let Some(authority) = authority {
+                self.issuing(&authority).await?;
+            }
+            for id in [next.id, full.id] {
+                self.publish_list(id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Every revocation under the key that has not expired by the previous list: an entry stays for one list longer

@@ -27,3 +27,20 @@ CREATE TABLE renewal_plans (
     last_error TEXT
 );
 CREATE INDEX renewal_plans_due ON renewal_plans (renew_at) WHERE renew_at IS NOT NULL;
+
+-- A revocation list grows with the certificates that name it, so a key opens another one when there are many.
+ALTER TABLE crls ADD COLUMN certificates INTEGER NOT NULL DEFAULT 0;
+
+-- The addresses of a list that certificates name: one for each publication URL that was configured meanwhile.
+CREATE TABLE crl_urls (
+    crl_id BLOB NOT NULL REFERENCES crls (id),
+    url TEXT NOT NULL,
+    PRIMARY KEY (crl_id, url)
+);
+
+-- How far in the order of issue certificates were counted into their lists.
+CREATE TABLE certificate_count (
+    id INTEGER PRIMARY KEY,
+    counted_to INTEGER NOT NULL
+);
+INSERT INTO certificate_count (id, counted_to) VALUES (1, 0);

@@ -1,6 +1,6 @@
 //! Authorities, their keys, their certificates and their revocation lists.
 
-use crate::changes::Statement;
+use crate::changes::{Changes, Statement};
 use crate::columns::{document, number, opt_time, parse_document, time, word};
 use crate::db::Db;
 use crate::error::StoreError;
@@ -414,6 +414,65 @@ pub async fn crl_of(db: &Db, key: AuthorityKeyId, shard: u32) -> Result<Option<C
     db.row(sql, params![key, shard]).await?.map(|row| Ok(CrlId(row.uuid(0)?))).transpose()
 }
 
+/// The list that new certificates of a key name: that of the highest shard.
+pub async fn open_crl(db: &Db, key: AuthorityKeyId) -> Result<Option<(CrlId, u32)>, StoreError> {
+    let sql = "SELECT id, shard FROM crls WHERE authority_key_id = $1 ORDER BY shard DESC LIMIT 1";
+    db.row(sql, params![key]).await?.map(|row| Ok((CrlId(row.uuid(0)?), number(&row, 1)?))).transpose()
+}
+
+/// The addresses of a list that certificates name.
+pub async fn crl_urls(db: &Db, crl: CrlId) -> Result<Vec<String>, StoreError> {
+    let rows = db.rows("SELECT url FROM crl_urls WHERE crl_id = $1 ORDER BY url", params![crl]).await?;
+    rows.iter().map(|row| row.string(0)).collect()
+}
+
+/// Notes an address that certificates are going to name.
+pub fn note_crl_url(crl: CrlId, url: &str) -> Statement {
+    let sql = "INSERT INTO crl_urls (crl_id, url) VALUES ($1, $2) ON CONFLICT (crl_id, url) DO NOTHING";
+    Statement::new(sql, params![crl, url])
+}
+
+/// Counts the certificates that were issued since the last time into their lists.
+pub async fn count_into_crls(db: &Db) -> Result<Changes, StoreError> {
+    let sql = "SELECT n.counted_to, (SELECT COALESCE(MAX(pk), 0) FROM certificates) FROM certificate_count n";
+    let row =
+        db.row(sql, vec![]).await?.ok_or_else(|| StoreError::Corrupt("the count of certificates is gone".into()))?;
+    let (from, to) = (row.int(0)?, row.int(1)?);
+    if from >= to {
+        return Ok(Changes::new());
+    }
+    let rows = db
+        .rows(
+            "SELECT authority_key_id, shard, COUNT(*) FROM certificates
+             WHERE pk > $1 AND pk <= $2 AND authority_key_id IS NOT NULL GROUP BY authority_key_id, shard",
+            params![from, to],
+        )
+        .await?;
+    let moved = Statement::new("UPDATE certificate_count SET counted_to = $2 WHERE counted_to = $1", params![from, to]);
+    let mut changes = Changes::new().statement(moved.expect_one("nobody else counts"));
+    for row in &rows {
+        changes = changes.statement(Statement::new(
+            "UPDATE crls SET certificates = certificates + $3 WHERE authority_key_id = $1 AND shard = $2",
+            params![AuthorityKeyId(row.uuid(0)?), row.int(1)?, row.int(2)?],
+        ));
+    }
+    Ok(changes)
+}
+
+/// The open lists of active keys that so many certificates name at least.
+pub async fn full_crls(db: &Db, certificates: u32) -> Result<Vec<CrlRecord>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT c.id, c.project_id, c.authority_id, c.authority_key_id, c.shard, c.number, c.der, c.this_update,
+             c.next_update FROM crls c JOIN authorities a ON a.active_key_id = c.authority_key_id
+             WHERE c.certificates >= $1 AND a.deleted_at IS NULL
+             AND NOT EXISTS (SELECT 1 FROM crls h WHERE h.authority_key_id = c.authority_key_id AND h.shard > c.shard)",
+            params![certificates],
+        )
+        .await?;
+    rows.iter().map(crl_from).collect()
+}
+
 /// The lists of an authority, oldest key first.
 pub async fn crls(db: &Db, authority: AuthorityId) -> Result<Vec<CrlRecord>, StoreError> {
     let rows =
@@ -427,7 +486,7 @@ pub async fn crls_due(db: &Db, before: Time, now: Time) -> Result<Vec<CrlId>, St
     let rows = db
         .rows(
             "SELECT c.id FROM crls c JOIN authorities a ON a.id = c.authority_id
-             WHERE c.next_update IS NOT NULL AND c.next_update < $1 AND (a.deleted_at IS NULL OR a.not_after >= $2)
+             WHERE (c.next_update IS NULL OR c.next_update < $1) AND (a.deleted_at IS NULL OR a.not_after >= $2)
              ORDER BY c.next_update LIMIT 100",
             params![before, now],
         )

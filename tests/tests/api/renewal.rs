@@ -20,7 +20,12 @@ async fn record(server: &Server, id: &str) -> Value {
 
 /// What the runner of the jobs does when it looks, and then when it works.
 pub async fn run_jobs(server: &Server) {
-    let settings = jobs::Settings { node: "test".into(), server_names: None };
+    run_jobs_with(server, domain::revocation::CERTIFICATES_PER_LIST).await;
+}
+
+/// The same with another number of certificates for each list.
+pub async fn run_jobs_with(server: &Server, certificates_per_list: u32) {
+    let settings = jobs::Settings { node: "test".into(), server_names: None, certificates_per_list };
     jobs::look_ahead(&server.services, &settings).await.unwrap();
     while jobs::work(&server.services, &settings).await.unwrap() > 0 {}
 }

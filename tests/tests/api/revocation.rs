@@ -2,7 +2,8 @@
 
 use crate::authorities::{DAY, FLAT, TYPED, authority, certificate_of, intermediate, list_of};
 use crate::csr::Draft;
-use crate::issuing::{REQUEST, SIGN, issue, profile, profile_with};
+use crate::issuing::{REQUEST, SIGN, certificate, issue, profile, profile_with};
+use crate::renewal::run_jobs_with;
 use crate::server::{Answer, Server, for_each_engine, text};
 use serde_json::{Value, json};
 use testkit::chains::TestKey;
@@ -270,5 +271,40 @@ fn jobs_are_seen_and_run_again_by_operators_alone() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         assert_eq!(named(&list_of(&server, &server.issuing_ca).await.1, &serial), Some(0));
+    });
+}
+
+#[test]
+fn a_key_of_many_certificates_has_several_lists_each_for_its_own() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let mut revoked: Vec<(String, String)> = Vec::new();
+        for round in 0..3 {
+            for _ in 0..3 {
+                let answer = issue(&server, &open, json!({})).await.ok();
+                let points = certificate(&answer).extensions().crl_distribution_points().unwrap().unwrap();
+                let url = points.urls().next().unwrap().as_str().to_owned();
+                let place = format!("{REQUEST}/{}", text(&answer["certificateId"]));
+                revoke(&server, &place, "SUPERSEDED").await.ok();
+                revoked.push((text(&answer["serialNumber"]), url));
+            }
+            assert_eq!(revoked.iter().map(|(_, url)| url).collect::<std::collections::BTreeSet<_>>().len(), round + 1);
+            run_jobs_with(&server, 3).await;
+        }
+        let path = format!("{TYPED}/{}/crls/publish", server.issuing_ca);
+        let lists = server.post(&path, json!({})).await.ok();
+        assert_eq!(lists.as_array().map(Vec::len), Some(4), "{lists}");
+        // Each list is for those that name it: a critical extension says so, and it names no others.
+        for (serial, url) in &revoked {
+            for list in lists.as_array().unwrap() {
+                let list = Crl::from_pem(&text(&list["crl"])).unwrap();
+                let scope = list.issuing_distribution_point().unwrap().expect("one of several");
+                let is_its_own = scope.urls().any(|place| place.as_str() == url);
+                assert_eq!(named(&list, serial).is_some(), is_its_own, "{url}");
+            }
+            let (status, _, der) = server.fetch(url).await;
+            assert_eq!(status, 200);
+            assert_eq!(named(&Crl::from_der(der).unwrap(), serial), Some(4));
+        }
     });
 }
