@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// No reply of the server is longer, head and body together, in octets.
-const REPLY_LENGTH_MAX: usize = 1 << 20;
+const REPLY_LENGTH_MAX: usize = 32 << 20;
 
 /// Where to send requests, and over what.
 #[derive(Clone)]

@@ -28,6 +28,7 @@ mod postgres;
 mod process;
 mod report;
 mod requests;
+mod revocation;
 mod server;
 
 /// A value, or what a person should read about why there is none.
@@ -43,6 +44,8 @@ fn saying<E: Display>(subject: &str) -> impl Fn(E) -> String {
 enum Arguments {
     /// Start a server, load it, and write down what it did.
     Run(Options),
+    /// Measure revocation in an authority with a million revoked certificates.
+    Revocation(revocation::Options),
 }
 
 #[derive(clap::Args)]
@@ -107,8 +110,11 @@ enum EngineName {
 }
 
 fn main() -> ExitCode {
-    let Arguments::Run(options) = Arguments::parse();
-    match run(options) {
+    let outcome = match Arguments::parse() {
+        Arguments::Run(options) => run(options),
+        Arguments::Revocation(options) => revocation::run(&options).map(|()| Vec::new()),
+    };
+    match outcome {
         Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,
         Ok(failures) => {
             eprintln!("\nfailed:\n{}", failures.join("\n"));

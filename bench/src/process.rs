@@ -19,6 +19,14 @@ pub fn resident_kib(pid: u32) -> Outcome<u64> {
     resident(&read(pid, "status")?).ok_or_else(|| format!("/proc/{pid}/status is not as proc(5) says"))
 }
 
+/// The most memory that a process ever held, in KiB.
+pub fn peak_kib(pid: u32) -> Outcome<u64> {
+    let status = read(pid, "status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.ok_or_else(|| format!("/proc/{pid}/status is not as proc(5) says"))
+}
+
 fn read(pid: u32, file: &str) -> Outcome<String> {
     let path = format!("/proc/{pid}/{file}");
     std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))

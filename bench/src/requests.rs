@@ -44,6 +44,11 @@ impl Caller {
         }
     }
 
+    /// The octets of a POST of this caller.
+    pub fn post(&self, target: &Target, path: &str, body: &Value) -> Vec<u8> {
+        target.post(path, Some(&self.token), body)
+    }
+
     /// Requests for certificates whose keys the server makes.
     pub fn issue(&self, target: &Target, key_algorithm: &str) -> Arc<[Vec<u8>]> {
         (0..DISTINCT)

@@ -125,17 +125,22 @@ impl Context {
         let public = PublicKey::from_spki_der(&key.spki)
             .map_err(|problem| Error::failed(format!("a stored authority key is not usable: {problem}")))?;
         let number = record.number + 1;
-        let computed_key_id = public.key_id_sha1();
-        let urls = self.scope_of(&record).await?;
-        let issuer = ListIssuer {
-            name,
-            key_id: key_id.unwrap_or(&computed_key_id),
-            key_algorithm: key.algorithm,
-            number: number.into(),
-            urls: &urls,
-        };
+        let key_id = key_id.map_or_else(|| public.key_id_sha1().to_vec(), <[u8]>::to_vec);
+        let (name, urls) = (name.clone(), self.scope_of(&record).await?);
         let entries = self.list_entries(&record, now).await?;
-        let der = self.signer(key.id).await?.revocation_list(ListToBeSigned::new(&issuer, entries, now)).await?;
+        let signer = self.signer(key.id).await?;
+        let runtime = tokio::runtime::Handle::current();
+        let der = apart(move || {
+            let issuer = ListIssuer {
+                name: &name,
+                key_id: &key_id,
+                key_algorithm: key.algorithm,
+                number: number.into(),
+                urls: &urls,
+            };
+            runtime.block_on(signer.revocation_list(ListToBeSigned::new(&issuer, entries, now)))
+        })
+        .await?;
         Ok(CrlRecord {
             number,
             der: Some(der),
@@ -210,24 +215,28 @@ impl Context {
                 break;
             }
         }
-        self.must_name_what_was_named(record, &entries, kept_from).await?;
-        Ok(entries)
+        self.must_name_what_was_named(record, entries, kept_from).await
     }
 
-    /// Refuses a list that lacks what the previous one named, unless the certificate has expired by then or its hold was
-    /// ended (invariant D4): rows that were lost must not make revoked certificates good again.
+    /// Gives the entries back unless they lack what the previous list named and whose certificate has not expired by then
+    /// and whose hold was not ended (invariant D4): rows that were lost must not make revoked certificates good again.
     async fn must_name_what_was_named(
         &self,
         record: &CrlRecord,
-        entries: &[RevokedCertificate],
+        entries: Vec<RevokedCertificate>,
         kept_from: Time,
-    ) -> Result<()> {
-        let Some(der) = record.der.clone() else { return Ok(()) };
-        let previous = Crl::from_der(der)
-            .map_err(|error| Error::failed_because("a stored revocation list does not read", error))?;
-        let missing: Vec<&[u8]> = missing_from(previous.entries().map(|entry| entry.serial_content), entries).collect();
+    ) -> Result<Vec<RevokedCertificate>> {
+        let Some(der) = record.der.clone() else { return Ok(entries) };
+        let (entries, missing) = apart(move || {
+            let previous = Crl::from_der(der)
+                .map_err(|error| Error::failed_because("a stored revocation list does not read", error))?;
+            let named = previous.entries().map(|entry| entry.serial_content);
+            let missing: Vec<Vec<u8>> = missing_from(named, &entries).map(<[u8]>::to_vec).collect();
+            Ok((entries, missing))
+        })
+        .await?;
         for serial in missing {
-            let ended = store::revocation::ended(&self.db, record.key, serial).await.map_err(failed)?;
+            let ended = store::revocation::ended(&self.db, record.key, &serial).await.map_err(failed)?;
             if !ended.is_some_and(|ended| ended.released_at.is_some() || ended.not_after < kept_from) {
                 let serial: String = serial.iter().map(|octet| format!("{octet:02x}")).collect();
                 return Err(Error::failed(format!(
@@ -237,7 +246,7 @@ impl Context {
                 )));
             }
         }
-        Ok(())
+        Ok(entries)
     }
 
     /// The lists that run out soon.
@@ -250,4 +259,10 @@ impl Context {
         let record = store::authority::crl(&self.db, id).await.map_err(failed)?;
         record.ok_or_else(|| Error::not_found("there is no such revocation list"))
     }
+}
+
+/// Long lists are made apart, so that no request waits for them.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::failed_because("making a revocation list", error))?
 }
