@@ -80,22 +80,21 @@ async fn round(services: &Context, settings: &Settings, is_time_to_look: bool) -
     }
 }
 
-/// Plans what must happen before something runs out, and forgets what is past.
+/// Plans what must happen before something runs out, and forgets what is past. What fails keeps nothing else from being
+/// looked at; the first failure is told.
 pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
-    services.open_lists(settings.certificates_per_list).await?;
-    for crl in services.lists_due().await? {
-        services.enqueue(&Job::PublishCrl { crl }, services.now()).await?;
-    }
-    for (organization, certificate) in services.renewals_due().await? {
-        services.enqueue(&Job::RenewCertificate { organization, certificate }, services.now()).await?;
-    }
-    for (organization, authority) in services.authorities_due().await? {
-        services.enqueue(&Job::RenewAuthority { organization, authority }, services.now()).await?;
-    }
-    if settings.server_names.is_some() {
-        services.plan_server_certificate().await?;
-    }
-    services.prune_idempotency_keys().await
+    let outcomes = [
+        services.begin_lists().await,
+        services.open_lists(settings.certificates_per_list).await,
+        services.begin_renewals().await,
+        services.begin_authority_renewals().await,
+        match &settings.server_names {
+            Some(_) => services.plan_server_certificate().await,
+            None => Ok(()),
+        },
+        services.prune_idempotency_keys().await,
+    ];
+    outcomes.into_iter().collect()
 }
 
 /// Does what is due, and says how much that was.

@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::issue::{Issued, certificate_fields};
+use crate::revoke::is_of_authority;
 use crate::visible::VisiblePage;
 use crate::{authorities, profiles};
 use domain::authority::Authority;
@@ -109,6 +110,11 @@ impl Context {
     /// Deletes a certificate's record and key. A revocation stays.
     pub async fn delete_certificate(&self, caller: &Caller, name: &CertificateName) -> Result<Record> {
         let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;
+        if is_of_authority(&record) {
+            return Err(Error::forbidden(
+                "the certificate of an authority stays in the inventory, where it can be revoked",
+            ));
+        }
         let issued = &record.row.issued;
         let now = self.now();
         let detail = json!({ "serialNumber": serial_hex(&record.certificate) });

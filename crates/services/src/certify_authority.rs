@@ -8,6 +8,7 @@ use domain::authority::{Authority, AuthorityCertificate, AuthorityKey, Authority
 use domain::caller::Caller;
 use domain::inventory::serial_hex;
 use domain::issuance::{AuthorityRequest, Case, IssuingAuthority, decide};
+use domain::job::Job;
 use domain::permission::Action;
 use domain::{AuthorityId, Error, OrganizationId, Result, Time};
 use keys::sign::Signer;
@@ -162,8 +163,18 @@ impl Context {
         self.install(caller, authority, parent, asked).await
     }
 
-    /// Authorities below one of ours that are in the last third of their life, and that their parent can prolong.
-    pub async fn authorities_due(&self) -> Result<Vec<(OrganizationId, AuthorityId)>> {
+    /// Plans the jobs for authorities below one of ours that are in the last third of their life, and that their parent can
+    /// prolong.
+    pub async fn begin_authority_renewals(&self) -> Result<()> {
+        let now = self.now();
+        for (organization, authority) in self.authorities_due().await? {
+            let job = Job::RenewAuthority { organization, authority };
+            self.commit(Changes::new().statement(store::job::enqueue_if_absent(self.new_id(), &job, now, now))).await?;
+        }
+        Ok(())
+    }
+
+    async fn authorities_due(&self) -> Result<Vec<(OrganizationId, AuthorityId)>> {
         store::authority::renewals_due(&self.db, self.now()).await.map_err(failed)
     }
 

@@ -10,6 +10,7 @@ use domain::authority::AuthorityStatus;
 use domain::caller::Caller;
 use domain::inventory::{ShownStatus, serial_hex};
 use domain::issuance::Issuer;
+use domain::job::Job;
 use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::{Enrollment, IssuerKind};
 use domain::renewal::{can_be_planned, lifetime_days, next_try, renew_at, request_for_successor};
@@ -161,10 +162,18 @@ impl Context {
         Ok(())
     }
 
-    /// Certificates whose renewal is due.
-    pub async fn renewals_due(&self) -> Result<Vec<(OrganizationId, CertificateId)>> {
-        let due = store::renewal::due(&self.db, self.now(), DUE_MAX).await.map_err(failed)?;
-        Ok(due.into_iter().map(|(organization, certificate, _)| (organization, certificate)).collect())
+    /// Plans the jobs of the renewals that are due. One that goes on failing comes again after an hour, behind the others.
+    pub async fn begin_renewals(&self) -> Result<()> {
+        const AGAIN_SECONDS: i64 = 60 * 60;
+        let now = self.now();
+        for (organization, certificate) in store::renewal::due(&self.db, now, DUE_MAX).await.map_err(failed)? {
+            let job = Job::RenewCertificate { organization, certificate };
+            let changes = Changes::new()
+                .statement(store::job::enqueue_if_absent(self.new_id(), &job, now, now))
+                .statement(store::renewal::postpone(certificate, now.plus_seconds(AGAIN_SECONDS)));
+            self.commit(changes).await?;
+        }
+        Ok(())
     }
 
     /// Renews a certificate as it was planned. What is refused is written into its record and tried again the next day;

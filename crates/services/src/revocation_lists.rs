@@ -5,6 +5,7 @@ use crate::context::{Context, failed};
 use crate::subject::subject_of;
 use domain::authority::AuthorityKey;
 use domain::caller::Caller;
+use domain::job::Job;
 use domain::permission::Action;
 use domain::revocation::{LIST_LIFETIME_SECONDS, LIST_RENEWAL_SECONDS, ListIssuer, ListToBeSigned, missing_from};
 use domain::{AuthorityId, CrlId, Error, Result, Time};
@@ -247,6 +248,14 @@ impl Context {
             }
         }
         Ok(entries)
+    }
+
+    /// Plans the jobs that sign the lists anew that run out soon, however often they failed.
+    pub async fn begin_lists(&self) -> Result<()> {
+        for crl in self.lists_due().await? {
+            self.enqueue(&Job::PublishCrl { crl }, self.now()).await?;
+        }
+        Ok(())
     }
 
     /// The lists that run out soon.

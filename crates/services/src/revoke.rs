@@ -32,6 +32,7 @@ impl Context {
     pub async fn revoke(&self, caller: &Caller, name: &CertificateName, reason: RevocationReason) -> Result<Withdrawn> {
         for _ in 0..ATTEMPTS_MAX {
             let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;
+            self.must_rule_over(caller, &record).await?;
             if let Some(revoked) = self.try_to_revoke(caller, &record, reason).await? {
                 return Ok(revoked);
             }
@@ -72,6 +73,7 @@ impl Context {
     pub async fn release(&self, caller: &Caller, name: &CertificateName) -> Result<Withdrawn> {
         for _ in 0..ATTEMPTS_MAX {
             let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;
+            self.must_rule_over(caller, &record).await?;
             let issued = &record.row.issued;
             let on_hold = record.row.revocation_reason == Some(RevocationReason::CertificateHold);
             let (Some(by), Some(revoked_at), true) = (issued.issuer, record.row.revoked_at, on_hold) else {
@@ -92,6 +94,14 @@ impl Context {
             }
         }
         Err(changes_all_the_time())
+    }
+
+    /// The certificate of an authority is withdrawn by who may make one: that stops everything below it.
+    async fn must_rule_over(&self, caller: &Caller, record: &Record) -> Result<()> {
+        let Some(by) = record.row.issued.issuer.filter(|_| is_of_authority(record)) else { return Ok(()) };
+        let issuer = store::authority::by_id_even_deleted(&self.db, by.authority).await.map_err(failed)?;
+        let issuer = issuer.ok_or_else(|| Error::failed("a certificate without its authority"))?;
+        caller.may(issuer.project, Action::SignIntermediate, &about(&issuer.name))
     }
 
     /// Nothing when the certificate changed after it was read.
@@ -172,6 +182,11 @@ impl Context {
             Some(_) | None => Ok(Changes::new()),
         }
     }
+}
+
+/// Whether it was made for an authority, and not from a profile.
+pub(crate) fn is_of_authority(record: &Record) -> bool {
+    record.row.issued.judged_by.is_none() && is_authority(&record.certificate)
 }
 
 fn changes_all_the_time() -> Error {

@@ -22,6 +22,15 @@ pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
     )
 }
 
+/// Adds a job unless one with the same dedupe key is there: it waits, fails and parks as it would have.
+pub fn enqueue_if_absent(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
+    Statement::new(
+        "INSERT INTO jobs (id, kind, dedupe, payload, status, run_at, attempts, lease_owner, lease_until, created_at,
+         updated_at) VALUES ($1, $2, $3, $4, 'queued', $5, 0, NULL, 0, $6, $6) ON CONFLICT (dedupe) DO NOTHING",
+        params![id, job.kind(), job.dedupe(), crate::columns::document(job), run_at, now],
+    )
+}
+
 /// The longest lease that is believed. One that ends later was given by a clock that was wrong.
 const LEASE_SECONDS_MAX: i64 = 2 * 60 * 60;
 

@@ -1,7 +1,6 @@
 //! Renewals: which certificate took the place of which, and which are to be renewed by themselves.
 
 use crate::changes::{Changes, Statement};
-use crate::columns::time;
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
@@ -54,15 +53,24 @@ pub fn refused(pk: i64, why: &str, next_try: Option<Time>) -> Statement {
     )
 }
 
+/// Puts a renewal that is being worked on out of the way of the others that are due.
+pub fn postpone(certificate: CertificateId, until: Time) -> Statement {
+    Statement::new(
+        "UPDATE renewal_plans SET renew_at = $2
+         WHERE certificate_pk = (SELECT pk FROM certificates WHERE id = $1) AND renew_at < $2",
+        params![certificate, until],
+    )
+}
+
 /// Certificates whose renewal is due, the earliest first, each with the organisation that it belongs to.
-pub async fn due(db: &Db, now: Time, limit: u32) -> Result<Vec<(OrganizationId, CertificateId, Time)>, StoreError> {
+pub async fn due(db: &Db, now: Time, limit: u32) -> Result<Vec<(OrganizationId, CertificateId)>, StoreError> {
     let rows = db
         .rows(
-            "SELECT p.organization_id, c.id, w.renew_at FROM renewal_plans w
+            "SELECT p.organization_id, c.id FROM renewal_plans w
              JOIN certificates c ON c.pk = w.certificate_pk JOIN projects p ON p.id = c.project_id
              WHERE w.renew_at <= $1 AND p.deleted_at IS NULL ORDER BY w.renew_at LIMIT $2",
             params![now, limit],
         )
         .await?;
-    rows.iter().map(|row| Ok((OrganizationId(row.uuid(0)?), CertificateId(row.uuid(1)?), time(row, 2)?))).collect()
+    rows.iter().map(|row| Ok((OrganizationId(row.uuid(0)?), CertificateId(row.uuid(1)?)))).collect()
 }

@@ -182,6 +182,11 @@ fn an_authority_is_revoked_by_its_parent_and_issues_nothing_more() {
         server.post(&path, body("00")).await.refused(404, "NotFound");
         let reader = server.by(&server.identity("no-access", Some("member")).await);
         reader.post(&path, body(&serial)).await.refused(403, "PermissionDenied");
+        // Whoever may revoke and delete certificates may not do it to those of authorities.
+        let place = format!("{BY_SERIAL}/{serial}");
+        revoke(&reader, &place, "SUPERSEDED").await.refused(403, "PermissionDenied");
+        reader.delete(&place).await.refused(403, "ForbiddenError");
+        server.delete(&place).await.refused(403, "ForbiddenError");
         let revoked = server.post(&path, body(&serial)).await.ok();
         assert_eq!((&revoked["serialNumber"], &revoked["revokedAt"]), (&json!(serial), &json!(server.time(0))));
         server.post(&path, body(&serial)).await.refused(400, "BadRequest");
