@@ -142,7 +142,8 @@ impl Context {
         };
         caller.may(authority.project, Action::RenewAuthority, &about(&authority.name))?;
         must_not_be_disabled(&authority)?;
-        if not_after <= current_end {
+        // A new key may live for a shorter time than the one before.
+        if key == RenewalKey::Existing && not_after <= current_end {
             return Err(Error::invalid("notAfter must be later than the end of the present certificate"));
         }
         let parent = match (authority.kind, authority.parent) {

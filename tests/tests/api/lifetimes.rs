@@ -29,7 +29,7 @@ fn a_new_key_takes_over_and_the_old_one_goes_on_signing_its_list() {
         let policy = policy(&server, open_policy("any")).await;
         let profile = profile_with(&server, "below", Some(&below), &policy, json!({"apiConfig": {}})).await;
         let old_root = certificate_of(&server, &root).await;
-        for (id, days) in [(&below, 3_640), (&root, 4_000)] {
+        for (id, days) in [(&below, 300), (&root, 4_000)] {
             let before = certificate_of(&server, id).await;
             let leaf = issue(&server, &profile, json!({})).await.ok();
             let renewed = renew_authority(&server, id, "new-key", days).await;

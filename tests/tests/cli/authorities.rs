@@ -39,6 +39,12 @@ fn authorities_are_made_listed_shown_and_prolonged() {
         let renewed = live.json("ca renew lab-root --not-after 2060-01-01");
         assert_eq!(renewed["certificateChain"], "");
         live.fails("ca renew lab-root --not-after 2030-01-01", 1, "notAfter");
+        let before = live.says("ca show lab-web --pem", &[]);
+        live.says("ca renew lab-web --new-key --ttl 2y", &["renewed lab-web"]);
+        live.write("lab.pem", &live.says("ca show lab-web --pem", &[]));
+        assert_ne!(live.read("lab.pem"), before);
+        live.says("crl show lab-web", &["number", "runs out"]);
+        assert_eq!(live.json("crl show lab-web").as_array().map(Vec::len), Some(2));
     });
 }
 
