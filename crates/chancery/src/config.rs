@@ -23,6 +23,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// The http address that certificates carry.
     pub publication_url: Option<String>,
+    /// A folder that every new revocation list is put into, too.
+    pub crl_folder: Option<PathBuf>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<TrustedNetwork>,
     /// How to log; by the kind of the output when absent.
@@ -73,6 +75,7 @@ struct File {
     tls_names: Vec<String>,
     public_url: Option<String>,
     publication_url: Option<String>,
+    crl_folder: Option<PathBuf>,
     trusted_proxies: Vec<String>,
     log_format: Option<String>,
     request_seconds_max: Option<u64>,
@@ -150,6 +153,7 @@ impl Config {
                 "publication_url",
                 &["http"],
             )?,
+            crl_folder: arguments.crl_folder.clone().or(file.crl_folder),
             trusted_proxies,
             log_format,
             request_seconds_max: file.request_seconds_max.unwrap_or(REQUEST_SECONDS_MAX),

@@ -3,9 +3,13 @@
 //! Several nodes may run it over one database: a job is taken by a lease that runs out, never by a transaction that is
 //! held open. Jobs are idempotent, so one that is done twice after a crash does no harm.
 
+mod export;
+
 use domain::job::{Job, JobRecord};
 use domain::{Error, Result};
+use export::ListFolder;
 use services::Context;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use store::{Changes, StoreError};
 use tokio::sync::watch;
@@ -28,6 +32,8 @@ pub struct Settings {
     pub server_names: Option<Vec<String>>,
     /// How many certificates may name one revocation list before another is opened.
     pub certificates_per_list: u32,
+    /// A folder that every new revocation list is put into, too.
+    pub list_folder: Option<PathBuf>,
 }
 
 /// Works until `stop` says so. What is under way is finished.
@@ -37,6 +43,7 @@ pub struct Settings {
 pub async fn run(services: Context, settings: Settings, mut stop: watch::Receiver<bool>) {
     let mut looked_at: Option<Instant> = None;
     let mut is_held_up = false;
+    let mut list_folder = settings.list_folder.clone().map(ListFolder::new);
     while !*stop.borrow() {
         let is_time_to_look = looked_at.is_none_or(|at| at.elapsed() >= LOOK);
         if is_time_to_look {
@@ -57,6 +64,11 @@ pub async fn run(services: Context, settings: Settings, mut stop: watch::Receive
                 0
             }
         };
+        if let Some(folder) = &mut list_folder
+            && let Err(error) = folder.update(&services).await
+        {
+            tracing::warn!(%error, "revocation lists are not in their folder");
+        }
         if worked == 0 {
             let pause = tokio::time::timeout(PAUSE, stop.changed()).await;
             if matches!(pause, Ok(Err(_))) {

@@ -250,6 +250,11 @@ impl Context {
         Ok(entries)
     }
 
+    /// The numbers of the newest lists.
+    pub async fn list_numbers(&self) -> Result<Vec<(CrlId, u32)>> {
+        store::authority::crl_numbers(&self.db).await.map_err(failed)
+    }
+
     /// Plans the jobs that sign the lists anew that run out soon, however often they failed.
     pub async fn begin_lists(&self) -> Result<()> {
         for crl in self.lists_due().await? {

@@ -414,6 +414,12 @@ pub async fn crl_of(db: &Db, key: AuthorityKeyId, shard: u32) -> Result<Option<C
     db.row(sql, params![key, shard]).await?.map(|row| Ok(CrlId(row.uuid(0)?))).transpose()
 }
 
+/// The numbers of the newest lists.
+pub async fn crl_numbers(db: &Db) -> Result<Vec<(CrlId, u32)>, StoreError> {
+    let rows = db.rows("SELECT id, number FROM crls WHERE next_update IS NOT NULL ORDER BY id", vec![]).await?;
+    rows.iter().map(|row| Ok((CrlId(row.uuid(0)?), number(row, 1)?))).collect()
+}
+
 /// The list that new certificates of a key name: that of the highest shard.
 pub async fn open_crl(db: &Db, key: AuthorityKeyId) -> Result<Option<(CrlId, u32)>, StoreError> {
     let sql = "SELECT id, shard FROM crls WHERE authority_key_id = $1 ORDER BY shard DESC LIMIT 1";

@@ -25,7 +25,7 @@ pub async fn run_jobs(server: &Server) {
 
 /// The same with another number of certificates for each list.
 pub async fn run_jobs_with(server: &Server, certificates_per_list: u32) {
-    let settings = jobs::Settings { node: "test".into(), server_names: None, certificates_per_list };
+    let settings = jobs::Settings { node: "test".into(), server_names: None, certificates_per_list, list_folder: None };
     jobs::look_ahead(&server.services, &settings).await.unwrap();
     while jobs::work(&server.services, &settings).await.unwrap() > 0 {}
 }

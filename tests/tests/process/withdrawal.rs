@@ -57,7 +57,8 @@ async fn until_named(api: &Api, site: &Site, serials: &[String]) -> Duration {
 
 /// What lists look like to others: OpenSSL and GnuTLS check certificates by them, and pkilint finds no error.
 pub fn others_read_the_lists(site: &Site) {
-    let server = site.start();
+    let lists = site.path("lists");
+    let server = site.start_as(site.serve(&["--crl-folder", lists.to_str().unwrap()]));
     let folder = site.path("others");
     std::fs::create_dir(&folder).unwrap();
     let write = |name: &str, contents: &str| std::fs::write(folder.join(name), contents).unwrap();
@@ -73,6 +74,7 @@ pub fn others_read_the_lists(site: &Site) {
         let serials: Vec<String> = revoked.iter().map(|one| text(one, "serialNumber").to_owned()).collect();
         let took = until_named(&api, site, &serials).await;
         assert!(took < SOON, "{took:?}");
+        in_the_folder(&list(&api, site).await, &lists);
         let mut crls = String::new();
         for (name, id) in [("root.crl", "/rootCaId"), ("issuing.crl", "/issuingCaId")] {
             let lists = api.get(&format!("/api/v1/pki/ca/{}/crls", site.fact(id))).await.unwrap().ok();
@@ -110,6 +112,21 @@ pub fn others_read_the_lists(site: &Site) {
     let (_, said) = run("certtool", "--crl-info --infile issuing.crl");
     assert!(said.contains("Revoked certificates (9)"), "{said}");
     server.stop();
+}
+
+/// The list is in the folder too, byte for byte, under the name that certificates say.
+fn in_the_folder(list: &Crl, folder: &std::path::Path) {
+    let is_there = || {
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        files
+            .filter(|path| path.extension() == Some("crl".as_ref()))
+            .any(|path| std::fs::read(path).unwrap() == list.as_der())
+    };
+    let begun = Instant::now();
+    while !is_there() {
+        assert!(begun.elapsed() < SOON);
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Kills the server between revocations and their list, so many times. Says how long the slowest list took.

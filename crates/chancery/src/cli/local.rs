@@ -95,6 +95,9 @@ pub struct ServeArguments {
     /// The http address that certificates carry for CRL, OCSP and CA certificates [default: the plain listener].
     #[arg(long, env = "CHANCERY_PUBLICATION_URL", value_name = "URL")]
     pub publication_url: Option<String>,
+    /// A folder that every new revocation list is put into, too, for a web server that hands them out.
+    #[arg(long, env = "CHANCERY_CRL_FOLDER", value_name = "FOLDER")]
+    pub crl_folder: Option<PathBuf>,
     /// Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.168.1.5.
     #[arg(long, env = "CHANCERY_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,

@@ -1,0 +1,47 @@
+//! Puts every new revocation list into a folder too, for web servers that hand lists to the world.
+
+use domain::{CrlId, Error, Result};
+use services::Context;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A folder of lists, each under its id with `.crl`, as the last part of the address that certificates name says it.
+pub(crate) struct ListFolder {
+    folder: PathBuf,
+    /// The numbers of the lists that were put there.
+    numbers: HashMap<CrlId, u32>,
+}
+
+impl ListFolder {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, numbers: HashMap::new() }
+    }
+
+    /// Puts the lists there that are newer than those that are.
+    pub(crate) async fn update(&mut self, services: &Context) -> Result<()> {
+        for (id, number) in services.list_numbers().await? {
+            if self.numbers.get(&id).is_some_and(|there| *there >= number) {
+                continue;
+            }
+            let list = services.published_list(id).await?;
+            let (folder, name, number) = (self.folder.clone(), format!("{id}.crl"), list.number);
+            let written = tokio::task::spawn_blocking(move || write(&folder, &name, &list.der)).await;
+            let failed = |error: String| Error::failed(format!("the folder of revocation lists: {error}"));
+            written.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+            self.numbers.insert(id, number);
+        }
+        Ok(())
+    }
+}
+
+/// Whoever reads the file sees the old list or the new one, never a part.
+fn write(folder: &Path, name: &str, der: &[u8]) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let partial = folder.join(format!("{name}.partial"));
+    let mut file = File::create(&partial)?;
+    file.write_all(der)?;
+    file.sync_all()?;
+    fs::rename(&partial, folder.join(name))
+}
