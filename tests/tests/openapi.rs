@@ -73,7 +73,13 @@ fn every_documented_route_is_served_and_asks_for_a_token_where_it_says_so() {
                 assert!(answer.body["reqId"].as_str().unwrap().starts_with("req-"), "{}", answer.body);
             } else {
                 open += 1;
-                assert!(answer.status < 500 && answer.status != 404, "{method} {path}: {}", answer.status);
+                // A list or a certificate that there is not is a 404, too.
+                let may_be_missing = path.ends_with("/der") || path.contains("/crl/");
+                assert!(
+                    answer.status < 500 && (answer.status != 404 || may_be_missing),
+                    "{method} {path}: {}",
+                    answer.status
+                );
             }
         }
         assert!(closed > 100 && open >= 4, "{closed} with a token and {open} without");

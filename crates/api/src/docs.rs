@@ -29,9 +29,9 @@ pub struct Documentation {
 }
 
 impl Documentation {
-    /// Of these routes, in their order.
-    pub fn new<S>(about: &About, routes: &[Route<S>]) -> Self {
-        let endpoints: Vec<&Endpoint> = routes.iter().map(|route| &*route.endpoint).collect();
+    /// Of these routes, in their order, and of what is served beside them.
+    pub fn new<S>(about: &About, routes: &[Route<S>], beside: &[Endpoint]) -> Self {
+        let endpoints: Vec<&Endpoint> = routes.iter().map(|route| &*route.endpoint).chain(beside).collect();
         let document = openapi::document(about, &endpoints);
         Self { json: document.to_string().into(), html: page(about, &endpoints).into() }
     }

@@ -1,7 +1,8 @@
 //! Every route of the server's REST API in one list.
 
 use crate::app::App;
-use crate::route::Route;
+use crate::route::{Endpoint, Route};
+use crate::schema::{required, text};
 use crate::{accounts, authorities, certificates, policies, profiles, server, work};
 
 /// Every route.
@@ -16,6 +17,25 @@ pub fn routes() -> Vec<Route<App>> {
         work::routes(),
     ]
     .concat()
+}
+
+/// What others serve beside the routes, for the documentation: the addresses that certificates name.
+pub fn beside() -> Vec<Endpoint> {
+    const TAG: &str = "Publication";
+    vec![
+        Endpoint::get("/api/v1/pki/crl/{crlId}/der", TAG, "Get a revocation list")
+            .also_at("/api/v1/pki/crl/{crlId}")
+            .also_at("/api/v1/cert-manager/crl/{crlId}/der")
+            .also_at("/api/v1/cert-manager/crl/{crlId}")
+            .describe("For anybody. In DER, with ETag and Last-Modified (RFC 5280 §4.2.1.13).")
+            .path([required("crlId", text())])
+            .returns_bytes("application/pkix-crl"),
+        Endpoint::get("/api/v1/pki/ca/{caId}/certificates/{caCertId}/der", TAG, "Get the certificate of an authority")
+            .also_at("/api/v1/cert-manager/ca/internal/{caId}/certificates/{caCertId}/der")
+            .describe("For anybody. In DER (RFC 5280 §4.2.2.1).")
+            .path([required("caId", text()), required("caCertId", text())])
+            .returns_bytes("application/pkix-cert"),
+    ]
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ fn edge(services: &Context, config: &Config) -> Edge {
         description: "A private certificate authority and certificate lifecycle server.".into(),
         public_url: services.addresses.public_url.clone(),
     };
-    let documentation = Documentation::new(&about, &routes);
+    let documentation = Documentation::new(&about, &routes, &api::routes::beside());
     let metrics = Metrics::new(services.db.clone());
     let router = api::route::router(routes)
         .with_state(app)

@@ -43,6 +43,11 @@ pub struct Settings {
 pub async fn run(services: Context, settings: Settings, mut stop: watch::Receiver<bool>) {
     let mut looked_at: Option<Instant> = None;
     let mut is_held_up = false;
+    // A node that was killed would otherwise keep its jobs from being done until their leases end.
+    let give_back = Changes::new().statement(store::job::give_back(&settings.node));
+    if let Err(error) = services.db.commit(give_back).await {
+        tracing::warn!(%error, "jobs that this node held before cannot be given back");
+    }
     let mut list_folder = settings.list_folder.clone().map(ListFolder::new);
     while !*stop.borrow() {
         let is_time_to_look = looked_at.is_none_or(|at| at.elapsed() >= LOOK);

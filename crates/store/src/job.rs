@@ -108,6 +108,12 @@ pub fn lease(record: &JobRecord, owner: &str, until: Time) -> Statement {
     .expect_one("the job is free")
 }
 
+/// Gives back what a node held when it ended without a word: nobody else works under its name.
+pub fn give_back(owner: &str) -> Statement {
+    let sql = "UPDATE jobs SET lease_until = 0, lease_owner = NULL WHERE lease_owner = $1";
+    Statement::new(sql, params![owner])
+}
+
 /// Ends a job that was done by its holder: it is removed, unless it was planned anew while it ran.
 pub fn done(id: JobId, owner: &str, run_at: Time) -> Statement {
     Statement::new("DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at = $3", params![id, owner, run_at])

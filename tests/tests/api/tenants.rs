@@ -22,6 +22,11 @@ fn the_admin_of_another_organisation_sees_and_changes_nothing() {
         let mut walked = 0;
         for (path, operations) in document["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
+                // What is for everybody belongs to nobody.
+                if path.ends_with("/der") || path.contains("/crl/") {
+                    assert_eq!(operation["security"], json!([]), "{path}");
+                    continue;
+                }
                 for foreign in [Foreign::InPath, Foreign::Everywhere] {
                     call(&other, path, method, operation, &ids, foreign).await;
                     walked += 1;

@@ -68,6 +68,23 @@ fn a_job_is_held_by_one_runner_until_its_lease_ends() {
 }
 
 #[test]
+fn a_node_that_was_killed_gives_back_what_it_held_and_nothing_else() {
+    both_engines(async |engine| {
+        let db = Db::open(&settings(&engine)).await.unwrap();
+        plan(&db, &Job::RenewServerCertificate, NOW).await;
+        plan(&db, &Job::PublishCrl { crl: CrlId(Uuid::from_u128(1)) }, NOW).await;
+        let records = due(&db, NOW).await;
+        for (record, node) in records.iter().zip(["killed", "other"]) {
+            run(&db, job::lease(record, node, at(2 * MINUTE))).await.unwrap();
+        }
+        assert!(due(&db, at(1)).await.is_empty());
+        run(&db, job::give_back("killed")).await.unwrap();
+        assert_eq!(due(&db, at(1)).await.iter().map(|one| one.id).collect::<Vec<_>>(), [records[0].id]);
+        db.close().await;
+    });
+}
+
+#[test]
 fn a_lease_that_a_wrong_clock_gave_is_not_waited_for() {
     both_engines(async |engine| {
         let db = Db::open(&settings(&engine)).await.unwrap();
