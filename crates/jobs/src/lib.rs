@@ -16,8 +16,16 @@ use tokio::sync::watch;
 
 /// How often the table is looked at when nothing is due: a revocation is to be in its list within two seconds.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long a job is held; after that another runner may take it.
-const LEASE: Duration = Duration::from_secs(120);
+/// How long a job is held and may take; after that another runner may take it.
+const fn lease_of(job: &Job) -> Duration {
+    match job {
+        // Soon, when the node that held it is gone: a revocation waits for it.
+        Job::PublishCrl { .. } => Duration::from_secs(20),
+        Job::RenewServerCertificate | Job::RenewCertificate { .. } | Job::RenewAuthority { .. } => {
+            Duration::from_secs(120)
+        }
+    }
+}
 /// How often what must not run out is looked for.
 const LOOK: Duration = Duration::from_secs(60);
 /// How many jobs are taken at once.
@@ -130,7 +138,7 @@ pub async fn work(services: &Context, settings: &Settings) -> Result<usize> {
 }
 
 async fn take(services: &Context, settings: &Settings, record: &JobRecord) -> Result<bool> {
-    let until = services.now().plus_millis(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
+    let until = services.now().plus_millis(i64::try_from(lease_of(&record.job).as_millis()).unwrap_or(i64::MAX));
     let lease = Changes::new().statement(store::job::lease(record, &settings.node, until));
     match services.db.commit(lease).await {
         Ok(()) => Ok(true),
@@ -141,9 +149,10 @@ async fn take(services: &Context, settings: &Settings, record: &JobRecord) -> Re
 
 /// A job that panics or hangs fails like any other, and takes nothing else with it.
 async fn perform_apart(services: &Context, settings: &Settings, job: &Job) -> Result<()> {
+    let lease = lease_of(job);
     let (services, settings, job) = (services.clone(), settings.clone(), job.clone());
     let mut task = tokio::spawn(async move { perform(&services, &settings, &job).await });
-    match tokio::time::timeout(LEASE, &mut task).await {
+    match tokio::time::timeout(lease, &mut task).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => Err(Error::failed_because("the job broke off", error)),
         Err(_) => {
