@@ -185,7 +185,7 @@ fn may_sign(issuer: &Issuer, authority: &IssuingAuthority, plan: &Plan, now: Tim
         authority.may_certify_authorities(plan.basic_constraints.path_length, now)?;
     }
     must_be_usable(authority, active, &plan.extended_key_usages)?;
-    must_be_within(authority, active, &plan.subject, &plan.alt_names)
+    must_be_within(authority, active, &plan.subject, &plan.alt_names, plan.basic_constraints.ca)
 }
 
 /// An authority that is limited to some extended key usages passes that limit on: TLS stacks refuse a certificate below it
@@ -213,22 +213,24 @@ fn must_be_within(
     active: &ActiveCertificate,
     subject: &DistinguishedName,
     names: &[GeneralName],
+    is_authority: bool,
 ) -> Result<()> {
     let refused = |why: String| Err(Error::against_policy(format!("the name constraints of {} {why}", authority.name)));
-    let held = host_in_subject(subject, names);
-    let names: Vec<GeneralName> = match &held {
-        Some(Host::Name(name)) => names.iter().cloned().chain([GeneralName::Dns(name.clone())]).collect(),
-        Some(Host::Address(_)) | None => names.to_vec(),
+    let host = if active.constraints.is_empty() || is_authority { None } else { host_in_subject(subject, names) };
+    let verdict = match host {
+        None => check_names(&active.constraints, subject, names),
+        Some(Host::Name(name)) => {
+            let names: Vec<GeneralName> = names.iter().cloned().chain([GeneralName::Dns(name)]).collect();
+            check_names(&active.constraints, subject, &names)
+        }
+        Some(Host::Address(address)) => {
+            if active.constraints.iter().any(NameConstraints::permits_some_dns_names_only) {
+                return refused(format!("are for DNS names, and the common name {address} would be taken for one"));
+            }
+            check_names(&active.constraints, subject, names)
+        }
     };
-    if let Some(Host::Address(address)) = held
-        && active.constraints.iter().any(NameConstraints::permits_some_dns_names_only)
-    {
-        return refused(format!("are for DNS names, and the common name {address} would be taken for one"));
-    }
-    match check_names(&active.constraints, subject, &names) {
-        Ok(()) => Ok(()),
-        Err(violation) => refused(format!("do not allow it: {violation}")),
-    }
+    verdict.or_else(|violation| refused(format!("do not allow it: {violation}")))
 }
 
 /// What verifiers take for a host that look into the common name where no DNS name stands beside it, as OpenSSL does.
@@ -358,7 +360,7 @@ impl Approved {
         if let Signer::Authority(authority) = &self.signer
             && let Some(active) = &authority.active
         {
-            must_be_within(authority, active, tbs.subject(), &alt_names(&tbs)?)?;
+            must_be_within(authority, active, tbs.subject(), &alt_names(&tbs)?, self.plan.basic_constraints.ca)?;
         }
         let is_self_signed = matches!(self.signer, Signer::Itself);
         let content = Content::finished(&tbs, self.plan.dropped, is_self_signed)?;

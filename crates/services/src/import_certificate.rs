@@ -11,7 +11,7 @@ use domain::permission::Action;
 use domain::{AuthorityCertificateId, AuthorityId, Error, Result};
 use serde_json::json;
 use store::Changes;
-use x509::{AttributeType, Certificate, KeyUsage, chain, pem};
+use x509::{AttributeType, Certificate, chain, pem};
 
 impl Context {
     /// Installs a certificate and the chain above it.
@@ -163,11 +163,6 @@ fn must_match(authority: &Authority, imported: &Certificate) -> Result<()> {
         if !configured.is_empty() && found != configured {
             differences.push(format!("{name} is \"{found}\" and \"{configured}\" is configured"));
         }
-    }
-    // RFC 5280 §4.2.1.3: the certificate of an authority has it, and strict verifiers refuse one without.
-    let usages = imported.extensions().key_usages().ok().flatten();
-    if !usages.is_some_and(|usages| usages.contains(KeyUsage::KeyCertSign)) {
-        return Err(not_imported(imported, "it has no key usage keyCertSign", "key-usage"));
     }
     let constraints = imported.extensions().basic_constraints().ok().flatten();
     let path_length = constraints.and_then(|constraints| constraints.path_length);

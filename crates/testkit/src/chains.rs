@@ -473,6 +473,9 @@ const AUTHORITY_CASES: &[CaseRow] = &[
     ("the key usage does not hold keyCertSign", "key-cert-sign-missing", Fault::Imported, |plan| {
         plan.imported.set_usages(&[KeyUsage::DigitalSignature, KeyUsage::CrlSign]);
     }),
+    ("there is no key usage", "key-cert-sign-missing", Fault::Imported, |plan| {
+        plan.imported.remove(oid::KEY_USAGE);
+    }),
     ("the key usage of the root does not hold keyCertSign", "key-cert-sign-missing", Fault::Root, |plan| {
         plan.root.set_usages(&[KeyUsage::CrlSign]);
     }),

@@ -91,3 +91,33 @@ fn pages_and_counts_are_of_what_a_role_with_conditions_sees() {
         assert_eq!((&record["profileName"], &record["caName"]), (&json!("open"), &json!(null)));
     });
 }
+
+#[test]
+fn a_host_in_the_common_name_is_held_to_the_name_constraints() {
+    for_each_engine(|server| async move {
+        let configuration = json!({
+            "type": "root", "commonName": "Good names", "keyAlgorithm": "EC_prime256v1",
+            "nameConstraints": {"permitted": [{"type": "dns_name", "value": "good.example"}], "excluded": []},
+        });
+        let body = json!({"name": "good-names", "status": "active", "configuration": configuration});
+        let ca = text(&server.post("/api/v1/cert-manager/ca/internal", body).await.ok()["id"]);
+        let policy = policy(&server, open_policy("any-name")).await;
+        let profile = profile_with(&server, "good-names", Some(&ca), &policy, json!({})).await;
+        let names = |value: &str| json!([{"type": "dns_name", "value": value}]);
+        for (common_name, alt_names, status) in [
+            ("www.good.example", json!([]), 200),
+            ("Some Device", json!([]), 200),
+            ("evil.example", json!([]), 400),
+            ("10.0.0.1", json!([]), 400),
+            ("Some Device", names("www.good.example"), 200),
+            ("www.good.example", names("evil.example"), 400),
+        ] {
+            let body = json!({
+                "profileId": profile, "commonName": common_name, "ttl": "1d", "altNames": alt_names,
+                "signatureAlgorithm": "ECDSA-SHA256", "keyAlgorithm": "EC_prime256v1",
+            });
+            let answer = server.post(ISSUE, body).await;
+            assert_eq!(answer.status, status, "{common_name} {alt_names}: {}", answer.body);
+        }
+    });
+}

@@ -41,6 +41,12 @@ pub fn build_exact(leaf: &Certificate, given: &[Certificate], time: i64) -> Resu
     };
     check_repetitions(leaf, given).map_err(|(place, breach)| refusal(place, breach))?;
     let leaf_facts = check_alone(leaf, time).map_err(|breach| refusal(Place::Leaf, breach))?;
+    if leaf_facts.key_usages.is_none() {
+        // RFC 5280 §4.2.1.3 wants it of every authority. Older authorities above may lack it; a new one may not.
+        let breach =
+            Breach::new(Rule::KeyCertSignMissing, "it has no key usage, which an authority's holds keyCertSign");
+        return Err(refusal(Place::Leaf, breach));
+    }
     let mut facts = Vec::with_capacity(given.len());
     for (index, certificate) in given.iter().enumerate() {
         facts.push(check_alone(certificate, time).map_err(|breach| refusal(Place::Intermediate(index), breach))?);
