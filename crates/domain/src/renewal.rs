@@ -1,9 +1,9 @@
 //! Renewal of leaf certificates: what a new one is asked for with, when it is due, and what stands against it
 //! (contract §6.5, 6.6).
 
-use crate::issuance::{IssuanceRequest, Subject, Wishes, request_of};
+use crate::issuance::{IssuanceRequest, Wishes, request_of};
 use crate::profile::ApiEnrollment;
-use crate::{Error, Result, Time};
+use crate::{Result, Time};
 use x509::Certificate;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -12,9 +12,6 @@ const DAY_SECONDS: i64 = 24 * 60 * 60;
 /// whole days as the certificate lived, rounded up.
 pub fn request_for_successor(certificate: &Certificate) -> Result<IssuanceRequest> {
     let (subject, wishes) = request_of(certificate)?;
-    let Subject::Fields { .. } = &subject else {
-        return Err(Error::failed("the request of a successor makes its own key"));
-    };
     let ttl_millis = Some(lifetime_days_up(certificate) * DAY_SECONDS * 1000);
     Ok(IssuanceRequest { subject, wishes: Wishes { ttl_millis, ..wishes } })
 }

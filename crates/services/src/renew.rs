@@ -61,14 +61,20 @@ impl Context {
                 self.issue(caller, issuer.profile.id, request, options).await
             }
         };
-        if let Err(error) = &outcome
-            && error.reason().is_some()
-        {
-            let next = next_try(&record.certificate, self.now());
-            let refused = store::renewal::refused(record.row.pk, &error.to_string(), next);
-            self.commit(Changes::new().statement(refused)).await?;
+        if let Err(error) = &outcome {
+            self.note_refusal(record, error).await?;
         }
         outcome
+    }
+
+    /// Writes a refusal into the record of the certificate, and when it is tried again. A failure of ours is none.
+    async fn note_refusal(&self, record: &Record, error: &Error) -> Result<()> {
+        if error.reason().is_none() {
+            return Ok(());
+        }
+        let next = next_try(&record.certificate, self.now());
+        let refused = store::renewal::refused(record.row.pk, &error.to_string(), next);
+        self.commit(Changes::new().statement(refused)).await
     }
 
     /// What the profile has to say before anything is asked of the certificate, in the order of contract §6.5.
@@ -188,13 +194,10 @@ impl Context {
         let caller = Caller::node_administering(organization, record.row.issued.project);
         let outcome = match self.renewing_issuer(&caller, &record).await {
             Ok(issuer) => self.try_to_renew(&caller, &record, &issuer).await,
-            Err(error) if error.reason().is_some() => {
-                let next = next_try(&record.certificate, self.now());
-                let refused = store::renewal::refused(record.row.pk, &error.to_string(), next);
-                self.commit(Changes::new().statement(refused)).await?;
+            Err(error) => {
+                self.note_refusal(&record, &error).await?;
                 Err(error)
             }
-            Err(error) => Err(error),
         };
         match outcome {
             Ok(_) => Ok(()),

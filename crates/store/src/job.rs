@@ -9,15 +9,25 @@ use crate::value::Row;
 use domain::job::{Job, JobRecord, JobStatus};
 use domain::{JobId, Time};
 
+macro_rules! insert_job {
+    ($on_conflict:literal) => {
+        concat!(
+            "INSERT INTO jobs (id, kind, dedupe, payload, status, run_at, attempts, lease_owner, lease_until, created_at,
+             updated_at) VALUES ($1, $2, $3, $4, 'queued', $5, 0, NULL, 0, $6, $6) ON CONFLICT (dedupe) ",
+            $on_conflict
+        )
+    };
+}
+
 /// Adds a job; one with the same dedupe key that is there already stays as it is, unless it would run later.
 pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
     Statement::new(
-        "INSERT INTO jobs (id, kind, dedupe, payload, status, run_at, attempts, lease_owner, lease_until, created_at,
-         updated_at) VALUES ($1, $2, $3, $4, 'queued', $5, 0, NULL, 0, $6, $6)
-         ON CONFLICT (dedupe) DO UPDATE SET status = 'queued', attempts = 0, lease_until = 0,
+        insert_job!(
+            "DO UPDATE SET status = 'queued', attempts = 0, lease_until = 0,
          run_at = CASE WHEN jobs.status = 'queued' AND jobs.lease_until = 0 AND jobs.run_at < excluded.run_at
                   THEN jobs.run_at ELSE excluded.run_at END,
-         updated_at = excluded.updated_at",
+         updated_at = excluded.updated_at"
+        ),
         params![id, job.kind(), job.dedupe(), crate::columns::document(job), run_at, now,],
     )
 }
@@ -25,8 +35,7 @@ pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
 /// Adds a job unless one with the same dedupe key is there: it waits, fails and parks as it would have.
 pub fn enqueue_if_absent(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
     Statement::new(
-        "INSERT INTO jobs (id, kind, dedupe, payload, status, run_at, attempts, lease_owner, lease_until, created_at,
-         updated_at) VALUES ($1, $2, $3, $4, 'queued', $5, 0, NULL, 0, $6, $6) ON CONFLICT (dedupe) DO NOTHING",
+        insert_job!("DO NOTHING"),
         params![id, job.kind(), job.dedupe(), crate::columns::document(job), run_at, now],
     )
 }
