@@ -99,6 +99,13 @@ fn in_four_hundred_days_nothing_runs_out_and_nothing_is_renewed_twice() {
         for day in 1..=400 {
             server.at(day * DAY);
             run_jobs(&server).await;
+            let failures = "SELECT kind, last_error FROM jobs WHERE last_error IS NOT NULL";
+            let failures = server.services.db.rows(failures, vec![]).await.unwrap();
+            assert!(
+                failures.is_empty(),
+                "day {day}: {:?}",
+                failures.into_iter().map(store::Row::into_values).collect::<Vec<_>>()
+            );
             let now = server.services.now();
             // Each line has exactly one certificate at its end, and it is valid for days yet.
             let inventory = inventory(&server).await;
