@@ -85,4 +85,10 @@ ids! {
     CertificateRequestId;
     /// A job.
     JobId;
+    /// An app connection.
+    ConnectionId;
+    /// A PKI sync.
+    SyncId;
+    /// A certificate's link to a PKI sync.
+    SyncLinkId;
 }

@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod caller;
+pub mod connection;
 pub mod duration;
 pub mod error;
 pub mod id;
@@ -17,7 +18,9 @@ pub mod profile;
 pub mod renewal;
 pub mod revocation;
 pub mod role;
+pub mod secret;
 pub mod slug;
+pub mod sync;
 pub mod time;
 
 pub use error::{Error, Failure, Reason, Refusal, Result, Violation};

@@ -1,0 +1,192 @@
+//! PKI syncs: which certificates are carried where, and by which rules (contract syncs §1, 2).
+
+pub mod config;
+pub mod name;
+
+pub use config::{DestinationConfig, FieldMappings, SyncOptions};
+
+use crate::connection::ConnectionKind;
+use serde::{Deserialize, Serialize};
+
+/// Where a sync carries certificates to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DestinationKind {
+    /// AWS Certificate Manager.
+    AwsCertificateManager,
+    /// AWS Secrets Manager.
+    AwsSecretsManager,
+    /// Azure Key Vault.
+    AzureKeyVault,
+    /// A data bag of a Chef Infra Server.
+    Chef,
+    /// Custom certificates of a Cloudflare zone.
+    CloudflareCustomCertificate,
+    /// F5 BIG-IP.
+    F5BigIp,
+    /// Google Cloud's Certificate Manager.
+    GcpCertificateManager,
+    /// A KV version 2 store of HashiCorp Vault or OpenBao.
+    HashicorpVault,
+    /// TLS secrets of a Kubernetes namespace.
+    KubernetesTlsSecret,
+    /// A host, by SSH.
+    LinuxServer,
+    /// A directory of the server's own host.
+    LocalDirectory,
+    /// An address that is told of each certificate.
+    Webhook,
+}
+
+impl DestinationKind {
+    /// Every kind, by slug.
+    pub const ALL: [Self; 12] = [
+        Self::AwsCertificateManager,
+        Self::AwsSecretsManager,
+        Self::AzureKeyVault,
+        Self::Chef,
+        Self::CloudflareCustomCertificate,
+        Self::F5BigIp,
+        Self::GcpCertificateManager,
+        Self::HashicorpVault,
+        Self::KubernetesTlsSecret,
+        Self::LinuxServer,
+        Self::LocalDirectory,
+        Self::Webhook,
+    ];
+
+    /// The slug on the wire.
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::AwsCertificateManager => "aws-certificate-manager",
+            Self::AwsSecretsManager => "aws-secrets-manager",
+            Self::AzureKeyVault => "azure-key-vault",
+            Self::Chef => "chef",
+            Self::CloudflareCustomCertificate => "cloudflare-custom-certificate",
+            Self::F5BigIp => "f5-big-ip",
+            Self::GcpCertificateManager => "gcp-certificate-manager",
+            Self::HashicorpVault => "hashicorp-vault",
+            Self::KubernetesTlsSecret => "kubernetes-tls-secret",
+            Self::LinuxServer => "linux-server",
+            Self::LocalDirectory => "local-directory",
+            Self::Webhook => "webhook",
+        }
+    }
+
+    /// The name for people.
+    pub const fn display_name(self) -> &'static str {
+        match self {
+            Self::AwsCertificateManager => "AWS Certificate Manager",
+            Self::AwsSecretsManager => "AWS Secrets Manager",
+            Self::AzureKeyVault => "Azure Key Vault",
+            Self::Chef => "Chef",
+            Self::CloudflareCustomCertificate => "Cloudflare Custom SSL Certificate",
+            Self::F5BigIp => "F5 BIG-IP",
+            Self::GcpCertificateManager => "GCP Certificate Manager",
+            Self::HashicorpVault => "HashiCorp Vault",
+            Self::KubernetesTlsSecret => "Kubernetes TLS Secret",
+            Self::LinuxServer => "Linux Server",
+            Self::LocalDirectory => "Local Directory",
+            Self::Webhook => "Webhook",
+        }
+    }
+
+    /// The kind of connection that leads there; none for a place that needs none.
+    pub const fn connection(self) -> Option<ConnectionKind> {
+        Some(match self {
+            Self::AwsCertificateManager | Self::AwsSecretsManager => ConnectionKind::Aws,
+            Self::AzureKeyVault => ConnectionKind::AzureKeyVault,
+            Self::Chef => ConnectionKind::Chef,
+            Self::CloudflareCustomCertificate => ConnectionKind::Cloudflare,
+            Self::F5BigIp => ConnectionKind::F5BigIp,
+            Self::GcpCertificateManager => ConnectionKind::Gcp,
+            Self::HashicorpVault => ConnectionKind::HashicorpVault,
+            Self::KubernetesTlsSecret => ConnectionKind::Kubernetes,
+            Self::LinuxServer => ConnectionKind::Ssh,
+            Self::LocalDirectory => return None,
+            Self::Webhook => ConnectionKind::Webhook,
+        })
+    }
+
+    /// The kind of that slug.
+    pub fn parse(slug: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.slug() == slug)
+    }
+
+    /// Whether objects can be removed there.
+    pub const fn can_remove(self) -> bool {
+        match self {
+            Self::Webhook => false,
+            Self::AwsCertificateManager
+            | Self::AwsSecretsManager
+            | Self::AzureKeyVault
+            | Self::Chef
+            | Self::CloudflareCustomCertificate
+            | Self::F5BigIp
+            | Self::GcpCertificateManager
+            | Self::HashicorpVault
+            | Self::KubernetesTlsSecret
+            | Self::LinuxServer
+            | Self::LocalDirectory => true,
+        }
+    }
+
+    /// Whether removal is on when nothing is said: not for hosts, whose files somebody else may have come to use.
+    pub const fn removes_by_default(self) -> bool {
+        self.can_remove() && !self.is_files()
+    }
+
+    /// Whether it takes files, and so the options of files.
+    pub const fn is_files(self) -> bool {
+        matches!(self, Self::LinuxServer | Self::LocalDirectory)
+    }
+
+    /// What a sync of this kind names objects by when nothing is said; none where the caller has to say it.
+    pub const fn default_name_schema(self) -> Option<&'static str> {
+        match self {
+            Self::AzureKeyVault => Some("Infisical-PKI-Sync-{{certificateId}}"),
+            Self::AwsCertificateManager | Self::F5BigIp => Some("Infisical-{{certificateId}}"),
+            Self::AwsSecretsManager | Self::KubernetesTlsSecret | Self::HashicorpVault => {
+                Some("infisical-{{certificateId}}")
+            }
+            Self::Chef | Self::CloudflareCustomCertificate | Self::Webhook => Some("{{certificateId}}"),
+            Self::GcpCertificateManager | Self::LinuxServer | Self::LocalDirectory => None,
+        }
+    }
+}
+
+/// What became of a certificate's link, or of a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SyncStatus {
+    /// A run is to come.
+    Pending,
+    /// A run is under way.
+    Running,
+    /// It is at the destination.
+    Succeeded,
+    /// It is not; the message says why.
+    Failed,
+    /// It was seen being served (links only).
+    Proven,
+}
+
+impl SyncStatus {
+    /// Every status.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Succeeded, Self::Failed, Self::Proven];
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Proven => "proven",
+        }
+    }
+
+    /// The status of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}

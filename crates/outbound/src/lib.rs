@@ -1,0 +1,12 @@
+//! Every connection that the server opens by itself: sync destinations, targets of revocation lists, probes.
+//!
+//! [`egress`] says where connections may go, [`http`] is the one HTTP client, [`destination`] is what every place that
+//! certificates are carried to can do. Nothing here knows the database or decides what is to be where.
+
+pub mod connection;
+pub mod destination;
+pub mod egress;
+pub mod error;
+pub mod http;
+
+pub use error::DeliveryError;
