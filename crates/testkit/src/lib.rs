@@ -2,7 +2,9 @@
 
 pub mod chains;
 pub mod database;
+pub mod moto;
 pub mod postgres;
+pub mod stand_ins;
 
 pub use database::{TestDatabase, TestEngine, both_engines};
 pub use postgres::PrivateCluster;
