@@ -2,6 +2,7 @@
 //! (contract §3.1–3.11, 3.15, 3.16, 4.1–4.4). One set of use cases behind all of them.
 
 mod certificates;
+mod lists;
 mod shapes;
 
 use crate::app::App;
@@ -64,6 +65,7 @@ pub fn routes() -> Vec<Route<App>> {
     routes.extend(typed_by_id());
     routes.extend(typed_by_name());
     routes.extend(certificates::routes());
+    routes.extend(lists::routes());
     routes.extend(external_types());
     routes
 }

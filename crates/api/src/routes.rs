@@ -30,6 +30,11 @@ pub fn beside() -> Vec<Endpoint> {
             .describe("For anybody. In DER, with ETag and Last-Modified (RFC 5280 §4.2.1.13).")
             .path([required("crlId", text())])
             .returns_bytes("application/pkix-crl"),
+        Endpoint::get("/api/v1/pki/crl/{crlId}/delta", TAG, "Get the list of what changed since a complete list")
+            .also_at("/api/v1/cert-manager/crl/{crlId}/delta")
+            .describe("For anybody. In DER; only for authorities that were told to have such lists (RFC 5280 §5.2.4).")
+            .path([required("crlId", text())])
+            .returns_bytes("application/pkix-crl"),
         Endpoint::get("/api/v1/pki/ca/{caId}/certificates/{caCertId}/der", TAG, "Get the certificate of an authority")
             .also_at("/api/v1/cert-manager/ca/internal/{caId}/certificates/{caCertId}/der")
             .describe("For anybody. In DER (RFC 5280 §4.2.2.1).")

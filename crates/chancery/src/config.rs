@@ -2,6 +2,7 @@
 
 use crate::cli::local::{DatabaseArguments, LogFormat, ServeArguments, TlsMode};
 use domain::identity::TrustedNetwork;
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,12 @@ pub struct Config {
     pub publication_url: Option<String>,
     /// A folder that every new revocation list is put into, too.
     pub crl_folder: Option<PathBuf>,
+    /// Where every new revocation list is put by HTTP, too.
+    pub crl_put_url: Option<String>,
+    /// The bucket that every new revocation list is put into, too.
+    pub crl_s3: Option<Bucket>,
+    /// Networks beside the public internet that connections and syncs may reach.
+    pub egress_allow: Vec<IpNet>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<TrustedNetwork>,
     /// How to log; by the kind of the output when absent.
@@ -33,6 +40,17 @@ pub struct Config {
     pub request_seconds_max: u64,
     /// Connections that are open at once.
     pub connections_max: usize,
+}
+
+/// A bucket that speaks S3.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    /// `s3://bucket/prefix`.
+    pub url: String,
+    /// Its region.
+    pub region: String,
+    /// Where it is, when it is not Amazon's own.
+    pub endpoint: Option<String>,
 }
 
 /// Where the data of a server is.
@@ -76,6 +94,11 @@ struct File {
     public_url: Option<String>,
     publication_url: Option<String>,
     crl_folder: Option<PathBuf>,
+    crl_put_url: Option<String>,
+    crl_s3: Option<String>,
+    crl_s3_region: Option<String>,
+    crl_s3_endpoint: Option<String>,
+    egress_allow: Vec<String>,
     trusted_proxies: Vec<String>,
     log_format: Option<String>,
     request_seconds_max: Option<u64>,
@@ -134,6 +157,18 @@ impl Config {
             .iter()
             .map(|text| TrustedNetwork::parse(text).map_err(|error| format!("trusted_proxies: {error}")))
             .collect::<Result<Vec<_>, _>>()?;
+        let allowed = if arguments.egress_allow.is_empty() { &file.egress_allow } else { &arguments.egress_allow };
+        let egress_allow = allowed.iter().map(|text| network(text)).collect::<Result<Vec<_>, _>>()?;
+        let crl_s3 = arguments.crl_s3.clone().or(file.crl_s3).map(|url| Bucket {
+            url,
+            region: arguments
+                .crl_s3_region
+                .clone()
+                .or(file.crl_s3_region)
+                .or_else(|| std::env::var("AWS_REGION").ok())
+                .unwrap_or_else(|| "us-east-1".into()),
+            endpoint: arguments.crl_s3_endpoint.clone().or(file.crl_s3_endpoint),
+        });
         let log_format = match (arguments.log_format, file.log_format.as_deref()) {
             (Some(format), _) => Some(format),
             (None, Some("human")) => Some(LogFormat::Human),
@@ -154,6 +189,9 @@ impl Config {
                 &["http"],
             )?,
             crl_folder: arguments.crl_folder.clone().or(file.crl_folder),
+            crl_put_url: url(arguments.crl_put_url.clone().or(file.crl_put_url), "crl_put_url", &["http", "https"])?,
+            crl_s3,
+            egress_allow,
             trusted_proxies,
             log_format,
             request_seconds_max: file.request_seconds_max.unwrap_or(REQUEST_SECONDS_MAX),
@@ -186,6 +224,16 @@ impl File {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
+}
+
+/// A network, or a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let single = || text.parse().ok().map(|address: std::net::IpAddr| IpNet::from(address));
+    text.parse()
+        .ok()
+        .or_else(single)
+        .ok_or_else(|| format!("egress_allow: \"{text}\" is not a network such as 10.1.0.0/16"))
 }
 
 fn url(text: Option<String>, name: &str, schemes: &[&str]) -> Result<Option<String>, String> {

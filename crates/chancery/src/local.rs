@@ -6,7 +6,7 @@ use crate::open::{self, Access};
 use crate::{first_run, server};
 use keys::rotation;
 use services::fsck::{Finding, audit_records};
-use services::{Addresses, Clock, Context};
+use services::{Addresses, Clock, Context, Outward};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
@@ -100,7 +100,8 @@ async fn read_only(database: &DatabaseArguments) -> Result<Context, String> {
     let location = DataLocation::from_arguments(database);
     let db = open::database(&location, Access::ReadOnly).await?;
     let nowhere = Addresses { public_url: String::new(), publication_url: String::new() };
-    open::services(db, &location, Access::ReadOnly, Clock::system(), nowhere).await
+    let outward = Outward::nowhere().map_err(|error| error.to_string())?;
+    open::services(db, &location, Access::ReadOnly, Clock::system(), nowhere, outward).await
 }
 
 async fn fsck(database: &DatabaseArguments, json: bool) -> Result<ExitCode, String> {
@@ -186,8 +187,10 @@ async fn rotate_master(database: &DatabaseArguments, json: bool) -> Result<ExitC
     let text = |error: keys::KeyError| error.to_string();
     let db = open::database(&location, Access::Maintenance).await?;
     let nowhere = Addresses { public_url: String::new(), publication_url: String::new() };
+    let outward = Outward::nowhere().map_err(|error| error.to_string())?;
     // Before anything is begun: the present key must open what is there.
-    let services = open::services(db.clone(), &location, Access::Maintenance, Clock::system(), nowhere).await?;
+    let services =
+        open::services(db.clone(), &location, Access::Maintenance, Clock::system(), nowhere, outward).await?;
     let rotation = rotation::begin(&location.master_key_file).map_err(text)?;
     let mut resealed = services.reseal_data_keys().await.map_err(|error| error.to_string())?;
     let promoted = rotation.promote().map_err(text)?;

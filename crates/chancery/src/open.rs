@@ -2,7 +2,7 @@
 
 use crate::config::DataLocation;
 use keys::{KeyPool, Keyring, MasterKey, PoolSize};
-use services::{Addresses, Clock, Context, Random};
+use services::{Addresses, Clock, Context, Outward, Random};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -71,10 +71,11 @@ pub async fn services(
     access: Access,
     clock: Clock,
     addresses: Addresses,
+    outward: Outward,
 ) -> Result<Context, String> {
     let keyring = keyring(&db, location, access).await?;
     let pool = KeyPool::start(PoolSize::default()).map_err(|error| error.to_string())?;
-    let services = Context::new(db, keyring, pool, clock, Random::system(), addresses);
+    let services = Context::new(db, keyring, pool, clock, Random::system(), addresses, outward);
     services.open_up().await.map_err(|error| error.to_string())?;
     if access == Access::Server {
         // Under a new key from the environment, or that of a rotation that was broken off.

@@ -1,6 +1,6 @@
 //! Puts the parts together and runs them: database, use cases, edges, listeners, jobs. Nothing is decided here.
 
-use crate::config::{Config, TlsSource};
+use crate::config::{Bucket, Config, TlsSource};
 use crate::first_run::{self, Reachable};
 use crate::listen::{self, Service};
 use crate::metrics::Metrics;
@@ -12,8 +12,14 @@ use api::edge::Edge;
 use api::error::ApiError;
 use api::openapi::About;
 use axum::http::Uri;
+use domain::connection::Credentials;
+use domain::secret::SecretText;
+use outbound::DeliveryError;
+use outbound::egress::EgressRules;
+use outbound::http::Http;
+use outbound::list_target::ListTarget;
 use services::bootstrap::{Bootstrap, FirstStart};
-use services::{Addresses, Clock, Context};
+use services::{Addresses, Clock, Context, Outward};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -56,7 +62,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let first_url = first_url(config, address);
     let addresses = addresses(config, address, &first_url);
-    let services = open::services(db.clone(), &config.data, Access::Server, clock, addresses).await?;
+    let services = open::services(db.clone(), &config.data, Access::Server, clock, addresses, outward(config)?).await?;
     let handed_out = first_run::read_facts(&config.data.folder)?;
     let handed_out = handed_out.get("clientSecret").and_then(serde_json::Value::as_str);
     let first_start = services.bootstrap(handed_out).await.map_err(|error| error.to_string())?;
@@ -172,6 +178,31 @@ fn tls_url(address: SocketAddr) -> String {
         true => format!("https://localhost:{}", reached.port()),
         false => format!("https://{reached}"),
     }
+}
+
+/// How other systems are reached, and where lists are put.
+fn outward(config: &Config) -> Result<Outward, String> {
+    let text = |error: DeliveryError| error.to_string();
+    let mut list_targets = Vec::new();
+    if let Some(url) = &config.crl_put_url {
+        list_targets.push(ListTarget::http_put(url).map_err(text)?);
+    }
+    if let Some(Bucket { url, region, endpoint }) = &config.crl_s3 {
+        let keys = keys_of_environment().map_err(|name| format!("crl_s3 needs {name} in the environment"))?;
+        let target = ListTarget::s3(url, region, endpoint.as_deref(), keys);
+        list_targets.push(target.map_err(|error| format!("crl_s3: {error}"))?);
+    }
+    let http = Http::new(EgressRules::public_and(config.egress_allow.clone())).map_err(text)?;
+    Ok(Outward { http, list_targets })
+}
+
+fn keys_of_environment() -> Result<Credentials, &'static str> {
+    let named = |name: &'static str| std::env::var(name).map_err(|_| name);
+    Ok(Credentials::AwsAccessKey {
+        access_key_id: named("AWS_ACCESS_KEY_ID")?,
+        secret_access_key: SecretText::new(named("AWS_SECRET_ACCESS_KEY")?),
+        endpoint_url: None,
+    })
 }
 
 fn addresses(config: &Config, address: SocketAddr, first_url: &str) -> Addresses {

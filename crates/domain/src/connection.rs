@@ -1,8 +1,9 @@
 //! App connections: how the server reaches and convinces another system (contract syncs §3).
 
 use crate::secret::SecretText;
-use crate::{ConnectionId, OrganizationId, ProjectId, Time};
+use crate::{ConnectionId, Error, OrganizationId, ProjectId, Result, Time};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The kind of system at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -287,9 +288,105 @@ pub struct Connection {
     /// One more at each change; 1 at first.
     pub version: i64,
     /// The fields of the credentials that may be shown, as JSON.
-    pub shown: serde_json::Value,
+    pub shown: Value,
     /// When it was made.
     pub created_at: Time,
     /// When it was changed last.
     pub updated_at: Time,
+}
+
+/// The fields of credentials that are never shown.
+const SECRET_FIELDS: [&str; 10] = [
+    "secretAccessKey",
+    "clientSecret",
+    "privateKey",
+    "apiToken",
+    "password",
+    "token",
+    "accessToken",
+    "signingSecret",
+    "passphrase",
+    // Not a secret, and not given back by the published API.
+    "roleArn",
+];
+
+impl Credentials {
+    /// Reads credentials as they are on the wire; the shape was checked before.
+    pub fn read(kind: ConnectionKind, method: &str, mut fields: Value) -> Result<Self> {
+        let variant = match (kind, method) {
+            (ConnectionKind::Aws, "access-key") => "aws-access-key",
+            (ConnectionKind::Aws, "assume-role") => "aws-assume-role",
+            (ConnectionKind::AzureKeyVault, "client-secret") => "azure-client-secret",
+            (ConnectionKind::Chef, "user-key") => "chef-user-key",
+            (ConnectionKind::Cloudflare, "api-token") => "cloudflare-api-token",
+            (ConnectionKind::F5BigIp, "basic-auth") => "f5-basic-auth",
+            (ConnectionKind::Gcp, "service-account-impersonation") => "gcp-impersonation",
+            (ConnectionKind::HashicorpVault, "access-token") => "vault-access-token",
+            (ConnectionKind::Kubernetes, "service-account-token") => "kubernetes-token",
+            (ConnectionKind::Ssh, "password") => "ssh-password",
+            (ConnectionKind::Ssh, "ssh-key") => "ssh-key",
+            (ConnectionKind::Webhook, "hmac") => "webhook-hmac",
+            _ => {
+                return Err(Error::invalid(format!(
+                    "a connection to {} has no method {method}; it has {}",
+                    kind.display_name(),
+                    kind.methods().join(", ")
+                )));
+            }
+        };
+        if let Some(object) = fields.as_object_mut() {
+            object.insert("kind".to_owned(), variant.into());
+        }
+        // The message of the parser could hold a value.
+        serde_json::from_value(fields)
+            .map_err(|_| Error::invalid(format!("the credentials are not those of the method {method}")))
+    }
+
+    /// The fields that may be shown.
+    pub fn shown(&self) -> Value {
+        let mut fields = serde_json::to_value(self).unwrap_or_default();
+        if let Some(object) = fields.as_object_mut() {
+            object.remove("kind");
+            object.retain(|name, value| !value.is_null() && !SECRET_FIELDS.contains(&name.as_str()));
+        }
+        fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_shown_holds_no_secret() {
+        for (kind, method, fields, shown) in [
+            (
+                ConnectionKind::Aws,
+                "access-key",
+                json!({"accessKeyId": "AKIA", "secretAccessKey": "hush", "endpointUrl": "http://127.0.0.1:1"}),
+                json!({"accessKeyId": "AKIA", "endpointUrl": "http://127.0.0.1:1"}),
+            ),
+            (
+                ConnectionKind::Ssh,
+                "ssh-key",
+                json!({"host": "a", "port": 22, "username": "b", "privateKey": "hush", "passphrase": "hush"}),
+                json!({"host": "a", "port": 22, "username": "b"}),
+            ),
+            (
+                ConnectionKind::F5BigIp,
+                "basic-auth",
+                json!({"hostname": "a", "username": "b", "password": "hush", "sslRejectUnauthorized": false}),
+                json!({"hostname": "a", "username": "b", "sslRejectUnauthorized": false}),
+            ),
+        ] {
+            let read = Credentials::read(kind, method, fields).unwrap();
+            assert_eq!((read.kind(), read.method(), read.shown()), (kind, method, shown));
+            assert!(!format!("{read:?}").contains("hush"));
+            let sealed = serde_json::to_string(&read).unwrap();
+            assert_eq!(serde_json::from_str::<Credentials>(&sealed).unwrap(), read);
+        }
+        assert!(Credentials::read(ConnectionKind::Aws, "password", json!({})).is_err());
+        assert!(Credentials::read(ConnectionKind::Aws, "access-key", json!({"accessKeyId": 7})).is_err());
+    }
 }

@@ -75,6 +75,8 @@ ids! {
     AuthorityCertificateId;
     /// The revocation list record of an authority key.
     CrlId;
+    /// A revocation list of an authority outside.
+    ForeignListId;
     /// A certificate policy (a "template v2").
     PolicyId;
     /// A certificate profile.

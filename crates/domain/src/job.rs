@@ -14,6 +14,11 @@ pub enum Job {
         /// The list.
         crl: CrlId,
     },
+    /// Put the newest list to the places outside that the operator named.
+    DeliverCrl {
+        /// The list.
+        crl: CrlId,
+    },
     /// Put a new certificate in the place of one that was planned to be renewed.
     RenewCertificate {
         /// The organisation that it belongs to.
@@ -36,6 +41,7 @@ impl Job {
         match self {
             Self::RenewServerCertificate => "renew-server-certificate",
             Self::PublishCrl { .. } => "publish-crl",
+            Self::DeliverCrl { .. } => "deliver-crl",
             Self::RenewCertificate { .. } => "renew-certificate",
             Self::RenewAuthority { .. } => "renew-authority",
         }
@@ -46,6 +52,7 @@ impl Job {
         match self {
             Self::RenewServerCertificate => "renew-server-certificate".into(),
             Self::PublishCrl { crl } => format!("publish-crl/{crl}"),
+            Self::DeliverCrl { crl } => format!("deliver-crl/{crl}"),
             Self::RenewCertificate { certificate, .. } => format!("renew-certificate/{certificate}"),
             Self::RenewAuthority { authority, .. } => format!("renew-authority/{authority}"),
         }

@@ -14,6 +14,31 @@ pub const LIST_RENEWAL_SECONDS: i64 = 4 * 24 * 60 * 60;
 /// How long after a revocation its list is signed: those that come meanwhile share it.
 pub const LIST_DELAY_MILLIS: i64 = 500;
 
+/// How long lists of changes begin from the same complete list.
+pub const DELTA_BASE_SECONDS: i64 = 24 * 60 * 60;
+/// How far before the complete list the changes begin that a list of changes names: what was committed while that list was
+/// read, by clocks that differ, is named twice rather than never.
+pub const DELTA_OVERLAP_SECONDS: i64 = 15 * 60;
+
+/// What may be chosen about an authority's lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListSettings {
+    /// Whether there is a list of the changes since a complete one, too (RFC 5280 §5.2.4).
+    pub has_delta: bool,
+    /// For how many seconds revocations are collected before a list is signed; 0 for those of the same moment.
+    pub delay_seconds: u32,
+}
+
+/// How long revocations may be collected. A day is still long before any list runs out.
+pub const LIST_DELAY_SECONDS_MAX: u32 = 24 * 60 * 60;
+
+impl ListSettings {
+    /// How long after a revocation the list is signed.
+    pub fn delay_millis(self) -> i64 {
+        LIST_DELAY_MILLIS.max(i64::from(self.delay_seconds) * 1000)
+    }
+}
+
 /// How many certificates may name one list before their key opens another: a list of so many entries is some 5 MB, and is
 /// signed in well under a second.
 pub const CERTIFICATES_PER_LIST: u32 = 100_000;
@@ -82,11 +107,33 @@ pub struct ListIssuer<'a> {
     /// Where the list is, when it is for the certificates alone that name one of these addresses; none when it is for all
     /// of the key.
     pub urls: &'a [Uri],
+    /// Where the list of changes is, if there is one.
+    pub delta_urls: &'a [Uri],
 }
 
 impl ListToBeSigned {
-    /// A list of these entries.
-    pub fn new(issuer: &ListIssuer<'_>, entries: impl IntoIterator<Item = RevokedCertificate>, now: Time) -> Self {
+    /// A complete list of these entries.
+    pub fn complete(issuer: &ListIssuer<'_>, entries: impl IntoIterator<Item = RevokedCertificate>, now: Time) -> Self {
+        Self::new(issuer, None, entries, now)
+    }
+
+    /// A list of the changes since the complete list of that number (RFC 5280 §5.2.4).
+    pub fn changes_since(
+        base: u64,
+        issuer: &ListIssuer<'_>,
+        entries: impl IntoIterator<Item = RevokedCertificate>,
+        now: Time,
+    ) -> Self {
+        // RFC 5280 §5.2.6: a list of changes does not say where one is.
+        Self::new(&ListIssuer { delta_urls: &[], ..*issuer }, Some(base), entries, now)
+    }
+
+    fn new(
+        issuer: &ListIssuer<'_>,
+        base_number: Option<u64>,
+        entries: impl IntoIterator<Item = RevokedCertificate>,
+        now: Time,
+    ) -> Self {
         let algorithm = issuer.key_algorithm.default_signature();
         let template = CrlTemplate {
             signature_algorithm: algorithm,
@@ -96,6 +143,8 @@ impl ListToBeSigned {
             this_update: now.seconds(),
             next_update: now.seconds() + LIST_LIFETIME_SECONDS,
             distribution_point_urls: issuer.urls,
+            base_number,
+            freshest_urls: issuer.delta_urls,
         };
         Self { bytes: template.to_be_signed(entries), algorithm }
     }
@@ -154,7 +203,7 @@ mod tests {
         let entry = |octet: u8| RevokedCertificate {
             serial_number: SerialNumber::from_integer(&[octet]).unwrap(),
             revoked_at: 0,
-            reason: RevocationReason::Unspecified,
+            reason: x509::ListedReason::Revoked(RevocationReason::Unspecified),
         };
         let later = [entry(2), entry(4), entry(5)];
         let earlier: [&[u8]; 6] = [&[1], &[2], &[3], &[4], &[5], &[6]];

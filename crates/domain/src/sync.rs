@@ -6,7 +6,9 @@ pub mod name;
 pub use config::{DestinationConfig, FieldMappings, SyncOptions};
 
 use crate::connection::ConnectionKind;
+use crate::{CertificateId, ConnectionId, JobId, OrganizationId, ProjectId, SyncId, SyncLinkId, Time};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Where a sync carries certificates to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -189,4 +191,132 @@ impl SyncStatus {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
+}
+
+/// What became of a kind of work of a sync when it was last done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastRun {
+    /// The status; none when it was never asked for.
+    pub status: Option<SyncStatus>,
+    /// The job.
+    pub job: Option<JobId>,
+    /// What went wrong.
+    pub message: Option<String>,
+    /// When it last went well.
+    pub succeeded_at: Option<Time>,
+}
+
+/// A sync.
+#[derive(Clone, Debug)]
+pub struct Sync {
+    /// Its id.
+    pub id: SyncId,
+    /// The organisation of its project.
+    pub organization: OrganizationId,
+    /// The project.
+    pub project: ProjectId,
+    /// Its name, which no other sync of the project has.
+    pub name: String,
+    /// What people say about it.
+    pub description: Option<String>,
+    /// The kind of destination.
+    pub destination: DestinationKind,
+    /// The connection that leads there; none for a place that needs none.
+    pub connection: Option<ConnectionId>,
+    /// Whether it runs by itself when something changes.
+    pub is_automatic: bool,
+    /// The place.
+    pub config: DestinationConfig,
+    /// How it goes about its work.
+    pub options: SyncOptions,
+    /// One more at each change; 1 at first.
+    pub version: i64,
+    /// What became of carrying certificates there.
+    pub last_run: LastRun,
+    /// What became of removing everything from there.
+    pub last_removal: LastRun,
+    /// Whether delivered changes still want their last step.
+    pub is_unfinished: bool,
+    /// When it was made.
+    pub created_at: Time,
+    /// When it was changed last.
+    pub updated_at: Time,
+}
+
+/// A certificate that a sync carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncLink {
+    /// Its id.
+    pub id: SyncLinkId,
+    /// The sync.
+    pub sync: SyncId,
+    /// The certificate.
+    pub certificate: CertificateId,
+    /// What became of it.
+    pub status: SyncStatus,
+    /// Why.
+    pub message: Option<String>,
+    /// When it was last brought there.
+    pub last_synced_at: Option<Time>,
+    /// Until when it has to be seen being served.
+    pub prove_until: Option<Time>,
+    /// When it was linked.
+    pub created_at: Time,
+    /// When it was changed last.
+    pub updated_at: Time,
+}
+
+/// How far an object of the ledger has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectState {
+    /// It is being made: it may be there or not.
+    Making,
+    /// It is there.
+    There,
+    /// It is there, and may hold the certificate before or the one to come.
+    Replacing,
+    /// It is being removed: it may be there or not.
+    Removing,
+}
+
+impl ObjectState {
+    /// The name in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Making => "making",
+            Self::There => "there",
+            Self::Replacing => "replacing",
+            Self::Removing => "removing",
+        }
+    }
+
+    /// The state of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Making, Self::There, Self::Replacing, Self::Removing].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// An object of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncObject {
+    /// Its id, which is also the mark that it bears at the destination.
+    pub id: Uuid,
+    /// The sync.
+    pub sync: SyncId,
+    /// The certificate that it holds, or is to hold.
+    pub certificate: CertificateId,
+    /// Its name by the name schema.
+    pub name: String,
+    /// How far it has come.
+    pub state: ObjectState,
+    /// The other system's identifier, once it is known.
+    pub external_id: Option<String>,
+    /// What stands there.
+    pub fingerprint: Option<String>,
+    /// What is to stand there, while it is being made or replaced.
+    pub intended: Option<String>,
+    /// What was asked for: a digest of the certificate with its chain and of the options that shape the object.
+    pub content: String,
+    /// Further identifiers, such as all the files.
+    pub details: Vec<String>,
 }

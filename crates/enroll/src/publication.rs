@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use domain::{AuthorityCertificateId, AuthorityId, CrlId, Error, Time};
 use services::Context;
+use services::revocation_lists::PublishedList;
 
 /// The public endpoints. They know no caller; `E` is how the server around them says no.
 pub fn router<E: From<Error> + IntoResponse + 'static>(services: Context) -> Router {
@@ -18,6 +19,8 @@ pub fn router<E: From<Error> + IntoResponse + 'static>(services: Context) -> Rou
         .route("/api/v1/pki/crl/{p0}/der", get(list::<E>))
         .route("/api/v1/cert-manager/crl/{p0}", get(list::<E>))
         .route("/api/v1/cert-manager/crl/{p0}/der", get(list::<E>))
+        .route("/api/v1/pki/crl/{p0}/delta", get(changes::<E>))
+        .route("/api/v1/cert-manager/crl/{p0}/delta", get(changes::<E>))
         .route("/api/v1/pki/ca/{p0}/certificates/{p1}/der", get(certificate::<E>))
         .route("/api/v1/cert-manager/ca/internal/{p0}/certificates/{p1}/der", get(certificate::<E>))
         .with_state(services)
@@ -31,19 +34,39 @@ async fn list<E: From<Error>>(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, E> {
-    let id = CrlId::parse(&id).ok_or_else(|| Error::not_found("there is no such revocation list"))?;
+    let id = list_id(&id)?;
     let list = services.published_list(id).await?;
     let tag = format!("\"{id}-{}\"", list.number);
+    Ok(published_list(&services, &headers, list, tag))
+}
+
+/// The list of the changes since a complete one (RFC 5280 §5.2.4, 5.2.6).
+async fn changes<E: From<Error>>(
+    State(services): State<Context>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, E> {
+    let id = list_id(&id)?;
+    let list = services.published_changes(id).await?;
+    let tag = format!("\"{id}-{}-changes\"", list.number);
+    Ok(published_list(&services, &headers, list, tag))
+}
+
+fn list_id(text: &str) -> Result<CrlId, Error> {
+    CrlId::parse(text).ok_or_else(|| Error::not_found("there is no such revocation list"))
+}
+
+fn published_list(services: &Context, headers: &HeaderMap, list: PublishedList, tag: String) -> Response {
     let left = (list.next_update.seconds() - services.now().seconds()).clamp(0, LIST_CACHED_SECONDS);
     let about = [
         (ETAG, tag.clone()),
         (LAST_MODIFIED, http_date(list.this_update)),
         (CACHE_CONTROL, format!("public, max-age={left}")),
     ];
-    if is_known(&headers, &tag, list.this_update) {
-        return Ok((StatusCode::NOT_MODIFIED, about).into_response());
+    if is_known(headers, &tag, list.this_update) {
+        return (StatusCode::NOT_MODIFIED, about).into_response();
     }
-    Ok((about, [(CONTENT_TYPE, "application/pkix-crl")], list.der).into_response())
+    (about, [(CONTENT_TYPE, "application/pkix-crl")], list.der).into_response()
 }
 
 /// Whether the client has this already (RFC 9110 §13.1.2, 13.1.3).

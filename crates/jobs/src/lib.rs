@@ -21,9 +21,10 @@ const fn lease_of(job: &Job) -> Duration {
     match job {
         // Soon, when the node that held it is gone: a revocation waits for it.
         Job::PublishCrl { .. } => Duration::from_secs(20),
-        Job::RenewServerCertificate | Job::RenewCertificate { .. } | Job::RenewAuthority { .. } => {
-            Duration::from_secs(120)
-        }
+        Job::DeliverCrl { .. }
+        | Job::RenewServerCertificate
+        | Job::RenewCertificate { .. }
+        | Job::RenewAuthority { .. } => Duration::from_secs(120),
     }
 }
 /// How often what must not run out is looked for.
@@ -111,6 +112,7 @@ pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
     let outcomes = [
         services.begin_lists().await,
         services.open_lists(settings.certificates_per_list).await,
+        services.begin_list_deliveries().await,
         services.begin_renewals().await,
         services.begin_authority_renewals().await,
         match &settings.server_names {
@@ -165,6 +167,7 @@ async fn perform_apart(services: &Context, settings: &Settings, job: &Job) -> Re
 async fn perform(services: &Context, settings: &Settings, job: &Job) -> Result<()> {
     match job {
         Job::PublishCrl { crl } => services.publish_list(*crl).await,
+        Job::DeliverCrl { crl } => services.deliver_list(*crl).await,
         Job::RenewCertificate { organization, certificate } => {
             services.renew_by_plan(*organization, *certificate).await
         }

@@ -5,6 +5,7 @@ use crate::{DeliveryError, egress::EgressRules};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, Method, StatusCode, Url, header::HeaderMap, redirect};
 use serde_json::Value;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A connection attempt is given up after this.
@@ -23,8 +24,17 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The client. Cheap to clone.
 #[derive(Clone)]
 pub struct Http {
-    client: Client,
     rules: EgressRules,
+    roots: Roots,
+    /// Made when it is needed first: reading the system's roots takes longer than starting the server.
+    client: Arc<OnceLock<Client>>,
+}
+
+#[derive(Clone)]
+enum Roots {
+    System,
+    Pinned(Vec<Certificate>),
+    Nobody,
 }
 
 /// How the other side's certificate is checked.
@@ -127,32 +137,44 @@ impl Http {
 
     /// A client that trusts whom it is told to.
     pub fn trusting(rules: EgressRules, trust: &Trust) -> Result<Self, DeliveryError> {
-        // One provider for the whole process; a second installation is refused and harmless.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let builder = Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .dns_resolver(Filtering(rules.clone()));
-        let builder = match trust {
-            Trust::System => builder,
+        let roots = match trust {
+            Trust::System => Roots::System,
             Trust::Pinned(pem) => {
                 let roots = Certificate::from_pem_bundle(pem.as_bytes())
                     .map_err(|error| DeliveryError::Refused(format!("the pinned CA is not a certificate: {error}")))?;
                 if roots.is_empty() {
                     return Err(DeliveryError::Refused("the pinned CA holds no certificate".into()));
                 }
-                builder.tls_certs_only(roots)
+                Roots::Pinned(roots)
             }
             Trust::Nobody => {
                 tracing::warn!("a connection does not check the certificate of the other side, as it was configured");
-                builder.tls_danger_accept_invalid_certs(true)
+                Roots::Nobody
             }
+        };
+        Ok(Self { rules, roots, client: Arc::default() })
+    }
+
+    fn client(&self) -> Result<Client, DeliveryError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        // One provider for the whole process; a second installation is refused and harmless.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let builder = Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .dns_resolver(Filtering(self.rules.clone()));
+        let builder = match &self.roots {
+            Roots::System => builder,
+            Roots::Pinned(roots) => builder.tls_certs_only(roots.clone()),
+            Roots::Nobody => builder.tls_danger_accept_invalid_certs(true),
         };
         let client = builder
             .build()
             .map_err(|error| DeliveryError::Unavailable(format!("no HTTP client: {}", chain(&error))))?;
-        Ok(Self { client, rules })
+        Ok(self.client.get_or_init(|| client).clone())
     }
 
     /// The same rules with other trust.
@@ -167,7 +189,6 @@ impl Http {
 
     /// Sends a request, again after a pause when it was not taken (429, 503), and gives any answer back.
     pub async fn send(&self, request: Request) -> Result<Answer, DeliveryError> {
-        self.must_be_allowed(&request.url)?;
         let mut pause = PAUSE_FIRST;
         for _ in 0..REPEATS_MAX {
             let answer = self.send_once(&request).await?;
@@ -182,9 +203,10 @@ impl Http {
 
     /// Sends a request once.
     pub async fn send_once(&self, request: &Request) -> Result<Answer, DeliveryError> {
+        self.must_be_allowed(&request.url)?;
         let host = request.url.host_str().unwrap_or_default().to_owned();
         let sent = self
-            .client
+            .client()?
             .request(request.method.clone(), request.url.clone())
             .headers(request.headers.clone())
             .body(request.body.clone())

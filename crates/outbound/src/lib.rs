@@ -9,5 +9,6 @@ pub mod destination;
 pub mod egress;
 pub mod error;
 pub mod http;
+pub mod list_target;
 
 pub use error::DeliveryError;

@@ -229,8 +229,9 @@ impl Context {
             key_algorithm: key.algorithm,
             number: 1,
             urls: &[],
+            delta_urls: &[],
         };
-        let der = signer.revocation_list(ListToBeSigned::new(&issuer, [], now)).await?;
+        let der = signer.revocation_list(ListToBeSigned::complete(&issuer, [], now)).await?;
         Ok(CrlRecord {
             id: key.crl,
             project: authority.project,
@@ -241,6 +242,7 @@ impl Context {
             der: Some(der),
             this_update: Some(now),
             next_update: Some(now.plus_seconds(domain::revocation::LIST_LIFETIME_SECONDS)),
+            delta: None,
         })
     }
 

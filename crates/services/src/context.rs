@@ -7,6 +7,9 @@ use crate::authenticate::CallerCache;
 use crate::issuer::IssuerCache;
 use domain::{Error, Result, Time};
 use keys::{KeyPool, Keyring, PrivateKey};
+use outbound::egress::EgressRules;
+use outbound::http::Http;
+use outbound::list_target::ListTarget;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -29,6 +32,8 @@ pub struct Context {
     pub random: Random,
     /// The addresses that this server is known by.
     pub addresses: Arc<Addresses>,
+    /// How it reaches other systems.
+    pub outward: Arc<Outward>,
     pub(crate) state: Arc<State>,
 }
 
@@ -39,6 +44,23 @@ pub struct Addresses {
     pub public_url: String,
     /// The base of the URLs that certificates carry, without a slash at the end.
     pub publication_url: String,
+}
+
+/// How other systems are reached, and which of them the operator named.
+pub struct Outward {
+    /// The client that keeps to the egress rules.
+    pub http: Http,
+    /// Where every new revocation list is put, too.
+    pub list_targets: Vec<ListTarget>,
+}
+
+impl Outward {
+    /// For what reaches no other system: commands that look at a database.
+    pub fn nowhere() -> Result<Self> {
+        let http = Http::new(EgressRules::public_and(Vec::new()));
+        let http = http.map_err(|error| Error::failed_because("the HTTP client", error))?;
+        Ok(Self { http, list_targets: Vec::new() })
+    }
 }
 
 /// What is remembered between calls.
@@ -59,6 +81,7 @@ impl Context {
         clock: Clock,
         random: Random,
         addresses: Addresses,
+        outward: Outward,
     ) -> Self {
         let state = State {
             callers: CallerCache::default(),
@@ -74,6 +97,7 @@ impl Context {
             clock,
             random,
             addresses: Arc::new(addresses),
+            outward: Arc::new(outward),
             state: Arc::new(state),
         }
     }

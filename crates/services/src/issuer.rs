@@ -120,8 +120,7 @@ impl Context {
         crl: CrlId,
         active: Option<&ActiveCertificate>,
     ) -> Result<(Vec<Uri>, Vec<Uri>)> {
-        let base = authority.configuration.publication_url.as_deref().unwrap_or(&self.addresses.publication_url);
-        let base = base.trim_end_matches('/');
+        let base = self.publication_base(authority);
         let parse = |text: String| {
             Uri::parse(&text).map_err(|error| Error::failed(format!("the publication URL is not usable: {error}")))
         };
@@ -133,6 +132,12 @@ impl Context {
             }
         };
         Ok((vec![crl], ca_issuers))
+    }
+
+    /// Where what certificates name is published.
+    pub(crate) fn publication_base<'a>(&'a self, authority: &'a Authority) -> &'a str {
+        let base = authority.configuration.publication_url.as_deref().unwrap_or(&self.addresses.publication_url);
+        base.trim_end_matches('/')
     }
 
     /// Keeps the addresses of a list that certificates are going to name: when the list is for a part of the certificates

@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod certificates;
 pub mod certify_authority;
 pub mod context;
+pub mod foreign_lists;
 pub mod fsck;
 pub mod idempotency;
 pub mod identities;
@@ -31,4 +32,4 @@ mod vault;
 mod visible;
 pub mod work;
 
-pub use context::{Addresses, Clock, Context, Random};
+pub use context::{Addresses, Clock, Context, Outward, Random};

@@ -1,5 +1,6 @@
 //! Revocation lists: served to anybody, signed anew when they run out.
 
+use crate::audit::{self, Object};
 use crate::authorities::about;
 use crate::context::{Context, failed};
 use crate::subject::subject_of;
@@ -7,9 +8,13 @@ use domain::authority::AuthorityKey;
 use domain::caller::Caller;
 use domain::job::Job;
 use domain::permission::Action;
-use domain::revocation::{LIST_LIFETIME_SECONDS, LIST_RENEWAL_SECONDS, ListIssuer, ListToBeSigned, missing_from};
+use domain::revocation::{
+    DELTA_BASE_SECONDS, DELTA_OVERLAP_SECONDS, LIST_LIFETIME_SECONDS, LIST_RENEWAL_SECONDS, ListIssuer, ListSettings,
+    ListToBeSigned, missing_from,
+};
 use domain::{AuthorityId, CrlId, Error, Result, Time};
-use store::authority::CrlRecord;
+use serde_json::json;
+use store::authority::{CrlRecord, DeltaRecord};
 use store::{Changes, StoreError};
 use x509::{Certificate, Crl, DistinguishedName, PublicKey, RevokedCertificate, Uri, pem};
 
@@ -31,6 +36,13 @@ pub struct PublishedList {
     pub this_update: Time,
     /// When it runs out.
     pub next_update: Time,
+}
+
+/// What a list of changes says.
+struct ListChanges {
+    base_number: u32,
+    base_at: Time,
+    entries: Vec<RevokedCertificate>,
 }
 
 impl Context {
@@ -83,7 +95,12 @@ impl Context {
                     self.next_list(record, &subject_of(&authority.configuration)?, None).await?
                 }
             };
-            match self.db.commit(Changes::new().statement(store::authority::publish_crl(&next))).await {
+            let mut changes = Changes::new().statement(store::authority::publish_crl(&next));
+            if !self.outward.list_targets.is_empty() {
+                let now = self.now();
+                changes = changes.statement(store::job::enqueue(self.new_id(), &Job::DeliverCrl { crl: id }, now, now));
+            }
+            match self.db.commit(changes).await {
                 Ok(()) => return Ok(()),
                 Err(StoreError::Stale(_)) => {}
                 Err(error) => return Err(failed(error)),
@@ -128,18 +145,30 @@ impl Context {
         let number = record.number + 1;
         let key_id = key_id.map_or_else(|| public.key_id_sha1().to_vec(), <[u8]>::to_vec);
         let (name, urls) = (name.clone(), self.scope_of(&record).await?);
+        // Changes first: what is committed while both are read is then on the complete list at least.
+        let changes = self.changes_since_base(&record, number, now).await?;
+        let delta_urls = match &changes {
+            Some(_) => vec![self.delta_url(&record).await?],
+            None => Vec::new(),
+        };
         let entries = self.list_entries(&record, now).await?;
         let signer = self.signer(key.id).await?;
         let runtime = tokio::runtime::Handle::current();
-        let der = apart(move || {
+        let (der, delta) = apart(move || {
             let issuer = ListIssuer {
                 name: &name,
                 key_id: &key_id,
                 key_algorithm: key.algorithm,
                 number: number.into(),
                 urls: &urls,
+                delta_urls: &delta_urls,
             };
-            runtime.block_on(signer.revocation_list(ListToBeSigned::new(&issuer, entries, now)))
+            let der = runtime.block_on(signer.revocation_list(ListToBeSigned::complete(&issuer, entries, now)))?;
+            let Some(changes) = changes else { return Ok((der, None)) };
+            let list = ListToBeSigned::changes_since(changes.base_number.into(), &issuer, changes.entries, now);
+            let delta = runtime.block_on(signer.revocation_list(list))?;
+            let (base_number, base_at) = (changes.base_number, changes.base_at);
+            Ok((der, Some(DeltaRecord { der: delta, base_number, base_at })))
         })
         .await?;
         Ok(CrlRecord {
@@ -147,8 +176,86 @@ impl Context {
             der: Some(der),
             this_update: Some(now),
             next_update: Some(now.plus_seconds(LIST_LIFETIME_SECONDS)),
+            delta,
             ..record
         })
+    }
+
+    /// What changed since the complete list that lists of changes begin from; none when the authority has no such lists. One
+    /// that is a day old gives way to the list that is being made.
+    async fn changes_since_base(&self, record: &CrlRecord, number: u32, now: Time) -> Result<Option<ListChanges>> {
+        const PIECE: u32 = 5_000;
+        let settings = store::authority::list_settings(&self.db, record.authority).await.map_err(failed)?;
+        if !settings.has_delta {
+            return Ok(None);
+        }
+        let base = record.delta.as_ref().filter(|delta| now < delta.base_at.plus_seconds(DELTA_BASE_SECONDS));
+        let (base_number, base_at) = base.map_or((number, now), |delta| (delta.base_number, delta.base_at));
+        let mut entries = Vec::new();
+        let mut mark = Some((base_at.plus_seconds(-DELTA_OVERLAP_SECONDS), Vec::new()));
+        while let Some(after) = mark {
+            let piece = store::revocation::changes(&self.db, record.key, record.shard, &after, PIECE).await;
+            let (piece, next) = piece.map_err(failed)?;
+            entries.extend(piece);
+            mark = next;
+        }
+        Ok(Some(ListChanges { base_number, base_at, entries }))
+    }
+
+    /// Where the list of changes beside a list is.
+    async fn delta_url(&self, record: &CrlRecord) -> Result<Uri> {
+        let authority = store::authority::by_id_even_deleted(&self.db, record.authority).await.map_err(failed)?;
+        let authority = authority.ok_or_else(|| Error::failed("a list without its authority"))?;
+        let url = format!("{}/api/v1/pki/crl/{}/delta", self.publication_base(&authority), record.id);
+        Uri::parse(&url).map_err(|error| Error::failed(format!("the publication URL is not usable: {error}")))
+    }
+
+    /// The newest list of the changes of a record.
+    pub async fn published_changes(&self, id: CrlId) -> Result<PublishedList> {
+        // The complete list is signed anew when it has run out, and this one with it.
+        let complete = self.published_list(id).await?;
+        let record = self.list_record(id).await?;
+        match (record.delta, record.this_update, record.next_update) {
+            (Some(delta), Some(this_update), Some(next_update)) => {
+                Ok(PublishedList { number: record.number, der: delta.der, this_update, next_update })
+            }
+            _ => Err(Error::not_found(format!(
+                "the authority of list number {} has no lists of changes only",
+                complete.number
+            ))),
+        }
+    }
+
+    /// What was chosen about the lists of an authority.
+    pub async fn list_settings(&self, caller: &Caller, id: AuthorityId) -> Result<ListSettings> {
+        let authority = self.find_authority(caller, id).await?;
+        caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;
+        store::authority::list_settings(&self.db, authority.id).await.map_err(failed)
+    }
+
+    /// Chooses what the lists of an authority are like, and signs them anew.
+    pub async fn choose_list_settings(
+        &self,
+        caller: &Caller,
+        id: AuthorityId,
+        settings: ListSettings,
+    ) -> Result<ListSettings> {
+        let authority = self.find_authority(caller, id).await?;
+        caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
+        let now = self.now();
+        let detail = json!({
+            "name": authority.name, "hasDeltaLists": settings.has_delta, "delaySeconds": settings.delay_seconds,
+        });
+        let object = Object::new("certificate-authority", authority.id);
+        let mut changes = Changes::new()
+            .statement(store::authority::choose_list_settings(authority.id, settings))
+            .audit(audit::record(caller, Some(authority.project), "list-settings-chosen", object, &detail, now));
+        for record in store::authority::crls(&self.db, authority.id).await.map_err(failed)? {
+            let job = Job::PublishCrl { crl: record.id };
+            changes = changes.statement(store::job::enqueue(self.new_id(), &job, now, now));
+        }
+        self.commit(changes).await?;
+        Ok(settings)
     }
 
     /// The addresses by which certificates name a list that is one of several of its key; none for the only one.
@@ -179,6 +286,7 @@ impl Context {
                 der: None,
                 this_update: None,
                 next_update: None,
+                delta: None,
                 ..full
             };
             match self.db.commit(Changes::new().statement(store::authority::insert_crl(&next)).configuration()).await {
@@ -248,6 +356,43 @@ impl Context {
             }
         }
         Ok(entries)
+    }
+
+    /// Puts the newest list of a record to the places outside that do not have it yet. One that fails keeps no other from
+    /// getting it; the first failure is told.
+    pub async fn deliver_list(&self, id: CrlId) -> Result<()> {
+        let mut outcome = Ok(());
+        for target in &self.outward.list_targets {
+            let name = target.name();
+            let delivered = store::authority::crl_delivered(&self.db, id, &name).await.map_err(failed)?;
+            let list = self.published_list(id).await?;
+            if delivered >= list.number {
+                continue;
+            }
+            match target.put(&format!("{id}.crl"), list.der).await {
+                Ok(()) => {
+                    let noted = store::authority::note_crl_delivered(id, &name, list.number);
+                    self.commit(Changes::new().statement(noted)).await?;
+                }
+                Err(error) => {
+                    outcome = outcome.and(Err(Error::failed(format!("putting a revocation list to {name}: {error}"))));
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Plans that lists are put to the places outside that lack the newest: at a first start with a new place, and when a
+    /// job was given up.
+    pub async fn begin_list_deliveries(&self) -> Result<()> {
+        let now = self.now();
+        for target in &self.outward.list_targets {
+            for crl in store::authority::crls_undelivered(&self.db, &target.name()).await.map_err(failed)? {
+                let job = store::job::enqueue_if_absent(self.new_id(), &Job::DeliverCrl { crl }, now, now);
+                self.commit(Changes::new().statement(job)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The numbers of the newest lists.

@@ -10,7 +10,7 @@ use domain::caller::Caller;
 use domain::inventory::{IssuedBy, is_authority, serial_hex};
 use domain::job::Job;
 use domain::permission::Action;
-use domain::revocation::{LIST_DELAY_MILLIS, RevocationStep};
+use domain::revocation::RevocationStep;
 use domain::{AuthorityId, Error, Result, Time};
 use serde_json::json;
 use store::{Changes, StoreError};
@@ -126,7 +126,7 @@ impl Context {
             }
             RevocationStep::ChangeReason { from } => {
                 detail["reasonBefore"] = from.as_str().into();
-                let change = store::revocation::change_reason(by.key, certificate.serial_content(), from, reason);
+                let change = store::revocation::change_reason(by.key, certificate.serial_content(), from, reason, now);
                 (Changes::new().statement(change), "revocation-reason-changed")
             }
         };
@@ -159,8 +159,9 @@ impl Context {
     /// The job that signs the list of a certificate anew.
     async fn list_follows(&self, by: &IssuedBy, now: Time) -> Result<Changes> {
         let crl = store::authority::crl_of(&self.db, by.key, by.shard).await.map_err(failed)?;
-        let crl = crl.ok_or_else(|| Error::failed("a certificate without its revocation list"))?;
-        let job = store::job::enqueue(self.new_id(), &Job::PublishCrl { crl }, now.plus_millis(LIST_DELAY_MILLIS), now);
+        let (crl, settings) = crl.ok_or_else(|| Error::failed("a certificate without its revocation list"))?;
+        let at = now.plus_millis(settings.delay_millis());
+        let job = store::job::enqueue(self.new_id(), &Job::PublishCrl { crl }, at, now);
         Ok(Changes::new().statement(job))
     }
 

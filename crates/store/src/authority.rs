@@ -7,6 +7,7 @@ use crate::error::StoreError;
 use crate::params;
 use crate::value::Row;
 use domain::authority::{Authority, AuthorityCertificate, AuthorityKey, AuthorityKind, AuthorityStatus, KeyProvider};
+use domain::revocation::ListSettings;
 use domain::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CrlId, OrganizationId, ProjectId, Time};
 use x509::KeyAlgorithm;
 
@@ -355,13 +356,26 @@ pub struct CrlRecord {
     pub this_update: Option<Time>,
     /// When the newest list runs out.
     pub next_update: Option<Time>,
+    /// The newest list of changes, if the authority has one.
+    pub delta: Option<DeltaRecord>,
+}
+
+/// A list of the changes since a complete one. Its number is that of the complete list that was made with it.
+#[derive(Clone, Debug)]
+pub struct DeltaRecord {
+    /// The list.
+    pub der: Vec<u8>,
+    /// The number of the complete list that it begins from.
+    pub base_number: u32,
+    /// When that one was made.
+    pub base_at: Time,
 }
 
 macro_rules! select_crl {
     ($rest:literal) => {
         concat!(
-            "SELECT id, project_id, authority_id, authority_key_id, shard, number, der, this_update, next_update
-             FROM crls ",
+            "SELECT id, project_id, authority_id, authority_key_id, shard, number, der, this_update, next_update, delta,
+             delta_base_number, delta_base_at FROM crls ",
             $rest
         )
     };
@@ -389,7 +403,8 @@ pub fn insert_crl(record: &CrlRecord) -> Statement {
 /// Publishes the next list; a list with that number is there already when somebody else was faster.
 pub fn publish_crl(record: &CrlRecord) -> Statement {
     Statement::new(
-        "UPDATE crls SET number = $2, der = $3, this_update = $4, next_update = $5 WHERE id = $1 AND number = $6",
+        "UPDATE crls SET number = $2, der = $3, this_update = $4, next_update = $5, delta = $7, delta_base_number = $8,
+         delta_base_at = $9 WHERE id = $1 AND number = $6",
         params![
             record.id,
             record.number,
@@ -397,6 +412,9 @@ pub fn publish_crl(record: &CrlRecord) -> Statement {
             record.this_update,
             record.next_update,
             record.number - 1,
+            record.delta.as_ref().map(|delta| delta.der.clone()),
+            record.delta.as_ref().map(|delta| delta.base_number),
+            record.delta.as_ref().map(|delta| delta.base_at),
         ],
     )
     .expect_one("no other list was published in between")
@@ -408,16 +426,67 @@ pub async fn crl(db: &Db, id: CrlId) -> Result<Option<CrlRecord>, StoreError> {
     row.as_ref().map(crl_from).transpose()
 }
 
-/// The list of a key's shard.
-pub async fn crl_of(db: &Db, key: AuthorityKeyId, shard: u32) -> Result<Option<CrlId>, StoreError> {
-    let sql = "SELECT id FROM crls WHERE authority_key_id = $1 AND shard = $2";
-    db.row(sql, params![key, shard]).await?.map(|row| Ok(CrlId(row.uuid(0)?))).transpose()
+/// The list of a key's shard, and what was chosen about the lists of its authority.
+pub async fn crl_of(db: &Db, key: AuthorityKeyId, shard: u32) -> Result<Option<(CrlId, ListSettings)>, StoreError> {
+    let sql =
+        "SELECT c.id, a.has_delta_lists, a.list_delay_seconds FROM crls c JOIN authorities a ON a.id = c.authority_id
+               WHERE c.authority_key_id = $1 AND c.shard = $2";
+    let row = db.row(sql, params![key, shard]).await?;
+    row.map(|row| Ok((CrlId(row.uuid(0)?), settings_from(&row, 1)?))).transpose()
+}
+
+/// What was chosen about the lists of an authority.
+pub async fn list_settings(db: &Db, authority: AuthorityId) -> Result<ListSettings, StoreError> {
+    let sql = "SELECT has_delta_lists, list_delay_seconds FROM authorities WHERE id = $1";
+    let row = db.row(sql, params![authority]).await?;
+    row.map_or(Ok(ListSettings::default()), |row| settings_from(&row, 0))
+}
+
+/// Chooses what an authority's lists are like.
+pub fn choose_list_settings(authority: AuthorityId, settings: ListSettings) -> Statement {
+    Statement::new(
+        "UPDATE authorities SET has_delta_lists = $2, list_delay_seconds = $3 WHERE id = $1 AND deleted_at IS NULL",
+        params![authority, settings.has_delta, settings.delay_seconds],
+    )
+    .expect_one("the authority is there")
+}
+
+fn settings_from(row: &Row, at: usize) -> Result<ListSettings, StoreError> {
+    Ok(ListSettings { has_delta: row.bool(at)?, delay_seconds: number(row, at + 1)? })
 }
 
 /// The numbers of the newest lists.
 pub async fn crl_numbers(db: &Db) -> Result<Vec<(CrlId, u32)>, StoreError> {
     let rows = db.rows("SELECT id, number FROM crls WHERE next_update IS NOT NULL ORDER BY id", vec![]).await?;
     rows.iter().map(|row| Ok((CrlId(row.uuid(0)?), number(row, 1)?))).collect()
+}
+
+/// The number of a list that was put to a place last; 0 before the first.
+pub async fn crl_delivered(db: &Db, crl: CrlId, target: &str) -> Result<u32, StoreError> {
+    let sql = "SELECT number FROM crl_deliveries WHERE crl_id = $1 AND target = $2";
+    db.row(sql, params![crl, target]).await?.map_or(Ok(0), |row| number(&row, 0))
+}
+
+/// Notes that a list was put to a place; a later one that was put there stays noted.
+pub fn note_crl_delivered(crl: CrlId, target: &str, number: u32) -> Statement {
+    Statement::new(
+        "INSERT INTO crl_deliveries (crl_id, target, number) VALUES ($1, $2, $3)
+         ON CONFLICT (crl_id, target) DO UPDATE SET number = excluded.number
+         WHERE crl_deliveries.number < excluded.number",
+        params![crl, target, number],
+    )
+}
+
+/// The lists of which a place does not have the newest.
+pub async fn crls_undelivered(db: &Db, target: &str) -> Result<Vec<CrlId>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT c.id FROM crls c LEFT JOIN crl_deliveries d ON d.crl_id = c.id AND d.target = $1
+             WHERE c.number > COALESCE(d.number, 0) AND c.next_update IS NOT NULL ORDER BY c.id LIMIT 1000",
+            params![target],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(CrlId(row.uuid(0)?))).collect()
 }
 
 /// The list that new certificates of a key name: that of the highest shard.
@@ -470,7 +539,7 @@ pub async fn full_crls(db: &Db, certificates: u32) -> Result<Vec<CrlRecord>, Sto
     let rows = db
         .rows(
             "SELECT c.id, c.project_id, c.authority_id, c.authority_key_id, c.shard, c.number, c.der, c.this_update,
-             c.next_update FROM crls c JOIN authorities a ON a.active_key_id = c.authority_key_id
+             c.next_update, c.delta, c.delta_base_number, c.delta_base_at FROM crls c JOIN authorities a ON a.active_key_id = c.authority_key_id
              WHERE c.certificates >= $1 AND a.deleted_at IS NULL
              AND NOT EXISTS (SELECT 1 FROM crls h WHERE h.authority_key_id = c.authority_key_id AND h.shard > c.shard)",
             params![certificates],
@@ -582,5 +651,11 @@ fn crl_from(row: &Row) -> Result<CrlRecord, StoreError> {
         der: row.opt_blob(6)?.map(<[u8]>::to_vec),
         this_update: opt_time(row, 7)?,
         next_update: opt_time(row, 8)?,
+        delta: match (row.opt_blob(9)?, row.opt_int(10)?, opt_time(row, 11)?) {
+            (Some(der), Some(_), Some(base_at)) => {
+                Some(DeltaRecord { der: der.to_vec(), base_number: number(row, 10)?, base_at })
+            }
+            _ => None,
+        },
     })
 }

@@ -39,6 +39,10 @@ id_values!(
     ProfileId,
     CertificateId,
     CertificateRequestId,
+    ConnectionId,
+    ForeignListId,
+    SyncId,
+    SyncLinkId,
     JobId
 );
 

@@ -10,6 +10,7 @@ mod columns;
 pub mod credential;
 pub mod db;
 mod error;
+pub mod foreign_list;
 pub mod idempotency;
 pub mod identity;
 pub mod job;

@@ -24,6 +24,7 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     0 "0000_engine";
     1 "0001_foundation";
     2 "0002_withdrawal";
+    3 "0003_lists";
 };
 
 /// What was applied; understood by both engines as it is here.

@@ -62,6 +62,12 @@ pub fn postpone(certificate: CertificateId, until: Time) -> Statement {
     )
 }
 
+/// The certificate that another one was renewed from.
+pub async fn predecessor(db: &Db, successor: CertificateId) -> Result<Option<CertificateId>, StoreError> {
+    let sql = "SELECT predecessor_id FROM renewals WHERE successor_id = $1";
+    db.row(sql, params![successor]).await?.map(|row| Ok(CertificateId(row.uuid(0)?))).transpose()
+}
+
 /// Certificates whose renewal is due, the earliest first, each with the organisation that it belongs to.
 pub async fn due(db: &Db, now: Time, limit: u32) -> Result<Vec<(OrganizationId, CertificateId)>, StoreError> {
     let rows = db

@@ -9,7 +9,7 @@ use crate::params;
 use crate::value::Row;
 use domain::inventory::{CertificateStatus, IssuedBy};
 use domain::{AuthorityKeyId, CertificateId, OrganizationId, ProjectId, Time};
-use x509::{Certificate, RevocationReason, RevokedCertificate, SerialNumber};
+use x509::{Certificate, ListedReason, RevocationReason, RevokedCertificate, SerialNumber};
 
 /// Revokes a certificate that is active.
 pub fn insert(
@@ -22,10 +22,11 @@ pub fn insert(
 ) -> Changes {
     let mark = set_status(project, id, CertificateStatus::Active, CertificateStatus::Revoked);
     let insert = Statement::new(
-        "INSERT INTO revocations (authority_key_id, serial, project_id, shard, not_after, reason, revoked_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO revocations (authority_key_id, serial, project_id, shard, not_after, reason, revoked_at, changed_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
          ON CONFLICT (authority_key_id, serial) DO UPDATE SET reason = excluded.reason,
-         revoked_at = excluded.revoked_at, released_at = NULL WHERE revocations.released_at IS NOT NULL",
+         revoked_at = excluded.revoked_at, changed_at = excluded.changed_at, released_at = NULL
+         WHERE revocations.released_at IS NOT NULL",
         params![
             by.key,
             certificate.serial_content(),
@@ -41,11 +42,17 @@ pub fn insert(
 }
 
 /// Gives a revocation another reason.
-pub fn change_reason(key: AuthorityKeyId, serial: &[u8], from: RevocationReason, to: RevocationReason) -> Statement {
+pub fn change_reason(
+    key: AuthorityKeyId,
+    serial: &[u8],
+    from: RevocationReason,
+    to: RevocationReason,
+    at: Time,
+) -> Statement {
     Statement::new(
-        "UPDATE revocations SET reason = $4 WHERE authority_key_id = $1 AND serial = $2 AND reason = $3
+        "UPDATE revocations SET reason = $4, changed_at = $5 WHERE authority_key_id = $1 AND serial = $2 AND reason = $3
          AND released_at IS NULL",
-        params![key, serial, i64::from(from.code()), i64::from(to.code())],
+        params![key, serial, i64::from(from.code()), i64::from(to.code()), at],
     )
     .expect_one("the revocation has the reason that it had")
 }
@@ -53,7 +60,7 @@ pub fn change_reason(key: AuthorityKeyId, serial: &[u8], from: RevocationReason,
 /// Ends the hold of a certificate.
 pub fn release(project: ProjectId, id: CertificateId, key: AuthorityKeyId, serial: &[u8], at: Time) -> Changes {
     let release = Statement::new(
-        "UPDATE revocations SET released_at = $3 WHERE authority_key_id = $1 AND serial = $2 AND reason = $4
+        "UPDATE revocations SET released_at = $3, changed_at = $3 WHERE authority_key_id = $1 AND serial = $2 AND reason = $4
          AND released_at IS NULL",
         params![key, serial, at, i64::from(RevocationReason::CertificateHold.code())],
     )
@@ -88,15 +95,51 @@ pub async fn entries(
             params![key, shard, not_after_from, after, limit],
         )
         .await?;
-    rows.iter()
+    rows.iter().map(revoked_from).collect()
+}
+
+/// Where a page of [`changes`] ended: the time and the serial number of its last row.
+pub type ChangesMark = (Time, Vec<u8>);
+
+/// What changed under a key and shard since a time, oldest first, from behind a mark on: certificates that are revoked, and
+/// those whose hold was ended. With the mark of this page's end, if there may be more.
+pub async fn changes(
+    db: &Db,
+    key: AuthorityKeyId,
+    shard: u32,
+    after: &ChangesMark,
+    limit: u32,
+) -> Result<(Vec<RevokedCertificate>, Option<ChangesMark>), StoreError> {
+    let rows = db
+        .rows(
+            "SELECT serial, revoked_at, reason, released_at, changed_at FROM revocations
+             WHERE authority_key_id = $1 AND shard = $2 AND changed_at >= $3 AND (changed_at > $3 OR serial > $4)
+             ORDER BY changed_at, serial LIMIT $5",
+            params![key, shard, after.0, after.1.as_slice(), limit],
+        )
+        .await?;
+    let mark = match rows.last() {
+        Some(last) if rows.len() == limit as usize => Some((Time::from_millis(last.int(4)?), last.blob(0)?.to_vec())),
+        _ => None,
+    };
+    let listed: Result<Vec<RevokedCertificate>, StoreError> = rows
+        .iter()
         .map(|row| {
-            // A row that cannot be listed stops the list: leaving it out would make a revoked certificate good again.
-            let serial = SerialNumber::from_integer(row.blob(0)?)
-                .ok_or_else(|| StoreError::Corrupt("a revocation holds an unusable serial number".into()))?;
-            let revoked_at = Time::from_millis(row.int(1)?).seconds();
-            Ok(RevokedCertificate { serial_number: serial, revoked_at, reason: reason_from(row.int(2)?)? })
+            let revoked = revoked_from(row)?;
+            let reason = if row.opt_int(3)?.is_some() { ListedReason::Removed } else { revoked.reason };
+            Ok(RevokedCertificate { reason, ..revoked })
         })
-        .collect()
+        .collect();
+    Ok((listed?, mark))
+}
+
+/// A row that cannot be listed stops the list: leaving it out would make a revoked certificate good again.
+fn revoked_from(row: &Row) -> Result<RevokedCertificate, StoreError> {
+    let serial = SerialNumber::from_integer(row.blob(0)?)
+        .ok_or_else(|| StoreError::Corrupt("a revocation holds an unusable serial number".into()))?;
+    let revoked_at = Time::from_millis(row.int(1)?).seconds();
+    let reason = ListedReason::Revoked(reason_from(row.int(2)?)?);
+    Ok(RevokedCertificate { serial_number: serial, revoked_at, reason })
 }
 
 /// Why a serial number may be missing from a list that an earlier one named.

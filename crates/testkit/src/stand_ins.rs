@@ -2,3 +2,4 @@
 //! listens on a port of 127.0.0.1, holds its callers to the vendor's rules, and fails when it is told to.
 
 pub mod aws;
+pub mod put_folder;

@@ -8,7 +8,8 @@ use crate::algorithm::SignatureAlgorithm;
 use crate::der::{Element, Reader, Span, Writer, tag};
 use crate::error::ParseError;
 use crate::extension::{
-    AuthorityKeyIdentifier, Criticality, ExtensionList, Extensions, IssuingDistributionPoint, encode_extension,
+    AuthorityKeyIdentifier, Criticality, ExtensionList, Extensions, IssuingDistributionPoint, encode_crl_urls,
+    encode_extension,
 };
 use crate::key::VerifyingKey;
 use crate::name::DistinguishedName;
@@ -36,6 +37,10 @@ pub struct CrlTemplate<'a> {
     /// The URIs of a critical issuingDistributionPoint, for a list that covers a part of the certificates; absent when
     /// empty.
     pub distribution_point_urls: &'a [Uri],
+    /// The number of the complete list that this one says the changes since; absent for a complete list.
+    pub base_number: Option<u64>,
+    /// Where the list of the changes since a complete one is; absent when empty, and always on such a list itself.
+    pub freshest_urls: &'a [Uri],
 }
 
 /// A certificate on a list that is to be signed.
@@ -46,7 +51,26 @@ pub struct RevokedCertificate {
     /// When it was revoked, in seconds since the epoch.
     pub revoked_at: i64,
     /// Why.
-    pub reason: RevocationReason,
+    pub reason: ListedReason,
+}
+
+/// Why a certificate is on a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListedReason {
+    /// It is revoked.
+    Revoked(RevocationReason),
+    /// It was on hold and is good again: `removeFromCRL`, on lists of changes only (RFC 5280 §5.3.1).
+    Removed,
+}
+
+impl ListedReason {
+    /// The CRLReason.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Revoked(reason) => reason.code(),
+            Self::Removed => 8,
+        }
+    }
 }
 
 /// A list that was read.
@@ -104,9 +128,19 @@ impl CrlTemplate<'_> {
             AuthorityKeyIdentifier::encode_key_id(self.authority_key_id, writer);
         });
         encode_extension(writer, oid::CRL_NUMBER, Criticality::NonCritical, |writer| writer.unsigned_u64(self.number));
+        if let Some(base) = self.base_number {
+            encode_extension(writer, oid::DELTA_CRL_INDICATOR, Criticality::Critical, |writer| {
+                writer.unsigned_u64(base);
+            });
+        }
         if !self.distribution_point_urls.is_empty() {
             encode_extension(writer, oid::ISSUING_DISTRIBUTION_POINT, Criticality::Critical, |writer| {
                 IssuingDistributionPoint::encode_urls(self.distribution_point_urls, writer);
+            });
+        }
+        if !self.freshest_urls.is_empty() {
+            encode_extension(writer, oid::FRESHEST_CRL, Criticality::NonCritical, |writer| {
+                encode_crl_urls(self.freshest_urls, writer);
             });
         }
     }
@@ -118,7 +152,7 @@ impl RevokedCertificate {
             writer.unsigned(self.serial_number.octets());
             writer.time(self.revoked_at);
             // RFC 5280 §5.3.1: the reason unspecified is left out.
-            if self.reason != RevocationReason::Unspecified {
+            if self.reason != ListedReason::Revoked(RevocationReason::Unspecified) {
                 writer.sequence(|writer| {
                     encode_extension(writer, oid::REASON_CODE, Criticality::NonCritical, |writer| {
                         writer.primitive(tag::ENUMERATED, &[self.reason.code()]);
@@ -207,15 +241,12 @@ impl Crl {
 
     /// cRLNumber: the number, big-endian, without leading zeros, at most 20 octets.
     pub fn number(&self) -> Result<Option<&[u8]>, ParseError> {
-        self.extensions().value(oid::CRL_NUMBER, |value| {
-            let mut reader = Reader::new(value);
-            let number = reader.unsigned("cRLNumber")?;
-            reader.finish("cRLNumber")?;
-            if number.len() > 20 {
-                return Err(ParseError::invalid("cRLNumber", "it has more than 20 octets"));
-            }
-            Ok(number)
-        })
+        self.extensions().value(oid::CRL_NUMBER, |value| read_number(value, "cRLNumber"))
+    }
+
+    /// deltaCRLIndicator: the number of the complete list that this one says the changes since, in the same form.
+    pub fn base_number(&self) -> Result<Option<&[u8]>, ParseError> {
+        self.extensions().value(oid::DELTA_CRL_INDICATOR, |value| read_number(value, "deltaCRLIndicator"))
     }
 
     /// issuingDistributionPoint.
@@ -240,6 +271,16 @@ impl Crl {
         self.signed.algorithm.of(&self.der) == self.inner_algorithm.of(&self.der)
             && self.signed.verify(&self.der, key.as_ref())
     }
+}
+
+fn read_number<'a>(value: &'a [u8], field: &'static str) -> Result<&'a [u8], ParseError> {
+    let mut reader = Reader::new(value);
+    let number = reader.unsigned(field)?;
+    reader.finish(field)?;
+    if number.len() > 20 {
+        return Err(ParseError::invalid(field, "it has more than 20 octets"));
+    }
+    Ok(number)
 }
 
 fn read_version(reader: &mut Reader<'_>) -> Result<u8, ParseError> {

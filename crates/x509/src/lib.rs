@@ -30,7 +30,7 @@ pub mod uri;
 pub use algorithm::{KeyAlgorithm, KeyFamily, SignatureAlgorithm};
 pub use build::{CertificateTemplate, OtherExtension, RequiredFields, assemble_certificate, parse_tbs};
 pub use certificate::{Certificate, Oddity, TbsCertificate};
-pub use crl::{Crl, CrlEntry, CrlTemplate, RevokedCertificate, assemble_crl};
+pub use crl::{Crl, CrlEntry, CrlTemplate, ListedReason, RevokedCertificate, assemble_crl};
 pub use csr::{CertificationRequest, build_request_info};
 pub use dns_name::DnsName;
 pub use error::{NameError, ParseError};

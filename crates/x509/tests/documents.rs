@@ -295,7 +295,11 @@ fn a_list_of_ours_is_read_back() {
     let serial = |last: u8| SerialNumber::from_integer(&[0x11, last]).unwrap();
     let revoked: Vec<RevokedCertificate> = RevocationReason::ALL
         .into_iter()
-        .map(|reason| RevokedCertificate { serial_number: serial(reason.code()), revoked_at: 1_700_000_000, reason })
+        .map(|reason| RevokedCertificate {
+            serial_number: serial(reason.code()),
+            revoked_at: 1_700_000_000,
+            reason: ListedReason::Revoked(reason),
+        })
         .collect();
     let urls = [Uri::parse("http://a.example/1.crl").unwrap()];
     for (entries, distribution_point_urls) in [(&revoked[..], &[][..]), (&[], &urls[..])] {
@@ -307,6 +311,8 @@ fn a_list_of_ours_is_read_back() {
             authority_key_id: &[1, 2, 3],
             number: 300,
             distribution_point_urls,
+            base_number: None,
+            freshest_urls: &[],
         };
         let tbs = template.to_be_signed(entries.iter().copied());
         let der = assemble_crl(&tbs, template.signature_algorithm, &authority.sign(&tbs));

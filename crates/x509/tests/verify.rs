@@ -8,7 +8,7 @@ mod chains;
 
 use chains::{Draft, TestKey, common_name, written};
 use x509::chain::{ExpectedName, Options, Place, Purpose, Rule, Verdict, verify};
-use x509::crl::{CrlTemplate, RevokedCertificate, assemble_crl};
+use x509::crl::{CrlTemplate, ListedReason, RevokedCertificate, assemble_crl};
 use x509::extension::{CertificatePolicies, encode_crl_urls};
 use x509::{
     Certificate, Crl, DnsName, EmailAddress, ExtendedKeyUsage, GeneralName, IpAddress, KeyUsage, KeyUsages,
@@ -231,10 +231,15 @@ impl<'a> List<'a> {
             authority_key_id: &self.key_id,
             number: 7,
             distribution_point_urls: self.places,
+            base_number: None,
+            freshest_urls: &[],
         };
         let serial_number = SerialNumber::from_integer(&self.hierarchy.leaf.serial).unwrap();
-        let entry =
-            RevokedCertificate { serial_number, revoked_at: NOW - DAY, reason: RevocationReason::KeyCompromise };
+        let entry = RevokedCertificate {
+            serial_number,
+            revoked_at: NOW - DAY,
+            reason: ListedReason::Revoked(RevocationReason::KeyCompromise),
+        };
         let contents = template.to_be_signed(self.names_leaf.then_some(entry));
         let signature = self.signer.sign(&contents);
         Crl::from_der(assemble_crl(&contents, SignatureAlgorithm::EcdsaSha256, &signature)).unwrap()

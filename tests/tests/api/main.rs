@@ -15,6 +15,7 @@ mod import;
 mod issue;
 mod issuing;
 mod lifetimes;
+mod lists;
 mod policies;
 mod profiles;
 mod races;

@@ -54,6 +54,10 @@ impl Api {
         Answer::of(self.request(Method::POST, path).json(body)).await
     }
 
+    pub async fn patch(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
+        Answer::of(self.request(Method::PATCH, path).json(body)).await
+    }
+
     /// The text of an endpoint that does not answer with JSON.
     pub async fn text(&self, path: &str) -> String {
         self.request(Method::GET, path).send().await.unwrap().text().await.unwrap()

@@ -11,6 +11,11 @@ fn openssl_gnutls_and_pkilint_read_the_lists() {
 }
 
 #[test]
+fn new_lists_are_put_to_a_web_server_and_into_a_bucket() {
+    on_both_engines(withdrawal::new_lists_are_put_elsewhere);
+}
+
+#[test]
 fn a_list_names_what_was_acknowledged_before_a_kill() {
     on_both_engines(|site| assert!(withdrawal::killed_before_the_list(site, 4, 0x5eed_0011) > Duration::ZERO));
 }

@@ -5,6 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testkit::stand_ins::aws::{AwsStandIn, REGION, StoredObject};
+use testkit::stand_ins::put_folder::PutFolder;
 use x509::{Crl, RevocationReason, SerialNumber};
 
 use crate::api::{Answer, Api};
@@ -55,6 +57,48 @@ async fn until_named(api: &Api, site: &Site, serials: &[String]) -> Duration {
     }
 }
 
+/// Every new list is put to a web server and into a bucket, too: the newest one soon, whatever the place said at first.
+pub fn new_lists_are_put_elsewhere(site: &Site) {
+    block_on(async {
+        let (folder, bucket) = (PutFolder::start(1).await, AwsStandIn::start().await);
+        let (id, secret) = bucket.access_key();
+        let mut command = site.serve(&["--crl-put-url", folder.url(), "--crl-s3", "s3://some-lists/of/ours"]);
+        command.args(["--crl-s3-region", REGION, "--crl-s3-endpoint", bucket.url()]);
+        command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
+        let server = site.start_as(command);
+        let api = Api::log_in(site, &server).await;
+        let answer = api.issue(site, "elsewhere.example.com").await;
+        revoke(&api, text(&answer, "certificateId"), RevocationReason::Superseded).await.ok();
+        let serial = text(&answer, "serialNumber");
+        let lists = api.get(&format!("/api/v1/pki/ca/{}/crls", site.fact("/issuingCaId"))).await.unwrap().ok();
+        let name = format!("{}.crl", text(&lists[0], "id"));
+        let names_it = |der: Option<Vec<u8>>| der.is_some_and(|der| names(&Crl::from_der(der).unwrap(), serial));
+        let begun = Instant::now();
+        let object = |objects: std::collections::BTreeMap<String, _>| {
+            objects.get(&format!("some-lists/of/ours/{name}")).map(|object: &StoredObject| object.body.clone())
+        };
+        while !names_it(folder.file(&name)) || !names_it(object(bucket.objects())) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the list is not in both places");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(folder.refused(), 1);
+    });
+}
+
+/// The list of what changed, after the authority was told to have one and something did.
+async fn changes_since(api: &Api, site: &Site) -> String {
+    let authority = format!("/api/v1/cert-manager/ca/internal/{}", site.fact("/issuingCaId"));
+    let choice = json!({"isDeltaEnabled": true});
+    api.patch(&format!("{authority}/crls/config"), &choice).await.unwrap().ok();
+    let answer = api.issue(site, "changed.example.com").await;
+    revoke(api, text(&answer, "certificateId"), RevocationReason::CertificateHold).await.ok();
+    let lists = api.post(&format!("{authority}/crls/publish"), &json!({})).await.unwrap().ok();
+    let path = format!("/api/v1/pki/crl/{}/delta", text(&lists[0], "id"));
+    let der = api.client.get(format!("{}{path}", api.url)).send().await.unwrap().bytes().await.unwrap().to_vec();
+    assert!(names(&Crl::from_der(der.clone()).unwrap(), text(&answer, "serialNumber")));
+    x509::pem::encode(x509::pem::CRL, &der)
+}
+
 /// What lists look like to others: OpenSSL and GnuTLS check certificates by them, and pkilint finds no error.
 pub fn others_read_the_lists(site: &Site) {
     let lists = site.path("lists");
@@ -83,6 +127,7 @@ pub fn others_read_the_lists(site: &Site) {
             crls.push('\n');
         }
         write("all.crl", &crls);
+        write("delta.crl", &changes_since(&api, site).await);
         let chain = text(&good, "certificateChain");
         let (issuing, root) = chain.split_at(chain.rfind("-----BEGIN").unwrap());
         write("issuing.pem", issuing);
@@ -101,7 +146,7 @@ pub fn others_read_the_lists(site: &Site) {
     assert!(holds, "{said}");
     let (holds, said) = run("openssl", &format!("{verify} revoked.pem"));
     assert!(!holds && said.contains("certificate revoked"), "{said}");
-    for (list, issuer) in [("issuing", "issuing"), ("root", "root")] {
+    for (list, issuer) in [("issuing", "issuing"), ("root", "root"), ("delta", "issuing")] {
         let (holds, said) =
             run("certtool", &format!("--verify-crl --load-ca-certificate {issuer}.pem --infile {list}.crl"));
         assert!(holds && said.contains("Verified"), "{said}");

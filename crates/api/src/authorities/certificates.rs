@@ -14,7 +14,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use services::authorities::RenderedCertificate;
 use services::certify_authority::{CertifyAuthority, RenewalKey, SignIntermediate};
-use services::revocation_lists::RenderedList;
 
 const TAG: &str = "Certificate authorities";
 
@@ -125,20 +124,6 @@ fn shared() -> Vec<Route<App>> {
         ]))
         .returns(object([required("message", text()), required("caId", text())]))
         .bearer(import),
-        Endpoint::get("/api/v1/pki/ca/{caId}/crls", TAG, "Get the revocation lists of an authority")
-            .also_at("/api/v1/cert-manager/ca/internal/{caId}/crls")
-            .path(id())
-            .returns(lists_schema())
-            .bearer(crls),
-        Endpoint::post(
-            "/api/v1/cert-manager/ca/internal/{caId}/crls/publish",
-            TAG,
-            "Sign the revocation lists of an authority now",
-        )
-        .describe("Lists are signed by themselves within two seconds of a revocation, and long before they run out.")
-        .path(id())
-        .returns(lists_schema())
-        .bearer(publish),
         Endpoint::post(
             "/api/v1/cert-manager/ca/internal/{caId}/revoke-intermediate",
             TAG,
@@ -298,22 +283,6 @@ async fn import(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let body: Import = input.body()?;
     app.services.import_authority_certificate(&caller, id, &body.certificate, &body.certificate_chain).await?;
     Reply::json(&json!({ "message": "The certificate and its chain are installed", "caId": input.parameter("caId") }))
-}
-
-fn lists_schema() -> Schema {
-    list(object([required("id", uuid()), required("crl", text())]))
-}
-
-async fn crls(app: App, caller: Caller, input: Input) -> Result<Reply> {
-    shown_lists(&app.services.lists(&caller, authority_id(&input)?).await?)
-}
-
-async fn publish(app: App, caller: Caller, input: Input) -> Result<Reply> {
-    shown_lists(&app.services.publish_lists(&caller, authority_id(&input)?).await?)
-}
-
-fn shown_lists(lists: &[RenderedList]) -> Result<Reply> {
-    Reply::json(&lists.iter().map(|list| json!({ "id": list.id, "crl": list.crl })).collect::<Vec<_>>())
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use x509::Crl;
 
 use crate::cli::{
@@ -53,6 +53,43 @@ pub(crate) enum CrlCommand {
         #[arg(value_name = "NAME|ID")]
         ca: String,
     },
+    /// Show or choose what the revocation lists of a CA are like.
+    #[command(after_help = "Examples:
+  chancery crl config issuing-ca
+  chancery crl config issuing-ca --delta on
+  chancery crl config issuing-ca --delay 60")]
+    Config {
+        /// The CA's name or id.
+        #[arg(value_name = "NAME|ID")]
+        ca: String,
+        /// Whether there is a list of the changes of the last day, too (RFC 5280 §5.2.4).
+        #[arg(long, value_name = "ON|OFF")]
+        delta: Option<Switch>,
+        /// For how many seconds revocations are collected before a list is signed; with 0 that is within two seconds.
+        #[arg(long, value_name = "SECONDS")]
+        delay: Option<u32>,
+    },
+    /// Hand in a revocation list of an authority outside that stands above a CA.
+    ///
+    /// It is kept for verification in place of an older one of the same issuer, when that issuer signed it.
+    #[command(after_help = "Example:\n  chancery crl hand-in issuing-ca --crl outside-root.crl")]
+    HandIn {
+        /// The CA's name or id.
+        #[arg(value_name = "NAME|ID")]
+        ca: String,
+        /// The list in PEM; - reads standard input.
+        #[arg(long, value_name = "FILE")]
+        crl: PathBuf,
+    },
+}
+
+/// On or off.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// It is there.
+    On,
+    /// It is not.
+    Off,
 }
 
 pub(crate) async fn run(client: &Client, command: CrlCommand) -> Result<Output, Failure> {
@@ -80,6 +117,43 @@ pub(crate) async fn run(client: &Client, command: CrlCommand) -> Result<Output, 
             let authority = ca::find(client, &ca).await?;
             let path = [&ca::below(needed(&authority, "/id")?, "crls")[..], &["publish"]].concat();
             described(client.post(&path, &json!({})).await?)
+        }
+        CrlCommand::Config { ca, delta, delay } => {
+            let authority = ca::find(client, &ca).await?;
+            let path = [&ca::below(needed(&authority, "/id")?, "crls")[..], &["config"]].concat();
+            let mut wanted = Map::new();
+            if let Some(switch) = delta {
+                wanted.insert("isDeltaEnabled".to_owned(), matches!(switch, Switch::On).into());
+            }
+            if let Some(seconds) = delay {
+                wanted.insert("publishDelaySeconds".to_owned(), seconds.into());
+            }
+            let answer = match wanted.is_empty() {
+                true => client.get(&path, &[]).await?,
+                false => client.patch(&path, &Value::Object(wanted)).await?,
+            };
+            let is_on = answer.pointer("/isDeltaEnabled").and_then(Value::as_bool).unwrap_or_default();
+            let text = fields([
+                ("lists of changes", if is_on { "on" } else { "off" }.to_owned()),
+                ("signed after", format!("{} s", text_at(&answer, "/publishDelaySeconds"))),
+            ]);
+            Ok(Output::new(answer, text))
+        }
+        CrlCommand::HandIn { ca, crl } => {
+            let authority = ca::find(client, &ca).await?;
+            let text = files::read_text(&crl)?;
+            let path = ca::below(needed(&authority, "/id")?, "foreign-crls");
+            let answer = client.post(&path, &json!({ "crl": text })).await?;
+            let mut shown = fields([
+                ("issuer", text_at(&answer, "/issuer")),
+                ("number", text_at(&answer, "/number")),
+                ("made", text_at(&answer, "/thisUpdate")),
+                ("runs out", text_at(&answer, "/nextUpdate")),
+            ]);
+            if answer.pointer("/revokesThisCa").and_then(Value::as_bool) == Some(true) {
+                shown.push_str("\nthe list names a certificate of this CA: it is revoked");
+            }
+            Ok(Output::new(answer, shown))
         }
     }
 }

@@ -98,6 +98,22 @@ pub struct ServeArguments {
     /// A folder that every new revocation list is put into, too, for a web server that hands them out.
     #[arg(long, env = "CHANCERY_CRL_FOLDER", value_name = "FOLDER")]
     pub crl_folder: Option<PathBuf>,
+    /// An http or https address below which every new revocation list is put, too, by PUT, as ADDRESS/ID.crl.
+    #[arg(long, env = "CHANCERY_CRL_PUT_URL", value_name = "URL")]
+    pub crl_put_url: Option<String>,
+    /// A bucket that every new revocation list is put into, too, as s3://BUCKET/PREFIX. The keys are those of
+    /// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+    #[arg(long, env = "CHANCERY_CRL_S3", value_name = "URL")]
+    pub crl_s3: Option<String>,
+    /// The region of that bucket [default: AWS_REGION, or us-east-1].
+    #[arg(long, env = "CHANCERY_CRL_S3_REGION", value_name = "REGION")]
+    pub crl_s3_region: Option<String>,
+    /// The address of another server that speaks S3.
+    #[arg(long, env = "CHANCERY_CRL_S3_ENDPOINT", value_name = "URL")]
+    pub crl_s3_endpoint: Option<String>,
+    /// Networks beside the public internet that connections and syncs may reach, as 10.1.0.0/16,127.0.0.1 [default: none].
+    #[arg(long, env = "CHANCERY_EGRESS_ALLOW", value_name = "NETWORKS", value_delimiter = ',')]
+    pub egress_allow: Vec<String>,
     /// Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.168.1.5.
     #[arg(long, env = "CHANCERY_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,

@@ -1,4 +1,7 @@
 //! What leads to AWS, held against a stand-in that checks signatures, and against moto.
 
+// All of this crate is tests, its helpers included.
+#![allow(clippy::unwrap_used)]
+
 mod delivery;
 mod put_object;
