@@ -13,6 +13,11 @@
 //!   `Unavailable` (later), `Refused` (never) or `Connection` (not even believed: 401, 403 of the whole account).
 //! - Messages name the cause in the other system's words, and never a secret.
 
+mod item_text;
+pub mod kubernetes;
+mod server_address;
+pub(crate) mod verdict;
+
 use crate::{DeliveryError, http::Http};
 use domain::CertificateId;
 use domain::connection::Credentials;
