@@ -1,6 +1,7 @@
 //! Whether the other system believes the credentials of a connection.
 
 pub mod kubernetes;
+pub mod vault;
 
 use crate::{DeliveryError, http::Http};
 use domain::connection::Credentials;

@@ -16,6 +16,7 @@
 mod item_text;
 pub mod kubernetes;
 mod server_address;
+pub mod vault;
 pub(crate) mod verdict;
 
 use crate::{DeliveryError, http::Http};

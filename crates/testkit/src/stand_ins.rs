@@ -9,6 +9,7 @@ pub mod put_folder;
 pub mod faults;
 pub mod kubernetes;
 pub mod material;
+pub mod vault;
 
 pub use faults::{Fault, Faults};
 pub use material::Material;
