@@ -1,5 +1,6 @@
 //! Whether the other system believes the credentials of a connection.
 
+pub mod chef;
 pub mod kubernetes;
 pub mod vault;
 

@@ -13,6 +13,7 @@
 //!   `Unavailable` (later), `Refused` (never) or `Connection` (not even believed: 401, 403 of the whole account).
 //! - Messages name the cause in the other system's words, and never a secret.
 
+pub mod chef;
 mod item_text;
 pub mod kubernetes;
 mod server_address;

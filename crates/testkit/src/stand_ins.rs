@@ -6,6 +6,7 @@ pub mod put_folder;
 //! Stand-ins for the systems that certificates are carried to. Each holds the vendor's published rules, checks who is asking,
 //! can be told to fail in the ways that networks and servers do, and shows all that it holds.
 
+pub mod chef;
 pub mod faults;
 pub mod kubernetes;
 pub mod material;
