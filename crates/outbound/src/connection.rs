@@ -3,6 +3,7 @@
 pub mod chef;
 pub mod kubernetes;
 pub mod vault;
+pub mod webhook;
 
 use crate::{DeliveryError, http::Http};
 use domain::connection::Credentials;

@@ -19,6 +19,7 @@ pub mod kubernetes;
 mod server_address;
 pub mod vault;
 pub(crate) mod verdict;
+pub mod webhook;
 
 use crate::{DeliveryError, http::Http};
 use domain::CertificateId;

@@ -11,6 +11,7 @@ pub mod faults;
 pub mod kubernetes;
 pub mod material;
 pub mod vault;
+pub mod webhook;
 
 pub use faults::{Fault, Faults};
 pub use material::Material;
