@@ -1,6 +1,7 @@
 //! Whether the other system believes the credentials of a connection.
 
 pub mod chef;
+pub mod f5;
 pub mod kubernetes;
 pub mod vault;
 pub mod webhook;

@@ -14,6 +14,7 @@
 //! - Messages name the cause in the other system's words, and never a secret.
 
 pub mod chef;
+pub mod f5;
 mod item_text;
 pub mod kubernetes;
 mod server_address;

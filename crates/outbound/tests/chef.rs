@@ -2,7 +2,7 @@
 
 mod appliance;
 
-use appliance::{http, item, must_fail, never_without, successor};
+use appliance::{http, item, key_of, must_fail, never_without, pem_of, successor};
 use domain::connection::Credentials;
 use domain::secret::SecretText;
 use domain::sync::config::SyncCredentials;
@@ -61,8 +61,8 @@ async fn an_item_is_created_looked_at_replaced_and_removed() {
     assert_eq!(Some(&created.fingerprint), destination.expected(&item).as_ref());
     assert_eq!(destination.find(&item).await.unwrap(), [created.clone()]);
     let fields = server.items()["infisical-1"].clone();
-    assert_eq!(fields["certificate"], item.leaf.to_pem());
-    assert_eq!(fields["private_key"], item.key.as_ref().unwrap().expose());
+    assert_eq!(fields["certificate"], pem_of(&item.leaf));
+    assert_eq!(fields["private_key"], key_of(&item));
     assert_eq!(fields["chancery-object"], item.mark.to_string());
 
     let next = Item { root: None, ..successor(&item, &Material::rsa("www.example.com")) };
@@ -233,5 +233,5 @@ async fn names_fields_and_keys_are_looked_at_before_anything_is_sent() {
     must_fail(open_with(&believed, BAG, &options).unwrap().must_take(&good), "refused");
     options.field_mappings = Some(FieldMappings { certificate: "crt".into(), ..FieldMappings::default() });
     open_with(&believed, BAG, &options).unwrap().create(&good).await.unwrap();
-    assert_eq!(server.items()["infisical-1"]["crt"], good.leaf.to_pem());
+    assert_eq!(server.items()["infisical-1"]["crt"], pem_of(&good.leaf));
 }

@@ -3,6 +3,8 @@
 mod appliance;
 
 use appliance::{http, item, must_fail, never_without, public_http, root_of, serve_tls, successor};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use domain::connection::Credentials;
 use domain::secret::SecretText;
 use domain::sync::config::SyncCredentials;
@@ -16,6 +18,7 @@ use serde_json::json;
 use std::time::Duration;
 use testkit::stand_ins::kubernetes::{Access, Kubernetes};
 use testkit::stand_ins::{Fault, Material};
+use x509::{Certificate, pem};
 
 const TOKEN: &str = "a-service-account-token";
 
@@ -58,6 +61,10 @@ async fn a_secret_is_created_looked_at_replaced_and_removed() {
     assert_eq!(destination.find(&item).await.unwrap(), [created.clone()]);
     let secret = &server.secrets()["infisical-1"];
     assert_eq!(secret["type"], "kubernetes.io/tls");
+    let text = STANDARD.decode(secret["data"]["tls.crt"].as_str().unwrap()).unwrap();
+    let certificates = pem::decode_all(std::str::from_utf8(&text).unwrap(), pem::CERTIFICATE).unwrap();
+    let chain: Vec<&[u8]> = [&item.leaf].into_iter().chain(&item.chain).map(Certificate::as_der).collect();
+    assert_eq!(certificates, chain);
     assert_eq!(secret["metadata"]["annotations"]["chancery-object"], item.mark.to_string());
 
     let next = successor(&item, &Material::rsa("www.example.com"));

@@ -2,7 +2,7 @@
 
 mod appliance;
 
-use appliance::{http, item, must_fail, never_without, successor};
+use appliance::{http, item, key_of, must_fail, never_without, pem_of, successor};
 use domain::connection::Credentials;
 use domain::secret::SecretText;
 use domain::sync::config::SyncCredentials;
@@ -68,10 +68,10 @@ async fn a_secret_is_created_looked_at_replaced_and_removed() {
     assert_eq!(Some(&created.fingerprint), destination.expected(&item).as_ref());
     assert_eq!(destination.find(&item).await.unwrap(), [created.clone()]);
     let data = server.newest(PATH).unwrap();
-    assert_eq!(data["certificate"], item.leaf.to_pem());
-    assert_eq!(data["private_key"], item.key.as_ref().unwrap().expose());
-    assert_eq!(data["certificate_chain"], item.chain[0].to_pem());
-    assert_eq!(data["ca_certificate"], item.root.as_ref().unwrap().to_pem());
+    assert_eq!(data["certificate"], pem_of(&item.leaf));
+    assert_eq!(data["private_key"], key_of(&item));
+    assert_eq!(data["certificate_chain"], pem_of(&item.chain[0]) + &pem_of(&item.chain[1]));
+    assert_eq!(data["ca_certificate"], pem_of(item.root.as_ref().unwrap()));
     assert_eq!(data["chancery-object"], item.mark.to_string());
 
     // A successor without a chain leaves no chain of its predecessor behind.
@@ -241,5 +241,5 @@ async fn names_fields_and_keys_are_looked_at_before_anything_is_sent() {
     options.field_mappings = Some(FieldMappings { certificate: "crt".into(), ..FieldMappings::default() });
     let mapped = open_with(&believed, MOUNT, "", &options).unwrap();
     assert_eq!(mapped.create(&good).await.unwrap().id, "kv/data/infisical-1");
-    assert_eq!(server.newest("infisical-1").unwrap()["crt"], good.leaf.to_pem());
+    assert_eq!(server.newest("infisical-1").unwrap()["crt"], pem_of(&good.leaf));
 }

@@ -2,7 +2,7 @@
 
 mod appliance;
 
-use appliance::{http, item, must_fail, public_http, successor};
+use appliance::{http, item, must_fail, pem_of, public_http, successor};
 use domain::connection::Credentials;
 use domain::secret::SecretText;
 use domain::sync::config::SyncCredentials;
@@ -46,8 +46,8 @@ async fn a_certificate_is_told_without_its_key_and_known_as_told() {
     let message = serde_json::json!({
         "certificateId": item.certificate.to_string(),
         "serialNumber": item.serial_number,
-        "certificate": item.leaf.to_pem(),
-        "certificateChain": item.chain[0].to_pem(),
+        "certificate": pem_of(&item.leaf),
+        "certificateChain": pem_of(&item.chain[0]) + &pem_of(&item.chain[1]),
     });
     assert_eq!(receiver.messages(), [message]);
 

@@ -7,6 +7,7 @@ pub mod put_folder;
 //! can be told to fail in the ways that networks and servers do, and shows all that it holds.
 
 pub mod chef;
+pub mod f5;
 pub mod faults;
 pub mod kubernetes;
 pub mod material;

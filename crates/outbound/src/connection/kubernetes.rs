@@ -17,7 +17,15 @@ pub async fn check(http: &Http, credentials: &Credentials) -> Result<(), Deliver
     });
     let server = ApiServer::open(http, credentials)?;
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let answer = server.send(Method::POST, path, Some(&review)).await?;
+    let asked = server.send(Method::POST, path, Some(&review)).await;
+    let answer = asked.map_err(|error| match error {
+        // A question changes nothing, even if it is a POST.
+        DeliveryError::Unknown(text) => DeliveryError::Unavailable(text),
+        DeliveryError::Connection(_)
+        | DeliveryError::Refused(_)
+        | DeliveryError::Taken(_)
+        | DeliveryError::Unavailable(_) => error,
+    })?;
     match answer.status {
         StatusCode::CREATED | StatusCode::OK if answer.json()["status"]["allowed"].is_boolean() => Ok(()),
         StatusCode::UNAUTHORIZED => {
@@ -26,7 +34,6 @@ pub async fn check(http: &Http, credentials: &Credentials) -> Result<(), Deliver
         StatusCode::FORBIDDEN => Err(DeliveryError::Connection(
             "the Kubernetes API knows the token, but its account may not even ask what it may do (403)".into(),
         )),
-        // Nothing was changed, whatever became of the question.
         _ => Err(refusal(&answer, Asked::Look)),
     }
 }

@@ -101,8 +101,8 @@ impl ChefDataBag {
 
     fn contents_of(&self, item: &Item) -> Result<Vec<(&'static str, &str, String)>, DeliveryError> {
         let mut contents = vec![
-            ("certificate", self.fields.certificate.as_str(), item.leaf.to_pem()),
-            ("key", self.fields.private_key.as_str(), item.key_text()?.to_owned()),
+            ("certificate", self.fields.certificate.as_str(), item.leaf_text()),
+            ("key", self.fields.private_key.as_str(), item.key_text()?),
         ];
         if !item.chain.is_empty() {
             contents.push(("chain", self.fields.certificate_chain.as_str(), item.chain_text()));

@@ -225,7 +225,7 @@ fn unreadable(asked: Asked) -> DeliveryError {
 }
 
 fn fields_of(item: &Item) -> Result<Vec<(&'static str, String)>, DeliveryError> {
-    let mut fields = vec![(CERTIFICATE, item.leaf_and_chain_text()), (KEY, item.key_text()?.to_owned())];
+    let mut fields = vec![(CERTIFICATE, item.leaf_and_chain_text()), (KEY, item.key_text()?)];
     fields.extend(item.root_text().map(|root| (ROOT, root)));
     Ok(fields)
 }

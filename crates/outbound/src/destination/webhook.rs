@@ -53,7 +53,7 @@ impl Webhook {
         let body = json!({
             "certificateId": item.certificate,
             "serialNumber": item.serial_number,
-            "certificate": item.leaf.to_pem(),
+            "certificate": item.leaf_text(),
             "certificateChain": item.chain_text(),
         });
         let mut request = Request::new(Method::POST, self.url.as_str())?.json(&body);

@@ -42,7 +42,8 @@ pub fn item(material: &Material, name: &str) -> Item {
         serial_number: "4001".into(),
         common_name: leaf.subject().render(),
         leaf,
-        chain: vec![Certificate::from_der(material.issuing.clone()).unwrap()],
+        // Two, so that what joins texts is put to the test; destinations are not to mind that one is a root.
+        chain: [&material.issuing, &material.root].map(|der| Certificate::from_der(der.clone()).unwrap()).into(),
         root: Some(Certificate::from_der(material.root.clone()).unwrap()),
         key: Some(SecretText::new(material.key.clone())),
     }
@@ -122,6 +123,16 @@ pub async fn serve_tls(behind: SocketAddr) -> (SocketAddr, Material) {
         }
     });
     (address, material)
+}
+
+/// A certificate as it is delivered.
+pub fn pem_of(certificate: &Certificate) -> String {
+    certificate.to_pem() + "\n"
+}
+
+/// The key of an item as it is delivered.
+pub fn key_of(item: &Item) -> String {
+    item.key.as_ref().unwrap().expose().to_owned() + "\n"
 }
 
 /// A root in PEM.
