@@ -1,4 +1,5 @@
 //! Certificates, keys and profiles of a BIG-IP, against a stand-in behind TLS.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod appliance;
 
@@ -120,7 +121,7 @@ async fn certificate_key_and_chain_are_created_looked_at_replaced_and_removed() 
     let created = destination.create(&item).await.unwrap();
     assert_eq!((created.id.as_str(), created.mark), (ID, Some(item.mark)));
     assert_eq!(Some(&created.fingerprint), destination.expected(&item).as_ref());
-    assert_eq!(destination.find(&item).await.unwrap(), [created.clone()]);
+    assert_eq!(destination.find(&item).await.unwrap(), std::slice::from_ref(&created));
     let running = site.server.running();
     assert_eq!(running.certificates[ID], pem_of(&item.leaf).into_bytes());
     assert_eq!(running.certificates[&format!("{ID}-chain")], chain_of(&item).into_bytes());

@@ -1,4 +1,5 @@
 //! TLS Secrets, against a stand-in of the Kubernetes API.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod appliance;
 
@@ -58,7 +59,7 @@ async fn a_secret_is_created_looked_at_replaced_and_removed() {
     assert_eq!(created.id, "web/infisical-1");
     assert_eq!(created.mark, Some(item.mark));
     assert_eq!(Some(&created.fingerprint), destination.expected(&item).as_ref());
-    assert_eq!(destination.find(&item).await.unwrap(), [created.clone()]);
+    assert_eq!(destination.find(&item).await.unwrap(), std::slice::from_ref(&created));
     let secret = &server.secrets()["infisical-1"];
     assert_eq!(secret["type"], "kubernetes.io/tls");
     let text = STANDARD.decode(secret["data"]["tls.crt"].as_str().unwrap()).unwrap();

@@ -1,4 +1,5 @@
 //! Messages about certificates, against a receiver that verifies each signature.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod appliance;
 

@@ -1,5 +1,5 @@
 //! What the tests of destinations share. Each of them uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses a part of this")]
 
 use domain::CertificateId;
 use domain::secret::SecretText;
