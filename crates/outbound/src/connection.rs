@@ -5,6 +5,8 @@ pub mod f5;
 pub mod kubernetes;
 pub mod vault;
 pub mod webhook;
+pub mod azure;
+mod oauth;
 
 use crate::{DeliveryError, http::Http};
 use domain::connection::Credentials;

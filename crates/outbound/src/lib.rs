@@ -10,5 +10,6 @@ pub mod egress;
 pub mod error;
 pub mod http;
 pub mod list_target;
+mod refusal;
 
 pub use error::DeliveryError;

@@ -16,3 +16,8 @@ pub mod webhook;
 
 pub use faults::{Fault, Faults};
 pub use material::Material;
+//! Stand-ins of systems that certificates are carried to: small servers that hold their vendor's rules and can be told to
+//! fail. They are written from the vendors' documents, not from our clients.
+
+pub mod azure;
+pub mod cloud;
