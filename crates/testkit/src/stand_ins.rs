@@ -21,3 +21,4 @@ pub use material::Material;
 
 pub mod azure;
 pub mod cloud;
+pub mod gcp;

@@ -30,6 +30,11 @@ impl AccessToken {
         let margin = MARGIN.min(lifetime / 2);
         Self { text: SecretText::new(text), stale_at: Instant::now() + (lifetime - margin) }
     }
+
+    /// The token itself.
+    pub(crate) fn text(&self) -> &SecretText {
+        &self.text
+    }
 }
 
 impl TokenKeeper {
