@@ -6,6 +6,7 @@ pub mod kubernetes;
 pub mod vault;
 pub mod webhook;
 pub mod azure;
+pub mod cloudflare;
 pub mod gcp;
 mod oauth;
 

@@ -21,6 +21,7 @@ mod server_address;
 pub mod vault;
 pub(crate) mod verdict;
 pub mod webhook;
+pub mod cloudflare;
 pub mod gcp;
 pub mod key_vault;
 

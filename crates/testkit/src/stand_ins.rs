@@ -21,4 +21,5 @@ pub use material::Material;
 
 pub mod azure;
 pub mod cloud;
+pub mod cloudflare;
 pub mod gcp;

@@ -259,11 +259,16 @@ impl TestAuthority {
 
     /// A certificate for a DNS name that ends after so many days.
     pub fn issue(&self, name: &str, kind: KeyKind, days: i64) -> Issued {
+        self.issue_ending(name, kind, now() + days * 86_400)
+    }
+
+    /// A certificate for a DNS name that ends in that second.
+    pub fn issue_ending(&self, name: &str, kind: KeyKind, ends: i64) -> Issued {
         let (key, spki) = new_key(kind);
         let mut draft = Draft::end_entity(&common_name(name), spki, self.issuer.contents().subject(), now());
         let dns_name = DnsName::parse(name).expect("the test gives a DNS name");
         draft.set_names(&[GeneralName::Dns(dns_name)]);
-        draft.not_after = written(|writer| writer.time(now() + days * 86_400));
+        draft.not_after = written(|writer| writer.time(ends));
         let leaf = certificate(draft.sign(&self.key));
         Issued { leaf, issuer: self.issuer.clone(), root: self.root.clone(), key: pem::encode(pem::PRIVATE_KEY, &key) }
     }
