@@ -182,6 +182,9 @@ async fn a_certificate_that_somebody_else_uploaded_is_never_touched() {
 async fn only_what_was_uploaded_after_the_mark_was_made_and_is_alone_is_claimed() {
     let world = World::new(Identifiers::Stay).await;
     let issued = world.issue(60);
+    let ends = issued.leaf.contents().not_after();
+    let twin = || world.authority.issue_ending("a.example.com", KeyKind::P256, ends).leaf;
+    world.stand_in.put(&twin());
     let earlier = marked("first", &issued).await;
     world.zone.create(&earlier).await.unwrap();
     // A run that broke off comes again with its mark.
@@ -195,10 +198,8 @@ async fn only_what_was_uploaded_after_the_mark_was_made_and_is_alone_is_claimed(
         assert_eq!(world.zone.find(&other).await.unwrap(), []);
         assert!(matches!(world.zone.create(&other).await, Err(DeliveryError::Taken(_))));
     }
-    // Two that look alike: neither is surely the one.
-    let ends = issued.leaf.contents().not_after();
-    let twin = world.authority.issue_ending("a.example.com", KeyKind::P256, ends);
-    world.stand_in.put(&twin.leaf);
+    // Two that look alike and came later: neither is surely the one.
+    world.stand_in.put(&twin());
     assert_eq!(world.zone.find(&earlier).await.unwrap(), []);
 }
 

@@ -8,7 +8,7 @@
 //!
 //! - Cloudflare answered our own request with its identifier.
 //! - Our request's answer was lost, and what was not there before it is there after it: one object for our certificate.
-//! - An earlier run broke off ([`Destination::find`]): there is exactly one object for our certificate, and it was uploaded
+//! - An earlier run broke off ([`Destination::find`]): there is exactly one object for our certificate that was uploaded
 //!   after our mark was made. A mark is a UUID of version 7, which says when that was, and it is made before the request. A
 //!   look-alike that was there before has an earlier time; a later one would have to be a certificate of the same issuer
 //!   for the same hosts that ends in the same second, which means this certificate. A mark of another version claims
@@ -300,10 +300,9 @@ impl Told {
 fn claim(all: Vec<Told>, item: &Item) -> Option<Told> {
     let (seconds, nanoseconds) = item.mark.get_timestamp().filter(|_| item.mark.get_version_num() == 7)?.to_unix();
     let marked = Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()?;
-    let one = exactly_one(all.into_iter().filter(|told| told.is_for(&item.leaf)))?;
     // A mark knows its millisecond: what was uploaded within it may have been there before.
-    let is_later = one.uploaded.is_some_and(|uploaded| uploaded.as_millisecond() > marked.as_millisecond());
-    is_later.then_some(one)
+    let is_later = |uploaded: Timestamp| uploaded.as_millisecond() > marked.as_millisecond();
+    exactly_one(all.into_iter().filter(|told| told.is_for(&item.leaf) && told.uploaded.is_some_and(is_later)))
 }
 
 fn exactly_one<T>(mut several: impl Iterator<Item = T>) -> Option<T> {
