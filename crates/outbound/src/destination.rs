@@ -24,6 +24,7 @@ pub mod webhook;
 pub mod cloudflare;
 pub mod gcp;
 pub mod key_vault;
+pub mod local_directory;
 
 use crate::{DeliveryError, http::Http};
 use domain::CertificateId;

@@ -8,8 +8,12 @@ pub mod connection;
 pub mod destination;
 pub mod egress;
 pub mod error;
+pub mod files;
+mod host;
 pub mod http;
 pub mod list_target;
 mod refusal;
+mod pkcs12;
+pub mod probe;
 
 pub use error::DeliveryError;

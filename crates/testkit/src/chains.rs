@@ -73,6 +73,12 @@ impl TestKey {
         x509::digest::sha1(self.pair.public_key().as_ref()).to_vec()
     }
 
+    /// The private key, PKCS#8 in PEM.
+    pub fn to_pkcs8_pem(&self) -> String {
+        let der = self.pair.to_pkcs8v1().expect("the library writes its own keys");
+        x509::pem::encode("PRIVATE KEY", der.as_ref())
+    }
+
     /// An ECDSA signature with SHA-256.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         let signature = self.pair.sign(&SystemRandom::new(), message);
