@@ -3,12 +3,11 @@
 pub mod chains;
 pub mod database;
 pub mod moto;
-pub mod postgres;
-pub mod stand_ins;
 pub mod nginx;
 pub mod postgres;
 mod programs;
 pub mod sshd;
+pub mod stand_ins;
 
 pub use database::{TestDatabase, TestEngine, both_engines};
 pub use postgres::PrivateCluster;
