@@ -25,6 +25,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderName, HeaderValue};
 use role::Role;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// How often a call is made again that was throttled.
@@ -70,20 +71,23 @@ struct AccessKey {
 }
 
 /// Where the access key comes from.
+#[derive(Clone)]
 enum Identity {
     /// From the connection.
     Own(AccessKey),
     /// From a role that the server takes.
-    Role(Role),
+    Role(Arc<Role>),
 }
 
-/// A client of one service in one region.
+/// A client of one service in one region. Cheap to clone; the key that is lent for a role is shared.
+#[derive(Clone)]
 pub struct AwsClient {
     place: Place,
     identity: Identity,
 }
 
 /// A service in a region, and the way there.
+#[derive(Clone)]
 struct Place {
     http: Http,
     region: Region,
@@ -249,7 +253,7 @@ impl Identity {
                 let endpoint = endpoint_or_standard(endpoint, Service::Sts, region);
                 let (http, region) = (http.clone(), region.clone());
                 let tokens = Place { http, region, service: Service::Sts, endpoint, timeout: None };
-                Ok(Self::Role(Role::new(tokens, role_arn.clone())))
+                Ok(Self::Role(Arc::new(Role::new(tokens, role_arn.clone()))))
             }
             _ => Err(DeliveryError::Refused(not_aws(credentials))),
         }

@@ -9,6 +9,7 @@ pub mod azure;
 pub mod cloudflare;
 pub mod gcp;
 mod oauth;
+pub mod aws;
 
 use crate::{DeliveryError, http::Http};
 use domain::connection::Credentials;

@@ -102,9 +102,7 @@ impl Refusal {
             Problem::NoSignature => ("MissingAuthenticationTokenException", "MissingAuthenticationToken"),
             Problem::Malformed(_) => ("IncompleteSignatureException", "IncompleteSignature"),
             Problem::UnknownKey if service == "s3" => ("UnrecognizedClientException", "InvalidAccessKeyId"),
-            Problem::UnknownKey => ("UnrecognizedClientException", "InvalidClientTokenId"),
-            Problem::WrongToken => ("UnrecognizedClientException", "InvalidClientTokenId"),
-            Problem::Expired => ("ExpiredTokenException", "ExpiredToken"),
+            Problem::UnknownKey | Problem::WrongToken => ("UnrecognizedClientException", "InvalidClientTokenId"),
             Problem::OutOfTime | Problem::WrongSignature => ("InvalidSignatureException", "SignatureDoesNotMatch"),
         };
         let is_json = matches!(service, "acm" | "secretsmanager");
@@ -150,11 +148,6 @@ impl AwsStandIn {
     /// Lets a role be taken by the owner of the key.
     pub fn add_role(&self, arn: &str) {
         self.all().identities.add_role(arn);
-    }
-
-    /// Ends all keys that were lent for a role.
-    pub fn end_sessions(&self) {
-        self.all().identities.end_sessions();
     }
 
     /// Makes the next calls of an operation fail: `ImportCertificate`.

@@ -1,5 +1,5 @@
 //! Secrets Manager of the stand-in (API reference of AWS Secrets Manager: CreateSecret, DescribeSecret, GetSecretValue,
-//! PutSecretValue, UpdateSecret, UpdateSecretVersionStage, DeleteSecret, ListSecrets, TagResource).
+//! UpdateSecret, DeleteSecret, ListSecrets, TagResource).
 
 use super::{ACCOUNT, REGION, Refusal, page_start, tags, tags_json, text};
 use serde_json::{Value, json};
@@ -112,9 +112,7 @@ impl SecretStore {
                 Ok(answer)
             }
             "GetSecretValue" => self.value(arguments),
-            "PutSecretValue" => self.put_value(arguments),
             "UpdateSecret" => self.update(arguments),
-            "UpdateSecretVersionStage" => self.move_stage(arguments),
             "DeleteSecret" => self.delete(arguments),
             "ListSecrets" => self.list(arguments),
             "TagResource" => {
@@ -186,28 +184,6 @@ impl SecretStore {
         Ok(json!({"ARN": secret.arn, "Name": name, "VersionId": version, "SecretString": value}))
     }
 
-    fn put_value(&mut self, arguments: &Value) -> Result<Value, Refusal> {
-        let missing = || Refusal::new("InvalidParameterException", "You must provide SecretString or SecretBinary.");
-        let value = checked_value(arguments)?.ok_or_else(missing)?;
-        let version = checked_token(arguments)?;
-        let stages: Option<Vec<&str>> = arguments
-            .get("VersionStages")
-            .and_then(Value::as_array)
-            .map(|stages| stages.iter().filter_map(Value::as_str).collect());
-        let (name, secret) = self.alive(arguments)?;
-        if secret.versions.get(&version).is_some_and(|there| there != value) {
-            return Err(Refusal::new("ResourceExistsException", "A version of that id already exists."));
-        }
-        secret.versions.insert(version.clone(), value.to_owned());
-        for stage in stages.unwrap_or_else(|| vec![CURRENT]) {
-            match stage {
-                CURRENT => secret.make_current(&version),
-                _ => _ = secret.stages.insert(stage.to_owned(), version.clone()),
-            }
-        }
-        Ok(json!({"ARN": secret.arn, "Name": name, "VersionId": version}))
-    }
-
     fn update(&mut self, arguments: &Value) -> Result<Value, Refusal> {
         let value = checked_value(arguments)?;
         let version = value.map(|_| checked_token(arguments)).transpose()?;
@@ -218,27 +194,6 @@ impl SecretStore {
         }
         if let (Some(version), Some(value)) = (version, value) {
             secret.put(&version, value);
-        }
-        Ok(json!({"ARN": secret.arn, "Name": name}))
-    }
-
-    fn move_stage(&mut self, arguments: &Value) -> Result<Value, Refusal> {
-        let stage = text(arguments, "VersionStage").unwrap_or_default();
-        let (to, from) = (text(arguments, "MoveToVersionId"), text(arguments, "RemoveFromVersionId"));
-        let (name, secret) = self.alive(arguments)?;
-        let holder = secret.stages.get(stage).cloned();
-        // A stage that is somewhere is moved only by who knows where it is.
-        if holder.as_deref() != from && holder.as_deref() != to {
-            let message = format!("{stage} is currently attached to another version than RemoveFromVersionId.");
-            return Err(Refusal::new("InvalidParameterException", message));
-        }
-        let to = to.ok_or_else(|| Refusal::new("InvalidParameterException", "MoveToVersionId is missing."))?;
-        if !secret.versions.contains_key(to) {
-            return Err(absent());
-        }
-        match stage {
-            CURRENT => secret.make_current(to),
-            _ => _ = secret.stages.insert(stage.to_owned(), to.to_owned()),
         }
         Ok(json!({"ARN": secret.arn, "Name": name}))
     }

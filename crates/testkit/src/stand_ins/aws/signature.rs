@@ -32,8 +32,6 @@ pub struct KnownKey {
     pub secret: String,
     /// What has to come with it when it is only lent.
     pub token: Option<String>,
-    /// Whether its time is over.
-    pub has_ended: bool,
     /// Whose it is, as an ARN.
     pub owner: String,
 }
@@ -55,8 +53,6 @@ pub enum Problem {
     UnknownKey,
     /// The token is not that of the key.
     WrongToken,
-    /// The key's time is over.
-    Expired,
     /// The caller's clock is off.
     OutOfTime,
     /// It was not made with the key's secret, or over another request.
@@ -69,7 +65,6 @@ impl fmt::Display for Problem {
             Self::NoSignature => "The request has no signature.",
             Self::Malformed(what) => what,
             Self::UnknownKey | Self::WrongToken => "The security token included in the request is invalid.",
-            Self::Expired => "The security token included in the request is expired.",
             Self::OutOfTime => "Signature expired: the time of the request is too far from now.",
             Self::WrongSignature => {
                 "The request signature we calculated does not match the signature you provided.\n\n\
@@ -103,9 +98,6 @@ fn verify_in(
         return Err(Problem::Malformed("Credential is not a key and a scope."));
     };
     let key = keys.key(id).ok_or(Problem::UnknownKey)?;
-    if key.has_ended {
-        return Err(Problem::Expired);
-    }
     if key.token.as_deref() != header("x-amz-security-token") {
         return Err(Problem::WrongToken);
     }
@@ -256,44 +248,76 @@ mod tests {
                            SignedHeaders=host;x-amz-date, \
                            Signature=5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31";
 
-    fn check(authorization: &str, path: &str, now: &str) -> Result<String, Problem> {
-        let keys = One(KnownKey {
+    fn vanilla_key() -> KnownKey {
+        KnownKey {
             id: "AKIDEXAMPLE".into(),
             secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
             token: None,
-            has_ended: false,
             owner: "arn:aws:iam::1:user/vanilla".into(),
-        });
-        let mut headers = HeaderMap::new();
-        headers.insert("host", "example.amazonaws.com".parse().unwrap());
-        headers.insert("x-amz-date", "20150830T123600Z".parse().unwrap());
-        if !authorization.is_empty() {
-            headers.insert("authorization", authorization.parse().unwrap());
         }
-        let uri = path.parse().unwrap();
-        let request =
-            SignedRequest { method: &Method::GET, uri: &uri, headers: &headers, body: b"", service: "service" };
-        verify_in(&request, &keys, now.parse().unwrap(), "us-east-1")
     }
+
+    fn check(authorization: &str, change: impl FnOnce(&mut Sent)) -> Result<String, Problem> {
+        let mut sent = Sent {
+            path: "/",
+            service: "service",
+            body: b"",
+            now: "2015-08-30T12:40:00Z",
+            headers: HeaderMap::new(),
+            key: vanilla_key(),
+        };
+        sent.headers.insert("host", "example.amazonaws.com".parse().unwrap());
+        sent.headers.insert("x-amz-date", "20150830T123600Z".parse().unwrap());
+        if !authorization.is_empty() {
+            sent.headers.insert("authorization", authorization.parse().unwrap());
+        }
+        change(&mut sent);
+        let Sent { path, service, body, now, headers, key } = sent;
+        let uri = path.parse().unwrap();
+        let request = SignedRequest { method: &Method::GET, uri: &uri, headers: &headers, body, service };
+        verify_in(&request, &One(key), now.parse().unwrap(), "us-east-1")
+    }
+
+    struct Sent {
+        path: &'static str,
+        service: &'static str,
+        body: &'static [u8],
+        now: &'static str,
+        headers: HeaderMap,
+        key: KnownKey,
+    }
+
+    type Change = fn(&mut Sent);
 
     #[test]
     fn the_published_example_is_believed_and_nothing_beside_it() {
-        const NOW: &str = "2015-08-30T12:40:00Z";
-        assert_eq!(check(VANILLA, "/", NOW).unwrap(), "arn:aws:iam::1:user/vanilla");
-        for (authorization, path, now, problem) in [
-            ("", "/", NOW, Problem::NoSignature),
-            (&*VANILLA.replace("5fa0", "5fa1"), "/", NOW, Problem::WrongSignature),
-            (VANILLA, "/other", NOW, Problem::WrongSignature),
-            (&*VANILLA.replace("AKIDEXAMPLE", "AKIDANOTHER"), "/", NOW, Problem::UnknownKey),
-            (VANILLA, "/", "2015-08-30T13:00:00Z", Problem::OutOfTime),
+        assert_eq!(check(VANILLA, |_| {}).unwrap(), "arn:aws:iam::1:user/vanilla");
+        let nothing: Change = |_| {};
+        let cases: [(&str, Change, Problem); 14] = [
+            ("", nothing, Problem::NoSignature),
+            ("Bearer x", nothing, Problem::Malformed("Unknown algorithm.")),
+            (&VANILLA.replace("5fa0", "5fa1"), nothing, Problem::WrongSignature),
+            (VANILLA, |sent| sent.path = "/other", Problem::WrongSignature),
+            (VANILLA, |sent| sent.path = "/?other=1", Problem::WrongSignature),
+            (VANILLA, |sent| sent.body = b"other", Problem::WrongSignature),
+            (VANILLA, |sent| sent.key.secret = "other".into(), Problem::WrongSignature),
+            (&VANILLA.replace("AKIDEXAMPLE", "AKIDANOTHER"), nothing, Problem::UnknownKey),
+            (VANILLA, |sent| sent.key.token = Some("token".into()), Problem::WrongToken),
+            (VANILLA, |sent| sent.now = "2015-08-30T13:00:00Z", Problem::OutOfTime),
+            (VANILLA, |sent| sent.service = "other", Problem::Malformed(OTHER_SCOPE)),
+            (&VANILLA.replace("us-east-1", "us-east-2"), nothing, Problem::Malformed(OTHER_SCOPE)),
+            (&VANILLA.replace("host;x-amz-date", "x-amz-date"), nothing, Problem::Malformed(NOT_SIGNED)),
             (
-                &*VANILLA.replace("host;x-amz-date", "x-amz-date"),
-                "/",
-                NOW,
-                Problem::Malformed("A header that has to be signed is not."),
+                VANILLA,
+                |sent| _ = sent.headers.insert("x-amz-target", "acm.Delete".parse().unwrap()),
+                Problem::Malformed(NOT_SIGNED),
             ),
-        ] {
-            assert_eq!(check(authorization, path, now), Err(problem));
+        ];
+        for (authorization, change, problem) in cases {
+            assert_eq!(check(authorization, change), Err(problem), "{authorization}");
         }
     }
+
+    const OTHER_SCOPE: &str = "Credential should be scoped to the region and the service it is used in.";
+    const NOT_SIGNED: &str = "A header that has to be signed is not.";
 }

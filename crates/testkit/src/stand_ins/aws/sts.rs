@@ -18,7 +18,6 @@ impl Identities {
             id: "AKIASTANDINEXAMPLE00".into(),
             secret: format!("stand-in/{}", uuid::Uuid::new_v4()),
             token: None,
-            has_ended: false,
             owner: format!("arn:aws:iam::{ACCOUNT}:user/owner"),
         };
         Self { owner, lent: Vec::new(), roles: BTreeSet::new() }
@@ -30,10 +29,6 @@ impl Identities {
 
     pub(super) fn add_role(&mut self, arn: &str) {
         self.roles.insert(arn.to_owned());
-    }
-
-    pub(super) fn end_sessions(&mut self) {
-        self.lent.iter_mut().for_each(|key| key.has_ended = true);
     }
 
     pub(super) fn run(
@@ -71,7 +66,6 @@ impl Identities {
             id: format!("ASIASTANDIN{:09}", self.lent.len()),
             secret: format!("lent/{}", uuid::Uuid::new_v4()),
             token: Some(format!("token+{}==", uuid::Uuid::new_v4())),
-            has_ended: false,
             owner: format!("arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{session}"),
         };
         self.lent.push(key.clone());
