@@ -25,6 +25,8 @@ pub mod cloudflare;
 pub mod gcp;
 pub mod key_vault;
 pub mod local_directory;
+pub mod acm;
+pub mod secrets_manager;
 
 use crate::{DeliveryError, http::Http};
 use domain::CertificateId;

@@ -3,5 +3,8 @@
 // All of this crate is tests, its helpers included.
 #![allow(clippy::unwrap_used)]
 
+mod acm;
+mod connection;
 mod delivery;
 mod put_object;
+mod secrets_manager;
