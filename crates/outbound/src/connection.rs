@@ -10,6 +10,7 @@ pub mod cloudflare;
 pub mod gcp;
 mod oauth;
 pub mod aws;
+pub mod ssh;
 
 use crate::{DeliveryError, http::Http};
 use domain::connection::Credentials;

@@ -24,6 +24,7 @@ pub mod webhook;
 pub mod cloudflare;
 pub mod gcp;
 pub mod key_vault;
+pub mod linux_server;
 pub mod local_directory;
 pub mod acm;
 pub mod secrets_manager;

@@ -108,8 +108,8 @@ impl FilePlan {
         self.owner.as_deref()
     }
 
-    /// The parts that a set of that form may have, in the order in which they are written and switched: the key is there
-    /// before its certificate, and never without one of the two is there a chain.
+    /// The parts that a set of that form may have, in the order in which they are switched: the key before its certificate,
+    /// and the chain last, which many certificates have in common, so that it never stands alone.
     pub fn parts(&self, form: Form) -> Vec<Part> {
         match form {
             Form::Pkcs12 => vec![Part::Pkcs12],

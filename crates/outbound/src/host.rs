@@ -291,6 +291,16 @@ impl<H: Host> HostFiles<H> {
         self.swept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps what was changed. Without a command nothing will have to be put back, and no contents are kept.
+    fn remember(&self, changes: Vec<Change>) {
+        let has_command = self.post_sync_command.is_some() || self.health_check_command.is_some();
+        let kept = changes.into_iter().map(|change| match (has_command, &change.after) {
+            (true, _) | (false, None) => change,
+            (false, Some(_)) => Change { path: change.path, before: Stored::Absent, after: Some(Zeroizing::default()) },
+        });
+        self.journal().extend(kept);
+    }
+
     /// Whether this run put a file there.
     fn has_written(&self, path: &str) -> bool {
         self.journal().iter().any(|change| change.path == path && change.after.is_some())
@@ -381,9 +391,9 @@ impl<H: Host> Destination for HostFiles<H> {
             .collect();
         let staged = self.stage_all(missing).await?;
         let changes = self.switch_all(staged).await?;
-        self.journal().extend(changes);
-        self.host.settle(&self.directory).await?;
-        let present = self.present(&self.directory, &item.name, self.plan.form()).await?;
+        self.remember(changes);
+        self.host.settle(&self.directory).await.map_err(after_a_change)?;
+        let present = self.present(&self.directory, &item.name, self.plan.form()).await.map_err(after_a_change)?;
         Ok(Found { mark: Some(item.mark), ..present.found() })
     }
 
@@ -412,20 +422,21 @@ impl<H: Host> Destination for HostFiles<H> {
             steps.push((path, stored, file));
         }
         let staged = self.stage_all(steps).await?;
-        let mut changes = self.switch_all(staged).await?;
+        let changes = self.switch_all(staged).await?;
+        let mut something_changed = !changes.is_empty();
+        self.remember(changes);
         for path in recorded.into_iter().filter(|path| !kept.contains(path)) {
-            let old = self.host.read(&path).await?;
+            let old = self.host.read(&path).await.map_err(after_a_change)?;
             if old != Stored::Absent {
-                self.host.discard(&path).await?;
-                changes.push(Change { path, before: old, after: None });
+                self.host.discard(&path).await.map_err(after_a_change)?;
+                self.remember(vec![Change { path, before: old, after: None }]);
+                something_changed = true;
             }
         }
-        let something_changed = !changes.is_empty();
-        self.journal().extend(changes);
         if something_changed {
-            self.host.settle(&before.directory).await?;
+            self.host.settle(&before.directory).await.map_err(after_a_change)?;
         }
-        let present = self.present(&before.directory, &before.base, form).await?;
+        let present = self.present(&before.directory, &before.base, form).await.map_err(after_a_change)?;
         Ok(Found { mark: found.mark, ..present.found() })
     }
 
@@ -498,6 +509,17 @@ fn recorded_paths(found: &Found) -> Result<Vec<String>, DeliveryError> {
         }
     }
     Ok(paths)
+}
+
+/// What went wrong once files were switched: it is no longer so that nothing was done.
+fn after_a_change(error: DeliveryError) -> DeliveryError {
+    match error {
+        DeliveryError::Unavailable(text) | DeliveryError::Connection(text) | DeliveryError::Unknown(text) => {
+            DeliveryError::Unknown(text)
+        }
+        DeliveryError::Refused(text) => DeliveryError::Refused(text),
+        DeliveryError::Taken(text) => DeliveryError::Taken(text),
+    }
 }
 
 fn taken(path: &str) -> DeliveryError {

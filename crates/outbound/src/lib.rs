@@ -15,5 +15,6 @@ pub mod list_target;
 mod refusal;
 mod pkcs12;
 pub mod probe;
+mod ssh;
 
 pub use error::DeliveryError;

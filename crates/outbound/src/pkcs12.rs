@@ -93,7 +93,7 @@ pub(crate) fn write(contents: &Contents<'_>) -> Vec<u8> {
         });
     });
     let salt = salts.draw("mac", SALT_OCTETS);
-    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &mac_key(contents.password, &salt)), &safe);
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, mac_key(contents.password, &salt).as_slice()), &safe);
     written(|writer| {
         writer.sequence(|writer| {
             writer.unsigned_u64(3);
@@ -236,17 +236,17 @@ fn data(writer: &mut Writer, octets: &[u8]) {
 }
 
 /// RFC 7292 appendix B.2 for one digest of output, which is all that a MAC with SHA-256 needs.
-fn mac_key(password: &str, salt: &[u8]) -> Zeroizing<Vec<u8>> {
+fn mac_key(password: &str, salt: &[u8]) -> Zeroizing<[u8; 32]> {
     let password: Zeroizing<Vec<u8>> =
         Zeroizing::new(password.encode_utf16().chain([0]).flat_map(u16::to_be_bytes).collect());
-    let filled = |octets: &[u8]| -> Vec<u8> {
-        let length = octets.len().next_multiple_of(DIGEST_BLOCK_OCTETS);
-        octets.iter().copied().cycle().take(length).collect()
-    };
-    let start = [vec![PURPOSE_MAC; DIGEST_BLOCK_OCTETS], filled(salt), filled(&password)].concat();
-    let mut key = Zeroizing::new(start);
-    for _ in 0..ITERATIONS.get() {
-        *key = digest::digest(&digest::SHA256, &key).as_ref().to_vec();
+    let mut start = Zeroizing::new(vec![PURPOSE_MAC; DIGEST_BLOCK_OCTETS]);
+    for part in [salt, password.as_slice()] {
+        let length = part.len().next_multiple_of(DIGEST_BLOCK_OCTETS);
+        start.extend(part.iter().cycle().take(length));
+    }
+    let mut key = Zeroizing::new(x509::digest::sha256(&start));
+    for _ in 1..ITERATIONS.get() {
+        *key = x509::digest::sha256(key.as_slice());
     }
     key
 }

@@ -1,9 +1,12 @@
 //! Certificates in a directory of this host, with a real nginx that serves them.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+mod authority;
 mod host;
 
+use authority::Authority;
 use domain::sync::SyncOptions;
-use host::{Authority, a_set_comes_changes_and_goes, config, http, is_served, names, options, secrets};
+use host::{a_set_comes_changes_and_goes, config, http, is_served, names, options, secrets};
 use outbound::DeliveryError;
 use outbound::destination::local_directory::{LocalDirectory, LocalPlaces};
 use outbound::destination::{Changed, Destination, Found, Item, Opening};
@@ -227,6 +230,11 @@ async fn a_pkcs12_file_is_one_that_openssl_opens() {
     let certificates = x509::pem::decode_all(&text, "CERTIFICATE").unwrap();
     assert_eq!(certificates, [item.leaf.as_der(), item.chain[0].as_der()]);
     assert!(!open("other").status.success());
+    let mut certtool = Command::new("certtool");
+    certtool.args(["--inder", "--p12-info", "--password", "geheim ü", "--infile", &found.id]);
+    let output = certtool.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("BEGIN CERTIFICATE"), "{text}");
     let other = place.authority.item("a");
     assert_ne!(destination.expected(&item), destination.expected(&other));
 }

@@ -1,55 +1,15 @@
-//! What the tests of both kinds of host share: certificates to deliver, and what a sync is opened with.
+//! What the tests of both kinds of host share: what a sync is opened with, and the steps that both have to take.
 
-use domain::CertificateId;
+use crate::authority::{Authority, rules};
 use domain::secret::SecretText;
 use domain::sync::config::{ProveAddress, SyncCredentials};
 use domain::sync::{DestinationConfig, DestinationKind, SyncOptions};
-use outbound::destination::{Destination, Item};
-use outbound::egress::EgressRules;
+use outbound::destination::Destination;
 use outbound::http::Http;
 use outbound::probe::served_certificate;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use testkit::chains::{Draft, TestKey, common_name};
 use x509::Certificate;
-
-/// 2026-01-01.
-const NOW: i64 = 1_767_225_600;
-
-/// An authority, and what it issues.
-pub struct Authority {
-    key: TestKey,
-    certificate: Certificate,
-}
-
-impl Authority {
-    pub fn new() -> Self {
-        let key = TestKey::generate();
-        let name = common_name("Test authority");
-        let certificate = Certificate::from_der(Draft::authority(&name, key.spki(), &name, NOW).sign(&key)).unwrap();
-        Self { key, certificate }
-    }
-
-    /// A new certificate with a new key, to be delivered under that name.
-    pub fn item(&self, name: &str) -> Item {
-        let key = TestKey::generate();
-        let mut draft =
-            Draft::end_entity(&common_name("www.example.com"), key.spki(), &common_name("Test authority"), NOW);
-        draft.set_key_ids(&key.key_id(), &self.key.key_id());
-        let leaf = Certificate::from_der(draft.sign(&self.key)).unwrap();
-        Item {
-            certificate: CertificateId::from(uuid::Uuid::new_v4()),
-            mark: uuid::Uuid::new_v4(),
-            name: name.into(),
-            leaf,
-            chain: vec![self.certificate.clone()],
-            root: Some(self.certificate.clone()),
-            key: Some(SecretText::new(key.to_pkcs8_pem())),
-            common_name: "www.example.com".into(),
-            serial_number: "01".into(),
-        }
-    }
-}
 
 /// The options of files when nothing is said.
 pub fn options() -> SyncOptions {
@@ -66,10 +26,6 @@ pub fn secrets(password: Option<&str>) -> SyncCredentials {
 
 pub fn http() -> Http {
     Http::new(rules()).unwrap()
-}
-
-pub fn rules() -> EgressRules {
-    EgressRules::public_and(vec!["127.0.0.0/8".parse().unwrap()])
 }
 
 /// Waits until that very certificate is served; old workers of a server answer for a while after a reload.
