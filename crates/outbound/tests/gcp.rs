@@ -13,6 +13,8 @@ use outbound::DeliveryError;
 use outbound::connection::gcp::{self, ServerIdentity};
 use outbound::destination::gcp::CertificateManager;
 use outbound::destination::{Changed, Destination, Opening};
+use outbound::http::Request;
+use reqwest::Method;
 use std::sync::Arc;
 use tempfile::TempDir;
 use testkit::stand_ins::cloud::{Fault, Issued, KeyKind, TestAuthority};
@@ -164,6 +166,22 @@ async fn an_identity_that_is_not_believed_is_an_error_of_the_connection() {
         }
     }
     assert!(world.stand_in.certificates().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_that_was_not_given_out_for_the_account_is_refused() {
+    let world = World::new().await;
+    for token in ["made-up", ""] {
+        let url = format!("{}/v1/{}", world.stand_in.base_url, full(NAME));
+        let request = Request::new(Method::GET, &url).unwrap().bearer(token).unwrap();
+        let answer = http().send(request).await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.json()["error"]["status"].as_str()), (401, Some("UNAUTHENTICATED")));
+    }
+    // The server's own account may impersonate, and no more.
+    let own = world.stand_in.token_of_server();
+    let url = format!("{}/v1/{}", world.stand_in.base_url, full(NAME));
+    let request = Request::new(Method::GET, &url).unwrap().bearer(&own).unwrap();
+    assert_eq!(http().send(request).await.unwrap().status.as_u16(), 403);
 }
 
 #[tokio::test]

@@ -112,6 +112,10 @@ async fn credentials_that_are_not_believed_are_an_error_of_the_connection() {
             assert!(!error.to_string().contains("guessed"), "{error:?}");
         }
     }
+    // A vault of another cloud asks for a token of that cloud, which this endpoint does not give.
+    let vault = open_at(&credentials(&stand_in), "https://mine.vault.azure.cn").unwrap();
+    let error = vault.look(NAME).await.unwrap_err();
+    assert!(error.is_of_connection() && error.to_string().contains("AADSTS70011"), "{error:?}");
     assert!(stand_in.objects().is_empty());
 }
 

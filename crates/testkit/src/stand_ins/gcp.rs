@@ -114,6 +114,11 @@ impl Gcp {
         key_file(&RsaKeyPair::generate(KeySize::Rsa2048).expect("the library makes RSA keys"))
     }
 
+    /// A token of the server's own account.
+    pub fn token_of_server(&self) -> String {
+        locked(&self.state).tokens.give(SERVER_EMAIL, 3599)
+    }
+
     /// How often an operation says from now on that it has not ended.
     pub fn set_polls(&self, polls: u32) {
         locked(&self.state).polls = polls;
