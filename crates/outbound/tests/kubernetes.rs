@@ -213,6 +213,21 @@ async fn what_somebody_changed_meanwhile_is_left_alone_and_what_is_not_ours_is_k
 }
 
 #[tokio::test]
+async fn a_change_that_comes_between_look_and_write_is_not_written_over() {
+    let (server, destination, item) = server_and_item().await;
+    let created = destination.create(&item).await.unwrap();
+    let before = server.secrets()["infisical-1"]["data"].clone();
+    server.faults.add("replace", Fault::Overtake);
+    let next = successor(&item, &Material::p256("www.example.com"));
+    must_fail(destination.replace(&created, &next).await, "unavailable");
+    let found = destination.look(&created.id).await.unwrap().unwrap();
+    server.faults.add("delete", Fault::Overtake);
+    must_fail(destination.remove(&found).await, "unavailable");
+    let secret = &server.secrets()["infisical-1"];
+    assert_eq!((&secret["data"], &secret["metadata"]["labels"]["overtaken"]), (&before, &json!("yes")));
+}
+
+#[tokio::test]
 async fn a_secret_that_is_replaced_is_never_missing() {
     let (server, destination, item) = server_and_item().await;
     let mut found = destination.create(&item).await.unwrap();

@@ -192,6 +192,19 @@ async fn a_look_alike_is_never_ours_and_what_somebody_changed_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_change_that_comes_between_look_and_write_is_not_written_over() {
+    let (server, destination, item) = server_and_item().await;
+    server.faults.add("write", Fault::Overtake);
+    must_fail(destination.create(&item).await, "taken");
+    assert_eq!(server.newest(PATH), Some(json!({"overtaken": "yes"})));
+    let (server, destination, item) = server_and_item().await;
+    let created = destination.create(&item).await.unwrap();
+    server.faults.add("write", Fault::Overtake);
+    must_fail(destination.replace(&created, &item).await, "unavailable");
+    assert_eq!(server.newest(PATH), Some(json!({"overtaken": "yes"})));
+}
+
+#[tokio::test]
 async fn a_field_that_somebody_added_is_kept() {
     let (server, destination, item) = server_and_item().await;
     let created = destination.create(&item).await.unwrap();

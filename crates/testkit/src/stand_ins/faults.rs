@@ -24,6 +24,8 @@ pub enum Fault {
     Partial,
     /// Says that there is nothing of what is there.
     DenyPresence,
+    /// Lets somebody else change the object right before.
+    Overtake,
 }
 
 /// The faults that are still to come, in their order for each operation, and how slow everything is.
@@ -91,7 +93,7 @@ impl Asked {
 }
 
 /// Serves a function on a free port of this host, until the runtime ends. A fault that the operation's name draws is
-/// carried out here as far as it is about the answer; the function sees `Partial` and `DenyPresence`.
+/// carried out here as far as it is about the answer; the function sees the others.
 pub async fn serve<S: Send + Sync + 'static>(
     make: impl FnOnce(SocketAddr) -> S,
     faults: fn(&S) -> &Faults,
@@ -119,7 +121,7 @@ pub async fn serve<S: Send + Sync + 'static>(
                     // Ends the task of the connection and so the connection, without a word.
                     std::panic::resume_unwind(Box::new("the stand-in was told to close"))
                 }
-                Some(Fault::Partial | Fault::DenyPresence) | None => answer(&state, &asked, fault),
+                Some(Fault::Partial | Fault::DenyPresence | Fault::Overtake) | None => answer(&state, &asked, fault),
             }
         }
     };

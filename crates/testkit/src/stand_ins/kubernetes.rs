@@ -92,6 +92,9 @@ impl Kubernetes {
         }
         let segments = asked.segments();
         let path: Vec<&str> = segments.iter().map(String::as_str).collect();
+        if let (Some(Fault::Overtake), Some(name)) = (fault, path.last()) {
+            self.edit(name, |secret| secret["metadata"]["labels"] = object!({"overtaken": "yes"}));
+        }
         let mut state = lock(&self.state);
         match (&asked.method, path.as_slice()) {
             (&Method::POST, ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"]) => {

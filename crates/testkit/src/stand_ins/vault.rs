@@ -108,6 +108,9 @@ impl Vault {
     }
 
     fn answer_store(&self, method: &Method, verb: &str, path: &str, asked: &Asked, fault: Option<Fault>) -> Response {
+        if fault == Some(Fault::Overtake) {
+            self.put(path, object!({"overtaken": "yes"}));
+        }
         let mut secrets = lock(&self.secrets);
         match (method, verb) {
             (&Method::GET, "data") if fault == Some(Fault::DenyPresence) => errors(404, &[]),
