@@ -9,6 +9,8 @@
 mod api;
 #[path = "process/crash.rs"]
 mod crash;
+#[path = "process/delivery.rs"]
+mod delivery;
 #[path = "process/mutations.rs"]
 mod mutations;
 #[path = "process/random.rs"]
@@ -68,4 +70,26 @@ fn revocation_two_hundred_kills_before_the_list() {
             site.engine()
         );
     }
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn syncs_ten_thousand_operations_among_a_thousand_look_alikes() {
+    for site in [Site::sqlite(), Site::postgres()] {
+        let done = delivery::look_alikes_stay(&site, 10_000, 1_000, 100, 0x5eed_0021);
+        println!(
+            "{}: {done:?}; every look-alike is as it was, ours are as wanted, and none was ever missing",
+            site.engine()
+        );
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn syncs_ten_thousand_certificates_at_twenty_destinations() {
+    let (took, grown) = delivery::twenty_destinations(&Site::sqlite(), 10_000);
+    println!(
+        "beside a dead and a slow one, eighteen destinations had 9,000 certificates within {took:?}; {grown} MiB more memory"
+    );
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
 }

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::route::{Endpoint, Route};
 use crate::schema::{required, text};
-use crate::{accounts, authorities, certificates, policies, profiles, server, work};
+use crate::{accounts, authorities, certificates, connections, policies, profiles, server, syncs, work};
 
 /// Every route.
 pub fn routes() -> Vec<Route<App>> {
@@ -11,9 +11,11 @@ pub fn routes() -> Vec<Route<App>> {
         accounts::routes(),
         authorities::routes(),
         certificates::routes(),
+        connections::routes(),
         policies::routes(),
         profiles::routes(),
         server::routes(),
+        syncs::routes(),
         work::routes(),
     ]
     .concat()

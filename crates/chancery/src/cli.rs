@@ -4,6 +4,7 @@
 //! that another client could not know. One file per noun; each holds its arguments, its requests and its tables.
 //! This is not where the server is: local commands are only read here, and handed back as a [`LocalCommand`].
 
+mod app_connection;
 mod ca;
 mod cert;
 mod client;
@@ -21,6 +22,7 @@ mod output;
 mod policy;
 mod profile;
 mod project;
+mod sync;
 mod vocabulary;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -133,6 +135,8 @@ enum RemoteCommand {
     Crl(crl::CrlArguments),
     Identity(identity::IdentityArguments),
     Project(project::ProjectArguments),
+    Connection(app_connection::AppConnectionArguments),
+    Sync(sync::SyncArguments),
     Job(job::JobArguments),
     Completions(completions::CompletionsArguments),
     Version(VersionArguments),
@@ -153,6 +157,12 @@ impl RemoteCommand {
                 cert::run(&connect(&arguments.remote, environment).await?, arguments.command, json).await
             }
             Self::Crl(arguments) => crl::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
+            Self::Connection(arguments) => {
+                app_connection::run(&connect(&arguments.remote, environment).await?, arguments.command).await
+            }
+            Self::Sync(arguments) => {
+                sync::run(&connect(&arguments.remote, environment).await?, arguments.command).await
+            }
             Self::Job(arguments) => job::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
             Self::Identity(arguments) => {
                 identity::run(&connect(&arguments.remote, environment).await?, arguments.command).await

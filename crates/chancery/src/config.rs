@@ -3,6 +3,7 @@
 use crate::cli::local::{DatabaseArguments, LogFormat, ServeArguments, TlsMode};
 use domain::identity::TrustedNetwork;
 use ipnet::IpNet;
+use outbound::destination::local_directory::LocalPlaces;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub struct Config {
     pub crl_s3: Option<Bucket>,
     /// Networks beside the public internet that connections and syncs may reach.
     pub egress_allow: Vec<IpNet>,
+    /// What syncs may do on this host.
+    pub places: LocalPlaces,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<TrustedNetwork>,
     /// How to log; by the kind of the output when absent.
@@ -99,6 +102,8 @@ struct File {
     crl_s3_region: Option<String>,
     crl_s3_endpoint: Option<String>,
     egress_allow: Vec<String>,
+    local_directories: Vec<PathBuf>,
+    local_commands: bool,
     trusted_proxies: Vec<String>,
     log_format: Option<String>,
     request_seconds_max: Option<u64>,
@@ -192,6 +197,14 @@ impl Config {
             crl_put_url: url(arguments.crl_put_url.clone().or(file.crl_put_url), "crl_put_url", &["http", "https"])?,
             crl_s3,
             egress_allow,
+            places: LocalPlaces {
+                roots: if arguments.local_directories.is_empty() {
+                    file.local_directories
+                } else {
+                    arguments.local_directories.clone()
+                },
+                commands_allowed: arguments.local_commands || file.local_commands,
+            },
             trusted_proxies,
             log_format,
             request_seconds_max: file.request_seconds_max.unwrap_or(REQUEST_SECONDS_MAX),

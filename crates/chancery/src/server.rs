@@ -193,7 +193,7 @@ fn outward(config: &Config) -> Result<Outward, String> {
         list_targets.push(target.map_err(|error| format!("crl_s3: {error}"))?);
     }
     let http = Http::new(EgressRules::public_and(config.egress_allow.clone())).map_err(text)?;
-    Ok(Outward { http, list_targets })
+    Ok(Outward { http, list_targets, places: config.places.clone() })
 }
 
 fn keys_of_environment() -> Result<Credentials, &'static str> {

@@ -1,6 +1,6 @@
 //! Background work: a closed set of kinds. Jobs are idempotent; a row is a job that is still to be done.
 
-use crate::{AuthorityId, CertificateId, CrlId, JobId, OrganizationId, Time};
+use crate::{AuthorityId, CertificateId, CrlId, JobId, OrganizationId, SyncId, Time};
 use serde::{Deserialize, Serialize};
 
 /// One piece of background work.
@@ -18,6 +18,21 @@ pub enum Job {
     DeliverCrl {
         /// The list.
         crl: CrlId,
+    },
+    /// Make a sync's destination equal to what is linked.
+    RunSync {
+        /// The sync.
+        sync: SyncId,
+    },
+    /// Remove everything that a sync made at its destination.
+    ClearSync {
+        /// The sync.
+        sync: SyncId,
+    },
+    /// Look whether a sync's certificates are the ones that are served.
+    ProveSync {
+        /// The sync.
+        sync: SyncId,
     },
     /// Put a new certificate in the place of one that was planned to be renewed.
     RenewCertificate {
@@ -42,8 +57,23 @@ impl Job {
             Self::RenewServerCertificate => "renew-server-certificate",
             Self::PublishCrl { .. } => "publish-crl",
             Self::DeliverCrl { .. } => "deliver-crl",
+            Self::RunSync { .. } => "run-sync",
+            Self::ClearSync { .. } => "clear-sync",
+            Self::ProveSync { .. } => "prove-sync",
             Self::RenewCertificate { .. } => "renew-certificate",
             Self::RenewAuthority { .. } => "renew-authority",
+        }
+    }
+
+    /// Whether it waits for other systems: such jobs are done beside the others, so that a slow system keeps none of them
+    /// waiting.
+    pub const fn is_outward(&self) -> bool {
+        match self {
+            Self::DeliverCrl { .. } | Self::RunSync { .. } | Self::ClearSync { .. } | Self::ProveSync { .. } => true,
+            Self::PublishCrl { .. }
+            | Self::RenewServerCertificate
+            | Self::RenewCertificate { .. }
+            | Self::RenewAuthority { .. } => false,
         }
     }
 
@@ -53,6 +83,9 @@ impl Job {
             Self::RenewServerCertificate => "renew-server-certificate".into(),
             Self::PublishCrl { crl } => format!("publish-crl/{crl}"),
             Self::DeliverCrl { crl } => format!("deliver-crl/{crl}"),
+            Self::RunSync { sync } => format!("run-sync/{sync}"),
+            Self::ClearSync { sync } => format!("clear-sync/{sync}"),
+            Self::ProveSync { sync } => format!("prove-sync/{sync}"),
             Self::RenewCertificate { certificate, .. } => format!("renew-certificate/{certificate}"),
             Self::RenewAuthority { authority, .. } => format!("renew-authority/{authority}"),
         }
@@ -63,6 +96,15 @@ impl Job {
         const ATTEMPTS_MAX: u32 = 20;
         (attempts < ATTEMPTS_MAX).then(|| now.plus_seconds(i64::from(2_u32.saturating_pow(attempts.min(10)).min(600))))
     }
+}
+
+/// Whom jobs wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nobody but this server and its database.
+    Inward,
+    /// Other systems.
+    Outward,
 }
 
 /// What becomes of a job. One that was done is removed.

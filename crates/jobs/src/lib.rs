@@ -5,14 +5,14 @@
 
 mod export;
 
-use domain::job::{Job, JobRecord};
+use domain::job::{Job, JobRecord, Reach};
 use domain::{Error, Result};
 use export::ListFolder;
 use services::Context;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use store::{Changes, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How often the table is looked at when nothing is due: a revocation is to be in its list within two seconds.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -25,8 +25,19 @@ const fn lease_of(job: &Job) -> Duration {
         | Job::RenewServerCertificate
         | Job::RenewCertificate { .. }
         | Job::RenewAuthority { .. } => Duration::from_secs(120),
+        // Prolonged for as long as it is worked on.
+        Job::RunSync { .. } | Job::ClearSync { .. } | Job::ProveSync { .. } => Duration::from_secs(60),
     }
 }
+/// How long a job that talks to other systems may take: its lease is prolonged until then.
+const fn time_limit_of(job: &Job) -> Duration {
+    match job.is_outward() {
+        true => Duration::from_secs(60 * 60),
+        false => lease_of(job),
+    }
+}
+/// How many jobs that talk to other systems are done at once.
+const OUTWARD_AT_ONCE: usize = 32;
 /// How often what must not run out is looked for.
 const LOOK: Duration = Duration::from_secs(60);
 /// How many jobs are taken at once.
@@ -115,6 +126,8 @@ pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
         services.begin_list_deliveries().await,
         services.begin_renewals().await,
         services.begin_authority_renewals().await,
+        services.begin_syncs_of_expired().await,
+        services.begin_daily_syncs().await,
         match &settings.server_names {
             Some(_) => services.plan_server_certificate().await,
             None => Ok(()),
@@ -124,19 +137,52 @@ pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
     outcomes.into_iter().collect()
 }
 
-/// Does what is due, and says how much that was.
+/// Does what is due, and says how much that was. What waits for other systems goes on after this has answered, so that a
+/// slow system keeps nothing else waiting.
 pub async fn work(services: &Context, settings: &Settings) -> Result<usize> {
-    let due = store::job::due(&services.db, services.now(), BATCH).await.map_err(unread)?;
     let mut worked = 0;
-    for record in due {
-        if !take(services, settings, &record).await? {
-            continue;
+    for record in store::job::due(&services.db, Reach::Inward, services.now(), BATCH).await.map_err(unread)? {
+        if take(services, settings, &record).await? {
+            worked += 1;
+            let outcome = perform_apart(services, settings, &record).await;
+            settle(services, settings, &record, outcome).await?;
         }
-        worked += 1;
-        let outcome = perform_apart(services, settings, &record.job).await;
-        settle(services, settings, &record, outcome).await?;
+    }
+    static PLACES: Semaphore = Semaphore::const_new(OUTWARD_AT_ONCE);
+    for record in store::job::due(&services.db, Reach::Outward, services.now(), BATCH).await.map_err(unread)? {
+        let Ok(place) = PLACES.try_acquire() else { break };
+        if take(services, settings, &record).await? {
+            worked += 1;
+            let (services, settings) = (services.clone(), settings.clone());
+            tokio::spawn(async move {
+                let outcome = perform_prolonged(&services, &settings, &record).await;
+                if let Err(error) = settle(&services, &settings, &record, outcome).await {
+                    tracing::warn!(job.id = %record.id, %error, "what became of a job was not written down");
+                }
+                drop(place);
+            });
+        }
     }
     Ok(worked)
+}
+
+/// A job that talks to other systems is held for as long as this node works on it, and not much longer than it lives.
+async fn perform_prolonged(services: &Context, settings: &Settings, record: &JobRecord) -> Result<()> {
+    let work = perform_apart(services, settings, record);
+    tokio::pin!(work);
+    let lease = lease_of(&record.job);
+    loop {
+        tokio::select! {
+            outcome = &mut work => return outcome,
+            () = tokio::time::sleep(lease / 3) => {
+                let until = services.now().plus_millis(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+                let prolonged = Changes::new().statement(store::job::prolong(record.id, &settings.node, until));
+                if let Err(error) = services.db.commit(prolonged).await {
+                    tracing::warn!(job.id = %record.id, %error, "the lease of a job was not prolonged");
+                }
+            }
+        }
+    }
 }
 
 async fn take(services: &Context, settings: &Settings, record: &JobRecord) -> Result<bool> {
@@ -150,11 +196,11 @@ async fn take(services: &Context, settings: &Settings, record: &JobRecord) -> Re
 }
 
 /// A job that panics or hangs fails like any other, and takes nothing else with it.
-async fn perform_apart(services: &Context, settings: &Settings, job: &Job) -> Result<()> {
-    let lease = lease_of(job);
-    let (services, settings, job) = (services.clone(), settings.clone(), job.clone());
-    let mut task = tokio::spawn(async move { perform(&services, &settings, &job).await });
-    match tokio::time::timeout(lease, &mut task).await {
+async fn perform_apart(services: &Context, settings: &Settings, record: &JobRecord) -> Result<()> {
+    let time_limit = time_limit_of(&record.job);
+    let (services, settings, record) = (services.clone(), settings.clone(), record.clone());
+    let mut task = tokio::spawn(async move { perform(&services, &settings, &record).await });
+    match tokio::time::timeout(time_limit, &mut task).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => Err(Error::failed_because("the job broke off", error)),
         Err(_) => {
@@ -164,10 +210,13 @@ async fn perform_apart(services: &Context, settings: &Settings, job: &Job) -> Re
     }
 }
 
-async fn perform(services: &Context, settings: &Settings, job: &Job) -> Result<()> {
-    match job {
+async fn perform(services: &Context, settings: &Settings, record: &JobRecord) -> Result<()> {
+    match &record.job {
         Job::PublishCrl { crl } => services.publish_list(*crl).await,
         Job::DeliverCrl { crl } => services.deliver_list(*crl).await,
+        Job::RunSync { sync } => services.run_sync(*sync, record.id).await,
+        Job::ClearSync { sync } => services.remove_all_of_sync(*sync, record.id).await,
+        Job::ProveSync { sync } => services.prove_sync(*sync).await,
         Job::RenewCertificate { organization, certificate } => {
             services.renew_by_plan(*organization, *certificate).await
         }
@@ -183,16 +232,15 @@ async fn perform(services: &Context, settings: &Settings, job: &Job) -> Result<(
 
 async fn settle(services: &Context, settings: &Settings, record: &JobRecord, outcome: Result<()>) -> Result<()> {
     let now = services.now();
-    let statement = match outcome {
-        // A renewal plans the next one under the same key, so only what was not planned anew is removed.
-        Ok(()) => store::job::done(record.id, &settings.node, record.run_at),
+    let changes = match outcome {
+        Ok(()) => store::job::done(record, &settings.node),
         Err(error) => {
             let retry_at = record.job.retry_at(record.attempts + 1, now);
             tracing::warn!(job.kind = record.job.kind(), job.id = %record.id, parked = retry_at.is_none(), %error, "a job failed");
-            store::job::failed(record.id, &settings.node, retry_at, &error.to_string(), now)
+            Changes::new().statement(store::job::failed(record, &settings.node, retry_at, &error.to_string(), now))
         }
     };
-    services.db.commit(Changes::new().statement(statement)).await.map_err(unread)
+    services.db.commit(changes).await.map_err(unread)
 }
 
 fn unread(error: StoreError) -> Error {

@@ -1,16 +1,16 @@
 //! Whether the other system believes the credentials of a connection.
 
+pub mod aws;
+pub mod azure;
 pub mod chef;
+pub mod cloudflare;
 pub mod f5;
+pub mod gcp;
 pub mod kubernetes;
+mod oauth;
+pub mod ssh;
 pub mod vault;
 pub mod webhook;
-pub mod azure;
-pub mod cloudflare;
-pub mod gcp;
-mod oauth;
-pub mod aws;
-pub mod ssh;
 
 use crate::{DeliveryError, http::Http};
 use domain::connection::Credentials;
@@ -18,6 +18,19 @@ use domain::connection::Credentials;
 /// Asks the other system, and gives back what is to be kept: the credentials, with what was learned (a host key that is
 /// pinned from now on).
 pub async fn check(http: &Http, credentials: Credentials) -> Result<Credentials, DeliveryError> {
-    let _ = http;
+    match &credentials {
+        Credentials::AwsAccessKey { .. } | Credentials::AwsAssumeRole { .. } => {
+            aws::check(http, &credentials).await.map(drop)?;
+        }
+        Credentials::AzureClientSecret { .. } => azure::check(http, &credentials).await?,
+        Credentials::ChefUserKey { .. } => chef::check(http, &credentials).await?,
+        Credentials::CloudflareApiToken { .. } => cloudflare::check(http, &credentials).await?,
+        Credentials::F5BasicAuth { .. } => f5::check(http, &credentials).await?,
+        Credentials::GcpImpersonation { .. } => gcp::check(http, &credentials).await?,
+        Credentials::VaultAccessToken { .. } => vault::check(http, &credentials).await?,
+        Credentials::KubernetesToken { .. } => kubernetes::check(http, &credentials).await?,
+        Credentials::SshPassword { .. } | Credentials::SshKey { .. } => return ssh::check(http, &credentials).await,
+        Credentials::WebhookHmac { .. } => webhook::check(http, &credentials).await?,
+    }
     Ok(credentials)
 }

@@ -13,21 +13,22 @@
 //!   `Unavailable` (later), `Refused` (never) or `Connection` (not even believed: 401, 403 of the whole account).
 //! - Messages name the cause in the other system's words, and never a secret.
 
+pub mod acm;
+pub mod any;
 pub mod chef;
+pub mod cloudflare;
 pub mod f5;
+pub mod gcp;
 mod item_text;
+pub mod key_vault;
 pub mod kubernetes;
+pub mod linux_server;
+pub mod local_directory;
+pub mod secrets_manager;
 mod server_address;
 pub mod vault;
 pub(crate) mod verdict;
 pub mod webhook;
-pub mod cloudflare;
-pub mod gcp;
-pub mod key_vault;
-pub mod linux_server;
-pub mod local_directory;
-pub mod acm;
-pub mod secrets_manager;
 
 use crate::{DeliveryError, http::Http};
 use domain::CertificateId;

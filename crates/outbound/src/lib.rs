@@ -12,9 +12,9 @@ pub mod files;
 mod host;
 pub mod http;
 pub mod list_target;
-mod refusal;
 mod pkcs12;
 pub mod probe;
+mod refusal;
 mod ssh;
 
 pub use error::DeliveryError;

@@ -120,6 +120,7 @@ impl Context {
         let detail = json!({ "serialNumber": serial_hex(&record.certificate) });
         let object = Object::new("certificate", issued.id);
         let changes = Changes::new()
+            .with(self.syncs_follow(issued.id).await?)
             .statement(store::certificate::delete(issued.project, issued.id))
             .audit(audit::record(caller, Some(issued.project), "certificate-deleted", object, &detail, now));
         self.commit(changes).await?;

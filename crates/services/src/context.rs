@@ -7,6 +7,7 @@ use crate::authenticate::CallerCache;
 use crate::issuer::IssuerCache;
 use domain::{Error, Result, Time};
 use keys::{KeyPool, Keyring, PrivateKey};
+use outbound::destination::local_directory::LocalPlaces;
 use outbound::egress::EgressRules;
 use outbound::http::Http;
 use outbound::list_target::ListTarget;
@@ -52,6 +53,8 @@ pub struct Outward {
     pub http: Http,
     /// Where every new revocation list is put, too.
     pub list_targets: Vec<ListTarget>,
+    /// What the operator allows on the server's own host.
+    pub places: LocalPlaces,
 }
 
 impl Outward {
@@ -59,7 +62,7 @@ impl Outward {
     pub fn nowhere() -> Result<Self> {
         let http = Http::new(EgressRules::public_and(Vec::new()));
         let http = http.map_err(|error| Error::failed_because("the HTTP client", error))?;
-        Ok(Self { http, list_targets: Vec::new() })
+        Ok(Self { http, list_targets: Vec::new(), places: LocalPlaces::default() })
     }
 }
 

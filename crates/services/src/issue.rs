@@ -197,7 +197,9 @@ impl Context {
                 changes.statement(store::authority::is_unchanged(profile.project, authority.id, authority.version));
         }
         if let Some(predecessor) = options.renews {
-            changes = changes.with(store::renewal::insert(predecessor, issued.id, now));
+            changes = changes
+                .with(store::renewal::insert(predecessor, issued.id, now))
+                .with(self.syncs_follow_renewal(predecessor, issued.id).await?);
         }
         let planned = domain::renewal::days_of_profile(profile.document.api.as_ref(), &certificate, now);
         if let (Some(days), Some(_)) = (planned, &sealed) {

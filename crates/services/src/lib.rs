@@ -1,7 +1,8 @@
 //! The use cases: permission, decision, commit, audit; one file each.
 //!
 //! Everything is a method of [`Context`], so a use case reads straight down: it asks the caller's rights, reads, decides
-//! with `domain`, and hands one set of changes to `store`. No edge is known here, and no connection is opened.
+//! with `domain`, and hands one set of changes to `store`. No edge is known here; connections to other systems
+//! are opened by `outbound`, and never while a transaction is.
 
 mod audit;
 mod authenticate;
@@ -9,6 +10,7 @@ pub mod authorities;
 pub mod bootstrap;
 pub mod certificates;
 pub mod certify_authority;
+pub mod connections;
 pub mod context;
 pub mod foreign_lists;
 pub mod fsck;
@@ -27,6 +29,10 @@ pub mod revocation_lists;
 pub mod revoke;
 pub mod server_certificate;
 mod subject;
+mod sync_items;
+mod sync_prove;
+pub mod sync_run;
+pub mod syncs;
 mod token;
 mod vault;
 mod visible;

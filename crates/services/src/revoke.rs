@@ -86,6 +86,7 @@ impl Context {
             let serial = record.certificate.serial_content();
             let changes = store::revocation::release(issued.project, issued.id, by.key, serial, now)
                 .with(self.list_follows(&by, now).await?)
+                .with(self.syncs_follow(issued.id).await?)
                 .audit(audit::record(caller, Some(issued.project), "certificate-released", object, &detail, now));
             match self.db.commit(changes).await {
                 Ok(()) => return Ok(Withdrawn { serial_number, revoked_at }),
@@ -138,6 +139,7 @@ impl Context {
             changes = changes.with(self.stop_authority(record, now).await?);
         }
         let object = Object::new("certificate", issued.id);
+        let changes = changes.with(self.syncs_follow(issued.id).await?);
         let changes = changes.with(self.list_follows(&by, now).await?).audit(audit::record(
             caller,
             Some(issued.project),

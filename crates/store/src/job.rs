@@ -1,12 +1,12 @@
 //! The job table: what is to be done, by whom, until when.
 
-use crate::changes::Statement;
+use crate::changes::{Changes, Statement};
 use crate::columns::{number, parse_document, time};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
 use crate::value::Row;
-use domain::job::{Job, JobRecord, JobStatus};
+use domain::job::{Job, JobRecord, JobStatus, Reach};
 use domain::{JobId, Time};
 
 macro_rules! insert_job {
@@ -19,11 +19,12 @@ macro_rules! insert_job {
     };
 }
 
-/// Adds a job; one with the same dedupe key that is there already stays as it is, unless it would run later.
+/// Adds a job; one with the same dedupe key that is there already stays as it is, unless it would run later. One that is being
+/// worked on is done once more after that, never beside it.
 pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
     Statement::new(
         insert_job!(
-            "DO UPDATE SET status = 'queued', attempts = 0, lease_until = 0,
+            "DO UPDATE SET status = 'queued', attempts = 0,
          run_at = CASE WHEN jobs.status = 'queued' AND jobs.lease_until = 0 AND jobs.run_at < excluded.run_at
                   THEN jobs.run_at ELSE excluded.run_at END,
          updated_at = excluded.updated_at"
@@ -52,15 +53,16 @@ macro_rules! select_job {
     };
 }
 
-/// The next jobs that are due, the earliest first. A lease that has run out is due again.
-pub async fn due(db: &Db, now: Time, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
+/// The next jobs of a reach that are due, the earliest first. A lease that has run out is due again.
+pub async fn due(db: &Db, reach: Reach, now: Time, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
     let rows = db
         .rows(
             select_job!(
                 "WHERE status = 'queued' AND run_at <= $1 AND (lease_until <= $1 OR lease_until > $2)
+             AND CASE WHEN kind IN ('deliver-crl', 'run-sync', 'clear-sync', 'prove-sync') THEN 1 ELSE 0 END = $4
              ORDER BY run_at LIMIT $3"
             ),
-            params![now, now.plus_seconds(LEASE_SECONDS_MAX), limit],
+            params![now, now.plus_seconds(LEASE_SECONDS_MAX), limit, i64::from(reach == Reach::Outward)],
         )
         .await?;
     rows.iter().map(|row| record_from(row, now)).collect()
@@ -123,17 +125,29 @@ pub fn give_back(owner: &str) -> Statement {
     Statement::new(sql, params![owner])
 }
 
-/// Ends a job that was done by its holder: it is removed, unless it was planned anew while it ran.
-pub fn done(id: JobId, owner: &str, run_at: Time) -> Statement {
-    Statement::new("DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at = $3", params![id, owner, run_at])
+/// Ends a job that was done by its holder: it is removed, unless it was planned anew while it ran; then it is free.
+pub fn done(record: &JobRecord, owner: &str) -> Changes {
+    let remove = "DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at = $3";
+    let free = "UPDATE jobs SET lease_until = 0, lease_owner = NULL WHERE id = $1 AND lease_owner = $2";
+    Changes::new()
+        .statement(Statement::new(remove, params![record.id, owner, record.run_at]))
+        .statement(Statement::new(free, params![record.id, owner]))
 }
 
-/// Puts a job back for another try, or parks it.
-pub fn failed(id: JobId, owner: &str, retry_at: Option<Time>, error: &str, now: Time) -> Statement {
+/// Holds a job for longer, for who works on it.
+pub fn prolong(id: JobId, owner: &str, until: Time) -> Statement {
+    let sql = "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_owner = $2";
+    Statement::new(sql, params![id, owner, until])
+}
+
+/// Puts a job back for another try, or parks it. One that was planned anew while it ran is tried as it was planned.
+pub fn failed(record: &JobRecord, owner: &str, retry_at: Option<Time>, error: &str, now: Time) -> Statement {
     Statement::new(
-        "UPDATE jobs SET status = CASE WHEN $3 = CAST(0 AS BIGINT) THEN 'parked' ELSE 'queued' END, run_at = $3, lease_until = 0,
-         lease_owner = NULL, last_error = $4, updated_at = $5 WHERE id = $1 AND lease_owner = $2",
-        params![id, owner, retry_at.unwrap_or(Time::from_millis(0)), error, now],
+        "UPDATE jobs SET
+         status = CASE WHEN run_at = $6 AND $3 = CAST(0 AS BIGINT) THEN 'parked' ELSE 'queued' END,
+         run_at = CASE WHEN run_at = $6 THEN $3 ELSE run_at END,
+         lease_until = 0, lease_owner = NULL, last_error = $4, updated_at = $5 WHERE id = $1 AND lease_owner = $2",
+        params![record.id, owner, retry_at.unwrap_or(Time::from_millis(0)), error, now, record.run_at],
     )
 }
 

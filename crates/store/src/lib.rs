@@ -7,6 +7,7 @@ pub mod certificate;
 mod changes;
 pub mod check;
 mod columns;
+pub mod connection;
 pub mod credential;
 pub mod db;
 mod error;
@@ -25,6 +26,7 @@ pub mod secret;
 mod sqlite;
 mod sqlite_checkpoint;
 mod sqlite_link;
+pub mod sync;
 mod value;
 
 pub use changes::{AuditRecord, Changes, Expect, Statement};

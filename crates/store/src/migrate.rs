@@ -25,6 +25,7 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_foundation";
     2 "0002_withdrawal";
     3 "0003_lists";
+    4 "0004_syncs";
 };
 
 /// What was applied; understood by both engines as it is here.

@@ -62,6 +62,12 @@ pub fn postpone(certificate: CertificateId, until: Time) -> Statement {
     )
 }
 
+/// The certificate that took the place of another one.
+pub async fn successor(db: &Db, predecessor: CertificateId) -> Result<Option<CertificateId>, StoreError> {
+    let sql = "SELECT successor_id FROM renewals WHERE predecessor_id = $1";
+    db.row(sql, params![predecessor]).await?.map(|row| Ok(CertificateId(row.uuid(0)?))).transpose()
+}
+
 /// The certificate that another one was renewed from.
 pub async fn predecessor(db: &Db, successor: CertificateId) -> Result<Option<CertificateId>, StoreError> {
     let sql = "SELECT predecessor_id FROM renewals WHERE successor_id = $1";

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+// Not every test uses all of it.
+#[allow(dead_code)]
 #[path = "../../testkit/src/chains.rs"]
 mod chains;
 

@@ -26,4 +26,5 @@ mod revocation;
 mod rights;
 mod server;
 mod sign;
+mod syncs;
 mod tenants;

@@ -23,6 +23,8 @@ pub struct Server {
     pub url: String,
     /// When the test began, in whole seconds.
     pub start: Time,
+    /// Where syncs may write on this machine.
+    pub places: std::path::PathBuf,
     pub services: Context,
     pub organization: OrganizationId,
     /// The organisation's first project, which is meant when a request names none.
@@ -65,7 +67,7 @@ impl Lives {
     pub async fn begin(&self, admin: Option<&Session>) -> (chancery::server::RunningServer, Server) {
         let running = chancery::server::start(&self.config, Clock::manual(self.start)).await.unwrap();
         let secret = running.secret.clone().or(admin.map(|admin| admin.client_secret.clone()));
-        let server = Server::of(&running, self.start, secret.unwrap()).await;
+        let server = Server::of(&running, self, secret.unwrap()).await;
         (running, server)
     }
 }
@@ -97,11 +99,22 @@ fn config(engine: TestEngine, folder: &std::path::Path) -> Config {
     };
     let database = DatabaseArguments { data: Some(data), database, ..DatabaseArguments::default() };
     let listen = Some("127.0.0.1:0".parse().unwrap());
-    Config::from_arguments(&ServeArguments { database, listen, ..ServeArguments::default() }).unwrap()
+    let places = folder.join("places");
+    std::fs::create_dir(&places).unwrap();
+    let arguments = ServeArguments {
+        database,
+        listen,
+        // The other systems of the tests are on this machine.
+        egress_allow: vec!["127.0.0.0/8".into()],
+        local_directories: vec![places],
+        local_commands: true,
+        ..ServeArguments::default()
+    };
+    Config::from_arguments(&arguments).unwrap()
 }
 
 impl Server {
-    async fn of(running: &chancery::server::RunningServer, start: Time, secret: String) -> Self {
+    async fn of(running: &chancery::server::RunningServer, lives: &Lives, secret: String) -> Self {
         // One provider for the whole process; a second installation is refused and harmless.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let bootstrap = &running.bootstrap;
@@ -113,7 +126,8 @@ impl Server {
         };
         let server = Self {
             url: running.reachable.url.clone(),
-            start,
+            start: lives.start,
+            places: lives.config.places.roots[0].clone(),
             services: running.services.clone(),
             organization: bootstrap.organization_id,
             project: bootstrap.project_id,

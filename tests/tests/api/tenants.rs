@@ -27,6 +27,10 @@ fn the_admin_of_another_organisation_sees_and_changes_nothing() {
                     assert_eq!(operation["security"], json!([]), "{path}");
                     continue;
                 }
+                // Making a connection asks the other system, and names nothing of anybody.
+                if method == "post" && path.starts_with("/api/v1/app-connections/") && !path.contains('{') {
+                    continue;
+                }
                 for foreign in [Foreign::InPath, Foreign::Everywhere] {
                     call(&other, path, method, operation, &ids, foreign).await;
                     walked += 1;
@@ -83,6 +87,13 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
     let held = json!({"revocationReason": "CERTIFICATE_HOLD"});
     let place = format!("/api/v1/cert-manager/certificates/{}", text(&issued["certificateId"]));
     server.post(&format!("{place}/revoke"), held).await.ok();
+    let connection = json!({"name": format!("{NAME}-connection"), "method": "hmac", "projectId": server.project,
+        "credentials": {"url": "http://127.0.0.1:1/", "signingSecret": "of nobody's business"}});
+    let connection =
+        server.post("/api/v1/app-connections/webhook", connection).await.ok()["appConnection"]["id"].take();
+    let sync = json!({"name": format!("{NAME}-sync"), "connectionId": connection, "projectId": server.project,
+        "destinationConfig": {}, "isAutoSyncEnabled": false});
+    let sync = server.post("/api/v1/pki/syncs/webhook", sync).await.ok()["id"].take();
     let job = server.get("/api/v1/jobs").await.ok()["jobs"][0]["id"].take();
     BTreeMap::from([
         ("identityId", json!(identity)),
@@ -101,6 +112,9 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
         ("requestId", issued["certificateId"].clone()),
         ("certificateId", issued["certificateId"].clone()),
         ("jobId", job),
+        ("connectionId", connection),
+        ("pkiSyncId", sync),
+        ("certificateIds", json!([issued["certificateId"]])),
         ("serialNumber", issued["serialNumber"].clone()),
         ("projectId", json!(server.project)),
         ("workspaceId", json!(server.project)),
@@ -129,6 +143,7 @@ async fn call(
         let value = if *name == "slug" { slug } else { id.as_str().unwrap_or_default().to_owned() };
         filled = filled.replace(&format!("{{{name}}}"), &value);
     }
+    filled = filled.replace("{name}", &format!("{NAME}-connection"));
     assert!(!filled.contains('{'), "a parameter without an id: {filled}");
     let names_other = filled != path;
     if foreign == Foreign::Everywhere {
@@ -215,6 +230,9 @@ async fn rows(walker: &Server) -> BTreeMap<&'static str, Vec<Vec<store::Value>>>
         ("profiles", "SELECT * FROM profiles ORDER BY id"),
         ("certificates", "SELECT * FROM certificates ORDER BY id"),
         ("certificate_requests", "SELECT * FROM certificate_requests ORDER BY id"),
+        ("connections", "SELECT * FROM connections ORDER BY id"),
+        ("syncs", "SELECT * FROM syncs ORDER BY id"),
+        ("sync_links", "SELECT * FROM sync_links ORDER BY id"),
         ("audit_records", "SELECT * FROM audit_records ORDER BY seq"),
     ] {
         let found = walker.services.db.rows(sql, vec![]).await.unwrap().into_iter().map(store::Row::into_values);

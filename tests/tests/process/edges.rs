@@ -214,12 +214,14 @@ fn no_header_of_a_request_gets_into_a_url() {
 
 #[test]
 fn without_a_token_only_what_is_meant_for_everybody_answers() {
-    const PUBLIC: [&str; 10] = [
+    const PUBLIC: [&str; 12] = [
         "get /api/status",
         "get /api/v1/pki/crl/{crlId}/der",
         "get /api/v1/pki/crl/{crlId}",
         "get /api/v1/cert-manager/crl/{crlId}/der",
         "get /api/v1/cert-manager/crl/{crlId}",
+        "get /api/v1/pki/crl/{crlId}/delta",
+        "get /api/v1/cert-manager/crl/{crlId}/delta",
         "get /api/v1/pki/ca/{caId}/certificates/{caCertId}/der",
         "get /api/v1/cert-manager/ca/internal/{caId}/certificates/{caCertId}/der",
         "post /api/v1/auth/universal-auth/login",

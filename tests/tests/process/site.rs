@@ -303,6 +303,13 @@ impl Process {
         self.err_text()
     }
 
+    /// The most memory that it has had, in KiB.
+    pub fn peak_memory_kib(&self) -> i64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }

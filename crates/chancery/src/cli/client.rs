@@ -83,6 +83,11 @@ impl Client {
         self.send(Request { method: Method::GET, path, query, body: None, idempotency_key: None }).await
     }
 
+    /// DELETE with a body.
+    pub(crate) async fn delete_with(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
+        self.send(Request { method: Method::DELETE, path, query: &[], body: Some(body), idempotency_key: None }).await
+    }
+
     /// GET of a list that belongs to the project.
     pub(crate) async fn get_in_project(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
         let project = self.project_id().await?;

@@ -114,6 +114,12 @@ pub struct ServeArguments {
     /// Networks beside the public internet that connections and syncs may reach, as 10.1.0.0/16,127.0.0.1 [default: none].
     #[arg(long, env = "CHANCERY_EGRESS_ALLOW", value_name = "NETWORKS", value_delimiter = ',')]
     pub egress_allow: Vec<String>,
+    /// Directories of this host that syncs may write below, as /etc/nginx/tls:/srv/certificates [default: none].
+    #[arg(long, env = "CHANCERY_LOCAL_DIRECTORIES", value_name = "DIRECTORIES", value_delimiter = ':')]
+    pub local_directories: Vec<PathBuf>,
+    /// Let syncs run their commands on this host, as the user of this server.
+    #[arg(long, env = "CHANCERY_LOCAL_COMMANDS")]
+    pub local_commands: bool,
     /// Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.168.1.5.
     #[arg(long, env = "CHANCERY_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,

@@ -259,6 +259,34 @@ fn kind_of_value(value: &str) -> &'static str {
     }
 }
 
+/// A field and its value, typed as `FIELD=VALUE`.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+impl std::str::FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok(Self { name: name.to_owned(), value: value.to_owned() }),
+            _ => Err("write it as FIELD=VALUE".to_owned()),
+        }
+    }
+}
+
+/// The settings as an object. What reads as a number, a truth value, a list or an object of JSON is one; the rest is text.
+pub(crate) fn settings(settings: &[Setting]) -> serde_json::Map<String, Value> {
+    let value = |text: &str| match serde_json::from_str(text) {
+        Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,
+        Ok(value @ (Value::Array(_) | Value::Object(_))) => value,
+        _ => text.into(),
+    };
+    settings.iter().map(|setting| (setting.name.clone(), value(&setting.value))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -280,9 +280,9 @@ mod tests {
         assert!(files.render(&facts("")).is_err());
         assert!(files.render(&facts(&"a".repeat(201))).is_err());
         let lower = NameSchema::parse("a-{{commonName}}-{{certificateId}}", GcpCertificateManager).unwrap();
-        let name = lower.render(&facts("*.WWW.Example.com")).unwrap();
-        assert!(name.len() == 63 && name.starts_with("a---www-example-com-0198c5a"), "{name}");
-        assert_ne!(name, lower.render(&facts("*.WWW.Example.org")).unwrap());
+        let name = lower.render(&facts("*.WWW.Some-Long-Name.Example.com")).unwrap();
+        assert!(name.len() == 63 && name.starts_with("a---www-some-long-name-example-com-0198c5a"), "{name}");
+        assert_ne!(name, lower.render(&facts("*.WWW.Some-Long-Name.Example.org")).unwrap());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The job table: one row for each piece of work, held by one runner at a time, and gone only when it is done.
 
 use crate::settings;
-use domain::job::{Job, JobRecord};
+use domain::job::{Job, JobRecord, Reach};
 use domain::{CrlId, JobId, Time};
 use store::{Changes, Db, Statement, StoreError, job};
 use testkit::both_engines;
@@ -23,7 +23,7 @@ async fn plan(db: &Db, job: &Job, run_at: Time) {
 }
 
 async fn due(db: &Db, now: Time) -> Vec<JobRecord> {
-    job::due(db, now, 10).await.unwrap()
+    job::due(db, Reach::Inward, now, 10).await.unwrap()
 }
 
 #[test]
@@ -58,10 +58,10 @@ fn a_job_is_held_by_one_runner_until_its_lease_ends() {
         let record = due(&db, at(2 * MINUTE)).await.remove(0);
         assert_eq!(record.attempts, 1);
         run(&db, job::lease(&record, "second", at(4 * MINUTE))).await.unwrap();
-        run(&db, job::done(record.id, "first", record.run_at)).await.unwrap();
-        run(&db, job::failed(record.id, "first", None, "late", at(3 * MINUTE))).await.unwrap();
+        db.commit(job::done(&record, "first")).await.unwrap();
+        run(&db, job::failed(&record, "first", None, "late", at(3 * MINUTE))).await.unwrap();
         assert_eq!(job::counts(&db).await.unwrap(), [("queued".to_owned(), 1)]);
-        run(&db, job::done(record.id, "second", record.run_at)).await.unwrap();
+        db.commit(job::done(&record, "second")).await.unwrap();
         assert_eq!(job::counts(&db).await.unwrap(), []);
         db.close().await;
     });
@@ -105,7 +105,7 @@ fn a_job_that_fails_comes_again_until_it_is_parked_and_one_planned_anew_meanwhil
         plan(&db, &Job::RenewServerCertificate, NOW).await;
         let record = due(&db, NOW).await.remove(0);
         run(&db, job::lease(&record, "node", at(MINUTE))).await.unwrap();
-        run(&db, job::failed(record.id, "node", Some(at(10)), "no", at(1))).await.unwrap();
+        run(&db, job::failed(&record, "node", Some(at(10)), "no", at(1))).await.unwrap();
         assert!(due(&db, at(9)).await.is_empty());
         let record = due(&db, at(10)).await.remove(0);
         assert_eq!((record.attempts, record.run_at), (1, at(10)));
@@ -113,18 +113,63 @@ fn a_job_that_fails_comes_again_until_it_is_parked_and_one_planned_anew_meanwhil
         // While it runs it is planned for later, as a renewal does: its end leaves the plan.
         run(&db, job::lease(&record, "node", at(MINUTE))).await.unwrap();
         plan(&db, &Job::RenewServerCertificate, at(500)).await;
-        run(&db, job::done(record.id, "node", record.run_at)).await.unwrap();
+        db.commit(job::done(&record, "node")).await.unwrap();
         assert!(due(&db, at(499)).await.is_empty());
         let record = due(&db, at(500)).await.remove(0);
         assert_eq!(record.attempts, 0);
 
         run(&db, job::lease(&record, "node", at(600))).await.unwrap();
-        run(&db, job::failed(record.id, "node", None, "never", at(501))).await.unwrap();
+        run(&db, job::failed(&record, "node", None, "never", at(501))).await.unwrap();
         assert!(due(&db, at(10_000)).await.is_empty());
         assert_eq!(job::counts(&db).await.unwrap(), [("parked".to_owned(), 1)]);
         // Who plans it again takes it out of the park.
         plan(&db, &Job::RenewServerCertificate, at(700)).await;
         assert_eq!(due(&db, at(700)).await.len(), 1);
+        db.close().await;
+    });
+}
+
+#[test]
+fn what_is_planned_anew_while_it_is_done_is_done_again_and_never_beside_it() {
+    both_engines(async |engine| {
+        let db = Db::open(&settings(&engine)).await.unwrap();
+        let crl = Job::PublishCrl { crl: CrlId(Uuid::from_u128(1)) };
+        plan(&db, &crl, NOW).await;
+        let record = due(&db, NOW).await.remove(0);
+        run(&db, job::lease(&record, "node", at(MINUTE))).await.unwrap();
+        plan(&db, &crl, at(5)).await;
+        assert!(due(&db, at(6)).await.is_empty(), "it is being worked on");
+        db.commit(job::done(&record, "node")).await.unwrap();
+        let again = due(&db, at(6)).await.remove(0);
+        assert_eq!(again.run_at, at(5));
+        // A failure does not put off what was planned anew either.
+        run(&db, job::lease(&again, "node", at(MINUTE))).await.unwrap();
+        plan(&db, &crl, at(8)).await;
+        run(&db, job::failed(&again, "node", Some(at(500)), "no", at(7))).await.unwrap();
+        assert_eq!(due(&db, at(9)).await.remove(0).run_at, at(8));
+        db.close().await;
+    });
+}
+
+#[test]
+fn what_waits_for_other_systems_is_asked_for_apart() {
+    both_engines(async |engine| {
+        let db = Db::open(&settings(&engine)).await.unwrap();
+        let id = domain::SyncId(Uuid::from_u128(1));
+        let outward = [
+            Job::RunSync { sync: id },
+            Job::ClearSync { sync: id },
+            Job::ProveSync { sync: id },
+            Job::DeliverCrl { crl: CrlId(Uuid::from_u128(1)) },
+        ];
+        for job in &outward {
+            assert!(job.is_outward());
+            plan(&db, job, NOW).await;
+        }
+        plan(&db, &Job::RenewServerCertificate, NOW).await;
+        let jobs = due(&db, NOW).await;
+        assert_eq!(jobs.iter().map(|record| &record.job).collect::<Vec<_>>(), [&Job::RenewServerCertificate]);
+        assert_eq!(job::due(&db, Reach::Outward, NOW, 10).await.unwrap().len(), outward.len());
         db.close().await;
     });
 }

@@ -158,6 +158,11 @@ impl AwsStandIn {
         }
     }
 
+    /// Ends all faults that are still to come.
+    pub fn forget_faults(&self) {
+        self.all().faults.clear();
+    }
+
     /// How many calls of an operation were well signed.
     pub fn count(&self, operation: &str) -> usize {
         self.all().calls.iter().filter(|call| *call == operation).count()

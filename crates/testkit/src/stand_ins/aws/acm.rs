@@ -49,6 +49,11 @@ impl CertificateStore {
         &self.by_arn
     }
 
+    /// Whether there is a certificate of that ARN.
+    pub fn has(&self, arn: &str) -> bool {
+        self.by_arn.contains_key(arn)
+    }
+
     /// Puts a certificate in past all rules, and gives its ARN back.
     pub fn seed(&mut self, certificate: StoredCertificate) -> String {
         let arn = new_arn();

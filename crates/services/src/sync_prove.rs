@@ -1,0 +1,85 @@
+//! Proof that a delivered certificate is used: each address of a sync is asked over TLS which certificate it serves, until
+//! that is the delivered one or its time is over.
+
+use crate::audit::{self, Object};
+use crate::context::{Context, failed};
+use crate::sync_items::Member;
+use domain::caller::Caller;
+use domain::inventory::serial_hex;
+use domain::sync::config::{Prove, ProveAddress};
+use domain::sync::{Sync, SyncStatus};
+use domain::{Result, SyncId};
+use outbound::probe::served_certificate;
+use serde_json::json;
+use std::time::Duration;
+use store::Changes;
+
+/// How long it is waited before the addresses are looked at again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long one address may take to answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Context {
+    /// Looks at the addresses of a sync until each delivered certificate was seen at all of them, or its time is over.
+    pub async fn prove_sync(&self, id: SyncId) -> Result<()> {
+        loop {
+            let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };
+            let Some(prove) = sync.options.prove.clone() else { return Ok(()) };
+            let mut is_waiting = false;
+            for member in self.members_of_sync(&sync).await? {
+                if member.link.prove_until.is_some() && member.link.status == SyncStatus::Succeeded {
+                    is_waiting |= !self.prove_member(&sync, &prove, &member).await?;
+                }
+            }
+            if !is_waiting {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Says whether this is settled: it was seen everywhere, or its time is over.
+    async fn prove_member(&self, sync: &Sync, prove: &Prove, member: &Member) -> Result<bool> {
+        let mut unseen = None;
+        for address in &prove.addresses {
+            if let Some(problem) = self.problem_at(address, member).await {
+                unseen = Some(problem);
+                break;
+            }
+        }
+        let (now, certificate) = (self.now(), member.certificate());
+        let settled = |status, message: &str| {
+            Changes::new()
+                .statement(store::sync::link::set_status(sync.id, certificate, status, Some(message), None, now))
+                .statement(store::sync::link::prove_until(sync.id, certificate, None))
+        };
+        match unseen {
+            None => {
+                self.commit(settled(SyncStatus::Proven, "Every address serves the certificate")).await?;
+                Ok(true)
+            }
+            Some(_) if member.link.prove_until.is_some_and(|until| now < until) => Ok(false),
+            Some(problem) => {
+                let message = format!("after {} seconds {problem}", prove.timeout_seconds);
+                tracing::error!(sync.id = %sync.id, certificate.id = %certificate, problem, "a delivered certificate is not served");
+                let detail = json!({ "name": sync.name, "certificate": certificate.to_string(), "problem": problem });
+                let caller = Caller::node(sync.organization);
+                let object = Object::new("pki-sync", sync.id);
+                let alert =
+                    audit::record(&caller, Some(sync.project), "sync-certificate-unproven", object, &detail, now);
+                self.commit(settled(SyncStatus::Succeeded, &message).audit(alert)).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// What is wrong at an address; none when it serves the certificate.
+    async fn problem_at(&self, address: &ProveAddress, member: &Member) -> Option<String> {
+        let place = format!("{}:{}", address.host, address.port);
+        match served_certificate(self.outward.http.rules(), address, PROBE_TIMEOUT).await {
+            Ok(served) if served.as_der() == member.record.certificate.as_der() => None,
+            Ok(served) => Some(format!("{place} serves the certificate with serial number {}", serial_hex(&served))),
+            Err(error) => Some(format!("{place} serves no certificate: {error}")),
+        }
+    }
+}

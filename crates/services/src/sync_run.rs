@@ -1,0 +1,730 @@
+//! A run of a sync: what is at the destination is made equal to what is linked (contract syncs §1.6–1.9).
+//!
+//! Each change goes through the ledger: it is written down before the other system is asked, and confirmed after it answered.
+//! A change whose answer was lost is found again by its mark or by its parts. What is not in the ledger, and what somebody
+//! else changed meanwhile, is left alone (invariants E5, E6, I8).
+
+use crate::audit::{self, Object};
+use crate::context::{Context, failed};
+use crate::sync_items::{Member, content_of};
+use domain::caller::Caller;
+use domain::sync::{ObjectState, Sync, SyncObject, SyncStatus};
+use domain::{CertificateId, Error, JobId, Result, SyncId, Time};
+use futures_util::StreamExt;
+use outbound::DeliveryError;
+use outbound::destination::any::AnyDestination;
+use outbound::destination::{Changed, Destination, Fingerprint, Found, Item};
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use store::Changes;
+use uuid::Uuid;
+
+/// How many certificates of one sync are worked on at once.
+const AT_ONCE: usize = 8;
+/// How far a line of renewals is followed.
+const LINE_MAX: usize = 100;
+
+/// What a run would do, or did, with one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedChange {
+    /// The certificate.
+    pub certificate: CertificateId,
+    /// The object's name.
+    pub name: String,
+    /// The other system's identifier, once there is one.
+    pub external_id: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What a run would do.
+#[derive(Clone, Debug, Default)]
+pub struct Preview {
+    /// Objects that would be made.
+    pub create: Vec<PlannedChange>,
+    /// Objects that would get another certificate.
+    pub replace: Vec<PlannedChange>,
+    /// Objects that would be removed.
+    pub remove: Vec<PlannedChange>,
+    /// What would stay as it is, with the reason where it should not.
+    pub unchanged: Vec<PlannedChange>,
+}
+
+/// What is to be done for a certificate.
+enum Decision {
+    /// It is there as it is to be.
+    Nothing,
+    /// It is there as it is to be, and the ledger does not say so yet.
+    Confirm(Found),
+    /// It is not there.
+    Create,
+    /// Something of ours is there that is to hold it.
+    Replace(Found),
+}
+
+/// Why a certificate is not at its destination.
+enum Obstacle {
+    /// The destination.
+    Delivery(DeliveryError),
+    /// We.
+    Ours(Error),
+}
+
+impl From<DeliveryError> for Obstacle {
+    fn from(error: DeliveryError) -> Self {
+        Self::Delivery(error)
+    }
+}
+
+impl From<Error> for Obstacle {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
+/// One run.
+struct Run<'a> {
+    services: &'a Context,
+    sync: &'a Sync,
+    destination: &'a AnyDestination,
+    /// Names that are taken at the destination by this sync, each by a certificate.
+    names: Mutex<HashMap<String, CertificateId>>,
+    changed: Mutex<Changed>,
+    /// What is confirmed once the last step is done, for destinations that can undo what was delivered.
+    unconfirmed: Mutex<Vec<(SyncObject, Found)>>,
+    /// The connection itself failed: nothing else will fare better.
+    is_cut_off: AtomicBool,
+    cut_off_by: Mutex<Option<String>>,
+    failures: Mutex<Vec<(CertificateId, String)>>,
+}
+
+impl Context {
+    /// Runs a sync under a job. A failure that may pass is an error, so that the job is tried again.
+    pub async fn run_sync(&self, id: SyncId, job: JobId) -> Result<()> {
+        let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };
+        self.commit(Changes::new().statement(store::sync::began(id, job))).await?;
+        let outcome = self.try_to_run(&sync).await;
+        let now = self.now();
+        // Certificates that failed do not make the run fail, and are tried again like it.
+        let (status, message, problem) = match &outcome {
+            Ok(failures) => (SyncStatus::Succeeded, None, summary(failures)),
+            Err(error) => (SyncStatus::Failed, Some(error.to_string()), Some(error.to_string())),
+        };
+        let ended = store::sync::ended(id, status, message.as_deref(), message.is_none().then_some(now));
+        let detail = json!({
+            "name": sync.name, "job": job.to_string(), "status": status.as_str(), "problem": problem,
+            "failed": outcome.as_ref().map_or(0, Vec::len),
+        });
+        let caller = Caller::node(sync.organization);
+        let ran = audit::record(&caller, Some(sync.project), "sync-ran", Object::new("pki-sync", id), &detail, now);
+        self.commit(Changes::new().statement(ended).audit(ran)).await?;
+        match problem {
+            None => Ok(()),
+            Some(problem) => Err(Error::failed(problem)),
+        }
+    }
+
+    /// What kept certificates from their destination; an error when it is the sync itself that failed.
+    async fn try_to_run(&self, sync: &Sync) -> Result<Vec<(CertificateId, String)>> {
+        let destination = self.open_destination(sync).await?;
+        let members = self.members_of_sync(sync).await?;
+        let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
+        let run = Run::new(self, sync, &destination, &ledger);
+        let (wanted, left_out): (Vec<Member>, Vec<Member>) =
+            members.into_iter().partition(|member| member.left_out().is_none());
+        let mut work = Vec::with_capacity(wanted.len());
+        for member in &wanted {
+            work.push(run.bring(member, &ledger));
+        }
+        futures_util::stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+        if !run.is_cut_off.load(Ordering::Relaxed) {
+            run.clear(&wanted, &left_out).await?;
+        }
+        run.finish().await?;
+        if let Some(message) = run.cut_off_by.into_inner().unwrap_or_default() {
+            return Err(Error::failed(message));
+        }
+        Ok(run.failures.into_inner().unwrap_or_default())
+    }
+
+    /// Removes everything that a sync made, under a job (endpoint `remove-certificates`).
+    pub async fn remove_all_of_sync(&self, id: SyncId, job: JobId) -> Result<()> {
+        let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };
+        self.commit(Changes::new().statement(store::sync::removal_began(id, job))).await?;
+        let outcome = self.try_to_remove_all(&sync).await;
+        let now = self.now();
+        let ended = match &outcome {
+            Ok(()) => store::sync::removal_ended(id, SyncStatus::Succeeded, None, Some(now)),
+            Err(error) => store::sync::removal_ended(id, SyncStatus::Failed, Some(&error.to_string()), None),
+        };
+        self.commit(Changes::new().statement(ended)).await?;
+        outcome
+    }
+
+    async fn try_to_remove_all(&self, sync: &Sync) -> Result<()> {
+        let destination = self.open_destination(sync).await?;
+        let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
+        let run = Run::new(self, sync, &destination, &ledger);
+        for object in &ledger {
+            if run.is_cut_off.load(Ordering::Relaxed) {
+                break;
+            }
+            run.remove(object).await?;
+        }
+        run.finish().await?;
+        let failures = run.failures.into_inner().unwrap_or_default();
+        match (run.cut_off_by.into_inner().unwrap_or_default(), summary(&failures)) {
+            (Some(message), _) | (None, Some(message)) => Err(Error::failed(message)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// What a run would do now. The destination is looked at; nothing is changed.
+    pub(crate) async fn plan_run(&self, sync: &Sync) -> Result<Preview> {
+        let destination = self.open_destination(sync).await?;
+        let members = self.members_of_sync(sync).await?;
+        let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
+        let run = Run::new(self, sync, &destination, &ledger);
+        let mut preview = Preview::default();
+        let mut kept = HashSet::new();
+        for member in members.iter().filter(|member| member.left_out().is_none()) {
+            let certificate = member.certificate();
+            let object = self.object_of(sync, member, &ledger).await?;
+            if let Some(object) = object {
+                kept.insert(object.id);
+            }
+            let external_id = object.and_then(|object| object.external_id.clone());
+            let planned = run.plan(member, object).await;
+            let (list, name, reason) = match planned {
+                Ok((item, Decision::Nothing | Decision::Confirm(_))) => (&mut preview.unchanged, item.name, None),
+                Ok((item, Decision::Create)) => (&mut preview.create, item.name, None),
+                Ok((item, Decision::Replace(_))) => {
+                    let reason = object.filter(|object| object.certificate != certificate);
+                    let reason =
+                        reason.map(|object| format!("it takes the place of certificate {}", object.certificate));
+                    (&mut preview.replace, item.name, reason)
+                }
+                Err(Obstacle::Ours(error)) if error.reason().is_none() => return Err(error),
+                Err(obstacle) => {
+                    let name = object.map(|object| object.name.clone());
+                    let name = name.or_else(|| Self::name_by_schema(sync, &member.record).ok());
+                    (&mut preview.unchanged, name.unwrap_or_default(), Some(obstacle.to_string()))
+                }
+            };
+            list.push(PlannedChange { certificate, name, external_id, reason });
+        }
+        for object in ledger.iter().filter(|object| !kept.contains(&object.id)) {
+            let left_out = members.iter().find(|member| member.certificate() == object.certificate);
+            let why = left_out.and_then(Member::left_out).unwrap_or("the certificate is not linked any more");
+            let change = PlannedChange {
+                certificate: object.certificate,
+                name: object.name.clone(),
+                external_id: object.external_id.clone(),
+                reason: Some(why.to_owned()),
+            };
+            match sync.options.can_remove_certificates {
+                true => preview.remove.push(change),
+                false => preview.unchanged.push(PlannedChange {
+                    reason: Some(format!("{why}; nothing is removed, since canRemoveCertificates is off")),
+                    ..change
+                }),
+            }
+        }
+        Ok(preview)
+    }
+
+    /// The object of the ledger that a certificate has, or takes over from the one that it was renewed from.
+    async fn object_of<'a>(
+        &self,
+        sync: &Sync,
+        member: &Member,
+        ledger: &'a [SyncObject],
+    ) -> Result<Option<&'a SyncObject>> {
+        let own = ledger.iter().find(|object| object.certificate == member.certificate());
+        if own.is_some() || !sync.options.preserves_on_renewal() {
+            return Ok(own);
+        }
+        let mut predecessor = member.record.row.renewed_from;
+        for _ in 0..LINE_MAX {
+            let Some(id) = predecessor else { return Ok(None) };
+            if let Some(object) = ledger.iter().find(|object| object.certificate == id) {
+                return Ok(Some(object));
+            }
+            predecessor = store::renewal::predecessor(&self.db, id).await.map_err(failed)?;
+        }
+        Ok(None)
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(services: &'a Context, sync: &'a Sync, destination: &'a AnyDestination, ledger: &[SyncObject]) -> Self {
+        let names = ledger.iter().map(|object| (object.name.clone(), object.certificate)).collect();
+        Self {
+            services,
+            sync,
+            destination,
+            names: Mutex::new(names),
+            changed: Mutex::default(),
+            unconfirmed: Mutex::default(),
+            is_cut_off: AtomicBool::new(false),
+            cut_off_by: Mutex::default(),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Brings one certificate to the destination, and says in its link what became of it.
+    async fn bring(&self, member: &Member, ledger: &[SyncObject]) {
+        if self.is_cut_off.load(Ordering::Relaxed) {
+            return;
+        }
+        let outcome = self.try_to_bring(member, ledger).await;
+        if let Err(obstacle) = outcome {
+            self.note_obstacle(member.certificate(), &obstacle).await;
+        }
+    }
+
+    async fn note_obstacle(&self, certificate: CertificateId, obstacle: &Obstacle) {
+        let message = obstacle.to_string();
+        if let Obstacle::Delivery(error) = obstacle
+            && error.is_of_connection()
+        {
+            self.is_cut_off.store(true, Ordering::Relaxed);
+            if let Ok(mut first) = self.cut_off_by.lock() {
+                first.get_or_insert_with(|| message.clone());
+            }
+        }
+        tracing::warn!(sync.id = %self.sync.id, certificate.id = %certificate, error = message, "a certificate was not brought to its destination");
+        if let Ok(mut failures) = self.failures.lock() {
+            failures.push((certificate, message.clone()));
+        }
+        let noted = self.set_link(certificate, SyncStatus::Failed, Some(&message), None).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "what became of a link was not written down");
+        }
+    }
+
+    async fn set_link(
+        &self,
+        certificate: CertificateId,
+        status: SyncStatus,
+        message: Option<&str>,
+        synced_at: Option<Time>,
+    ) -> Result<()> {
+        let now = self.services.now();
+        let statement = store::sync::link::set_status(self.sync.id, certificate, status, message, synced_at, now);
+        self.services.commit(Changes::new().statement(statement)).await
+    }
+
+    async fn try_to_bring(&self, member: &Member, ledger: &[SyncObject]) -> Result<(), Obstacle> {
+        let certificate = member.certificate();
+        let object = self.services.object_of(self.sync, member, ledger).await?;
+        let (item, decision) = self.plan(member, object).await?;
+        match decision {
+            Decision::Nothing => {
+                if !matches!(member.link.status, SyncStatus::Succeeded | SyncStatus::Proven) {
+                    self.set_link(certificate, SyncStatus::Succeeded, Some(DELIVERED), None).await?;
+                }
+                Ok(())
+            }
+            Decision::Confirm(found) => {
+                let object = object.ok_or_else(|| Error::failed("a confirmation without a row of the ledger"))?;
+                Ok(self.services.confirm_delivery(self.sync, object.clone(), found).await?)
+            }
+            Decision::Create => {
+                self.set_link(certificate, SyncStatus::Running, Some("it is being delivered"), None).await?;
+                self.create(object, &item).await
+            }
+            Decision::Replace(found) => {
+                let object = object.ok_or_else(|| Error::failed("a replacement without a row of the ledger"))?;
+                self.set_link(certificate, SyncStatus::Running, Some("it is being delivered"), None).await?;
+                self.replace(object, found, &item).await
+            }
+        }
+    }
+
+    /// What is to be done for a certificate. The destination is looked at, nothing is changed.
+    async fn plan(&self, member: &Member, object: Option<&SyncObject>) -> Result<(Item, Decision), Obstacle> {
+        let mark = object.map_or_else(|| self.services.new_id::<Uuid>(), |object| object.id);
+        let name = match object {
+            // An object keeps the name that it was made with.
+            Some(object) => object.name.clone(),
+            None => self.free_name(member)?,
+        };
+        let item = self.services.item(self.sync, &member.record, mark, name).await?;
+        self.destination.must_take(&item)?;
+        let content = content_of(self.sync, &item);
+        let decision = match object {
+            None if !self.destination.has_unique_names() => Decision::Create,
+            None => self.plan_by_mark(&item, false).await?,
+            Some(object) => self.plan_known(object, &item, &content).await?,
+        };
+        Ok((item, decision))
+    }
+
+    /// The name of a certificate that has no object yet. Two certificates of a sync never share one.
+    fn free_name(&self, member: &Member) -> Result<String> {
+        let name = Context::name_by_schema(self.sync, &member.record)?;
+        let mut names = self.names.lock().map_err(|_| Error::failed("the names of a run"))?;
+        match names.get(&name) {
+            Some(other) if *other != member.certificate() => Err(Error::wrong_state(format!(
+                "certificate {other} has the name \"{name}\" at this destination already: let certificateNameSchema hold \
+                 {{{{certificateId}}}}"
+            ))),
+            _ => {
+                names.insert(name.clone(), member.certificate());
+                Ok(name)
+            }
+        }
+    }
+
+    /// What is to be done for an item of which no identifier is known, or whose object is gone: what bears its mark is what an
+    /// interrupted creation made.
+    async fn plan_by_mark(&self, item: &Item, is_wanted: bool) -> Result<Decision, DeliveryError> {
+        let found = self.destination.find(item).await?;
+        let ours = found.iter().find(|found| found.mark == Some(item.mark));
+        match (ours, found.first()) {
+            (Some(found), _) if is_wanted && self.stands(found, item) => Ok(Decision::Confirm(found.clone())),
+            (Some(found), _) => Ok(Decision::Replace(found.clone())),
+            (None, Some(stranger)) => Err(taken(stranger, item)),
+            (None, None) => Ok(Decision::Create),
+        }
+    }
+
+    async fn plan_known(&self, object: &SyncObject, item: &Item, content: &str) -> Result<Decision, DeliveryError> {
+        let is_wanted = object.content == content && object.certificate == item.certificate;
+        let Some(external_id) = object.external_id.as_deref() else {
+            return self.plan_by_mark(item, is_wanted).await;
+        };
+        let Some(found) = self.destination.look(external_id).await? else {
+            return self.plan_by_mark(item, is_wanted).await;
+        };
+        if !is_ours(object, &found) {
+            return Err(changed_by_others(&found));
+        }
+        match (object.state, is_wanted) {
+            (ObjectState::There, true) => Ok(Decision::Nothing),
+            (_, true) if self.stands(&found, item) => Ok(Decision::Confirm(found)),
+            // What was recorded beside it, such as files of another form, goes with it.
+            _ => Ok(Decision::Replace(Found { details: object.details.clone(), ..found })),
+        }
+    }
+
+    /// Whether what was found is the item.
+    fn stands(&self, found: &Found, item: &Item) -> bool {
+        self.destination.expected(item).is_some_and(|expected| expected == found.fingerprint)
+    }
+
+    async fn create(&self, object: Option<&SyncObject>, item: &Item) -> Result<(), Obstacle> {
+        let now = self.services.now();
+        let intent = SyncObject {
+            id: item.mark,
+            sync: self.sync.id,
+            certificate: item.certificate,
+            name: item.name.clone(),
+            state: ObjectState::Making,
+            external_id: None,
+            fingerprint: None,
+            intended: self.destination.expected(item).map(|expected| expected.to_string()),
+            content: content_of(self.sync, item),
+            details: Vec::new(),
+        };
+        let written = match object {
+            None => store::sync::object::intend(&intent, now),
+            Some(_) => store::sync::object::update(&intent, now),
+        };
+        self.services.commit(Changes::new().statement(written)).await?;
+        match self.destination.create(item).await {
+            Ok(found) => Ok(self.delivered(intent, found, item).await?),
+            Err(error @ DeliveryError::Unknown(_)) => Err(error.into()),
+            Err(error) => {
+                // It was surely not made.
+                self.services.commit(Changes::new().statement(store::sync::object::forget(&intent))).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn replace(&self, object: &SyncObject, found: Found, item: &Item) -> Result<(), Obstacle> {
+        let intent = SyncObject {
+            certificate: item.certificate,
+            state: ObjectState::Replacing,
+            external_id: Some(found.id.clone()),
+            fingerprint: Some(found.fingerprint.to_string()),
+            intended: self.destination.expected(item).map(|expected| expected.to_string()),
+            content: content_of(self.sync, item),
+            ..object.clone()
+        };
+        let written = store::sync::object::update(&intent, self.services.now());
+        self.services.commit(Changes::new().statement(written)).await?;
+        match self.destination.replace(&found, item).await {
+            Ok(found) => Ok(self.delivered(intent, found, item).await?),
+            Err(error @ DeliveryError::Unknown(_)) => Err(error.into()),
+            Err(error) => {
+                let before = SyncObject { external_id: Some(found.id), ..object.clone() };
+                let written = store::sync::object::update(&before, self.services.now());
+                self.services.commit(Changes::new().statement(written)).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A change was made. Where the last step of the run may undo it, it is confirmed after that.
+    async fn delivered(&self, object: SyncObject, found: Found, item: &Item) -> Result<()> {
+        if let Ok(mut changed) = self.changed.lock() {
+            changed.delivered.push((found.clone(), item.common_name.clone()));
+        }
+        if self.destination.can_undo() {
+            if let Ok(mut unconfirmed) = self.unconfirmed.lock() {
+                unconfirmed.push((object, found));
+            }
+            return Ok(());
+        }
+        if !self.sync.is_unfinished && self.destination.has_last_step() {
+            self.services.commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, true))).await?;
+        }
+        self.services.confirm_delivery(self.sync, object, found).await
+    }
+
+    /// Removes what is not to be there any more, and ends the links of certificates that are left out.
+    async fn clear(&self, wanted: &[Member], left_out: &[Member]) -> Result<()> {
+        let ledger = store::sync::object::all(&self.services.db, self.sync.id).await.map_err(failed)?;
+        let is_wanted: HashSet<CertificateId> = wanted.iter().map(Member::certificate).collect();
+        for object in &ledger {
+            if self.is_cut_off.load(Ordering::Relaxed) || !self.sync.options.can_remove_certificates {
+                break;
+            }
+            if !is_wanted.contains(&object.certificate)
+                && !self.waits_for_successor(object.certificate, &ledger).await?
+            {
+                self.remove(object).await?;
+            }
+        }
+        let ledger = store::sync::object::all(&self.services.db, self.sync.id).await.map_err(failed)?;
+        for member in left_out {
+            let certificate = member.certificate();
+            let why = member.left_out().unwrap_or_default();
+            let has_object = ledger.iter().any(|object| object.certificate == certificate);
+            let is_replaced = member.record.row.renewed_by.is_some();
+            if !has_object && (is_replaced || self.sync.options.can_remove_certificates) {
+                let ended = store::sync::link::delete(self.sync.id, certificate);
+                self.services.commit(Changes::new().statement(ended)).await?;
+            } else if !has_object {
+                self.set_link(certificate, SyncStatus::Failed, Some(why), None).await?;
+            } else if !self.sync.options.can_remove_certificates {
+                let message = format!("{why}; it stays at the destination, since canRemoveCertificates is off");
+                self.set_link(certificate, member.link.status, Some(&message), None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a certificate has a successor that is linked and not there yet, perhaps since this run began: until then its
+    /// object stays, for the successor to take over.
+    async fn waits_for_successor(&self, certificate: CertificateId, ledger: &[SyncObject]) -> Result<bool> {
+        let mut next = store::renewal::successor(&self.services.db, certificate).await.map_err(failed)?;
+        for _ in 0..LINE_MAX {
+            let Some(successor) = next else { return Ok(false) };
+            let link = store::sync::link::of(&self.services.db, self.sync.id, successor).await.map_err(failed)?;
+            if link.is_some() {
+                let is_there =
+                    |object: &SyncObject| object.certificate == successor && object.state == ObjectState::There;
+                return Ok(!ledger.iter().any(is_there));
+            }
+            next = store::renewal::successor(&self.services.db, successor).await.map_err(failed)?;
+        }
+        Ok(false)
+    }
+
+    /// Removes an object of the ledger, unless somebody else changed it.
+    async fn remove(&self, object: &SyncObject) -> Result<()> {
+        match self.try_to_remove(object).await {
+            Ok(()) => Ok(()),
+            Err(Obstacle::Ours(error)) if error.reason().is_none() => Err(error),
+            Err(obstacle) => {
+                self.note_obstacle(object.certificate, &obstacle).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn try_to_remove(&self, object: &SyncObject) -> Result<(), Obstacle> {
+        let known = match &object.external_id {
+            Some(id) => self.destination.look(id).await?,
+            None => None,
+        };
+        // One that is said to be gone, or that was being made when we last heard of it, is looked for by its mark as well.
+        let found = match known {
+            Some(found) => Some(found),
+            None => self.services.made_meanwhile(self.sync, self.destination, object).await?,
+        };
+        if let Some(found) = found {
+            if !is_ours(object, &found) {
+                return Err(changed_by_others(&found).into());
+            }
+            let found = Found { details: object.details.clone(), ..found };
+            let intent = SyncObject {
+                state: ObjectState::Removing,
+                external_id: Some(found.id.clone()),
+                fingerprint: Some(found.fingerprint.to_string()),
+                ..object.clone()
+            };
+            let written = store::sync::object::update(&intent, self.services.now());
+            self.services.commit(Changes::new().statement(written)).await?;
+            if self.destination.has_last_step() {
+                self.services.commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, true))).await?;
+            }
+            self.destination.remove(&found).await?;
+            if self.destination.look(&found.id).await?.is_some() {
+                return Err(DeliveryError::Unavailable(format!("{} was removed and is there still", found.id)).into());
+            }
+            if let Ok(mut changed) = self.changed.lock() {
+                changed.removed.push(found.id);
+            }
+        }
+        // Last of all: until here the object could be found again.
+        let gone = Changes::new()
+            .statement(store::sync::object::forget(object))
+            .statement(store::sync::link::delete(self.sync.id, object.certificate));
+        Ok(self.services.commit(gone).await?)
+    }
+
+    /// The last step, when anything changed; then what waited for it is confirmed.
+    async fn finish(&self) -> Result<()> {
+        let changed = std::mem::take(&mut *self.changed.lock().map_err(|_| Error::failed("the changes of a run"))?);
+        let unconfirmed =
+            std::mem::take(&mut *self.unconfirmed.lock().map_err(|_| Error::failed("the changes of a run"))?);
+        let is_unchanged = changed.delivered.is_empty() && changed.removed.is_empty();
+        let changed = match (is_unchanged, self.sync.is_unfinished) {
+            (true, false) => return Ok(()),
+            (true, true) => self.everything().await?,
+            (false, _) => changed,
+        };
+        match self.destination.finish(&changed).await {
+            Ok(()) => {
+                for (object, found) in unconfirmed {
+                    self.services.confirm_delivery(self.sync, object, found).await?;
+                }
+                if self.destination.has_last_step() {
+                    self.services
+                        .commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, false)))
+                        .await?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let message = error.to_string();
+                for (object, _) in &unconfirmed {
+                    self.set_link(object.certificate, SyncStatus::Failed, Some(&message), None).await?;
+                }
+                Err(Error::failed(message))
+            }
+        }
+    }
+}
+
+impl Run<'_> {
+    /// All that is there as if it had just been delivered, for a last step that an earlier run did not come to.
+    async fn everything(&self) -> Result<Changed> {
+        let ledger = store::sync::object::all(&self.services.db, self.sync.id).await.map_err(failed)?;
+        let found = |object: SyncObject| {
+            let found = Found {
+                id: object.external_id?,
+                fingerprint: Fingerprint::from_text(object.fingerprint?),
+                mark: Some(object.id),
+                version: None,
+                details: object.details,
+            };
+            Some((found, object.name))
+        };
+        Ok(Changed { delivered: ledger.into_iter().filter_map(found).collect(), removed: Vec::new() })
+    }
+}
+
+/// What a link that was delivered says.
+const DELIVERED: &str = "The certificate is at the destination";
+
+impl Context {
+    /// Writes down that an object is there, and says so in the link.
+    async fn confirm_delivery(&self, sync: &Sync, object: SyncObject, found: Found) -> Result<()> {
+        let now = self.now();
+        let certificate = object.certificate;
+        let there = SyncObject {
+            state: ObjectState::There,
+            external_id: Some(found.id),
+            fingerprint: Some(found.fingerprint.to_string()),
+            intended: None,
+            details: found.details,
+            ..object
+        };
+        let delivered =
+            store::sync::link::set_status(sync.id, certificate, SyncStatus::Succeeded, Some(DELIVERED), Some(now), now);
+        let mut changes = Changes::new().statement(store::sync::object::update(&there, now)).statement(delivered);
+        if let Some(prove) = &sync.options.prove {
+            let until = now.plus_seconds(prove.timeout_seconds.into());
+            let job = domain::job::Job::ProveSync { sync: sync.id };
+            changes = changes
+                .statement(store::sync::link::prove_until(sync.id, certificate, Some(until)))
+                .statement(store::job::enqueue(self.new_id(), &job, now, now));
+        }
+        self.commit(changes).await
+    }
+
+    /// What an interrupted creation left, by its mark.
+    async fn made_meanwhile(
+        &self,
+        sync: &Sync,
+        destination: &AnyDestination,
+        object: &SyncObject,
+    ) -> Result<Option<Found>, Obstacle> {
+        let row = store::certificate::by_id(&self.db, sync.organization, object.certificate).await.map_err(failed)?;
+        // Its certificate was deleted: without it nothing tells what it was from what others made.
+        let Some(row) = row else { return Ok(None) };
+        let item = self.item(sync, &self.read(row)?, object.id, object.name.clone()).await?;
+        let found = destination.find(&item).await?;
+        Ok(found.into_iter().find(|found| found.mark == Some(object.id)))
+    }
+}
+
+/// Whether what was found is as the ledger says that it was left, or as a change that broke off may have left it.
+fn is_ours(object: &SyncObject, found: &Found) -> bool {
+    let known = object.fingerprint.as_deref().map(Fingerprint::from_text);
+    let intended = object.intended.as_deref().map(Fingerprint::from_text);
+    let is_as_known = known.as_ref() == Some(&found.fingerprint);
+    match object.state {
+        ObjectState::There => is_as_known,
+        ObjectState::Making | ObjectState::Replacing | ObjectState::Removing => {
+            is_as_known
+                || found.fingerprint.is_between(known.as_ref(), intended.as_ref())
+                || (intended.is_none() && found.mark == Some(object.id))
+        }
+    }
+}
+
+fn changed_by_others(found: &Found) -> DeliveryError {
+    DeliveryError::Refused(format!("{} was changed by somebody else; it is left as it is", found.id))
+}
+
+fn taken(stranger: &Found, item: &Item) -> DeliveryError {
+    DeliveryError::Taken(format!(
+        "{} is there already and is not of this sync: the name \"{}\" is taken, and it is left as it is",
+        stranger.id, item.name
+    ))
+}
+
+fn summary(failures: &[(CertificateId, String)]) -> Option<String> {
+    let (certificate, message) = failures.first()?;
+    let others = failures.len() - 1;
+    let more = if others == 0 { String::new() } else { format!(", and {others} others") };
+    Some(format!("certificate {certificate}: {message}{more}"))
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Delivery(error) => error.fmt(formatter),
+            Self::Ours(error) => error.fmt(formatter),
+        }
+    }
+}

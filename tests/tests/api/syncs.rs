@@ -1,0 +1,322 @@
+//! PKI syncs over the API (contract syncs §1): what the endpoints take and show, what a run does at a real directory and at
+//! stand-ins of other systems, and what it leaves alone.
+
+use crate::authorities::DAY;
+use crate::issuing::{REQUEST, issue, profile};
+use crate::renewal::run_jobs;
+use crate::server::{Server, for_each_engine, members, text};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use testkit::stand_ins::aws::{AwsStandIn, Fault, REGION};
+
+const SYNCS: &str = "/api/v1/pki/syncs";
+const SYNCS_NEW: &str = "/api/v1/cert-manager/syncs";
+const CONNECTIONS: &str = "/api/v1/app-connections";
+
+/// A certificate: its id and its PEM.
+async fn issued(server: &Server, profile: &str, name: &str) -> (String, String) {
+    let answer = issue(server, profile, json!({"commonName": name})).await.ok();
+    (text(&answer["certificateId"]), text(&answer["certificate"]))
+}
+
+/// A sync to a directory of this machine.
+async fn to_directory(
+    server: &Server,
+    name: &str,
+    options: Value,
+    certificates: &[&str],
+) -> (String, std::path::PathBuf) {
+    let place = server.places.join(name);
+    std::fs::create_dir(&place).unwrap();
+    let mut all = json!({"certificateNameSchema": "{{commonName}}"});
+    all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let body = json!({"name": name, "projectId": server.project, "destinationConfig": {"destinationPath": place},
+        "syncOptions": all, "certificateIds": certificates});
+    (text(&server.post(&format!("{SYNCS}/local-directory"), body).await.ok()["id"]), place)
+}
+
+async fn certificates(server: &Server, sync: &str) -> Vec<Value> {
+    let answer = server.get(&format!("{SYNCS}/{sync}/certificates")).await.ok();
+    answer["certificates"].as_array().unwrap().clone()
+}
+
+async fn sync_now(server: &Server, destination: &str, sync: &str) {
+    server.post(&format!("{SYNCS}/{destination}/{sync}/sync"), json!({})).await.ok();
+    run_jobs(server).await;
+}
+
+fn files(place: &Path) -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir(place).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap()))
+        .collect()
+}
+
+/// A connection to a stand-in of AWS.
+async fn aws_connection(server: &Server, aws: &AwsStandIn) -> String {
+    let (id, secret) = aws.access_key();
+    let credentials = json!({"accessKeyId": id, "secretAccessKey": secret, "endpointUrl": aws.url()});
+    let body = json!({"name": "cloud", "method": "access-key", "credentials": credentials});
+    let made = server.post(&format!("{CONNECTIONS}/aws"), body).await.ok();
+    assert_eq!(made["appConnection"]["credentials"], json!({"accessKeyId": id, "endpointUrl": aws.url()}));
+    text(&made["appConnection"]["id"])
+}
+
+#[test]
+fn certificates_are_added_once_and_follow_their_renewal_and_revocation() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, pem) = issued(&server, &open, "www.example.com").await;
+        let (sync, place) = to_directory(&server, "web", json!({"canRemoveCertificates": true}), &[]).await;
+
+        let added =
+            server.post(&format!("{SYNCS}/{sync}/certificates"), json!({"certificateIds": [first, first]})).await.ok();
+        let link = &added["addedCertificates"][0];
+        assert_eq!(added["addedCertificates"].as_array().unwrap().len(), 1);
+        assert_eq!((&link["certificateId"], &link["pkiSyncId"]), (&json!(first), &json!(sync)));
+        let again = server
+            .post(&format!("{SYNCS_NEW}/{sync}/certificates"), json!({"certificateIds": [first.to_uppercase()]}))
+            .await
+            .ok();
+        assert_eq!(again["addedCertificates"][0]["id"], link["id"]);
+        run_jobs(&server).await;
+        let shown = certificates(&server, &sync).await;
+        assert_eq!(
+            (&shown[0]["syncStatus"], &shown[0]["certificateCommonName"]),
+            (&json!("succeeded"), &json!("www.example.com"))
+        );
+        let there = files(&place);
+        assert_eq!(
+            there.keys().collect::<Vec<_>>(),
+            ["www.example.com.chain.pem", "www.example.com.key", "www.example.com.pem"]
+        );
+        assert_eq!(there["www.example.com.pem"].trim(), pem.trim());
+        assert!(there["www.example.com.key"].contains("PRIVATE KEY"));
+
+        // The successor takes the place of its predecessor.
+        server.at(DAY);
+        let renewed = server.post(&format!("{REQUEST}/{first}/renew"), json!({})).await.ok();
+        let second = text(&renewed["certificateId"]);
+        run_jobs(&server).await;
+        let shown = certificates(&server, &sync).await;
+        assert!(shown.len() == 1 && text(&shown[0]["certificateId"]) == second, "{shown:?}");
+        assert_eq!(files(&place)["www.example.com.pem"].trim(), text(&renewed["certificate"]).trim());
+        assert_eq!(files(&place).len(), 3);
+        let refused = server.post(&format!("{SYNCS}/{sync}/certificates"), json!({"certificateIds": [first]})).await;
+        assert!(text(&refused.refused(400, "BadRequest")["message"]).contains(&first));
+
+        // A revoked one goes, with its files.
+        server.post(&format!("{REQUEST}/{second}/revoke"), json!({"revocationReason": "SUPERSEDED"})).await.ok();
+        run_jobs(&server).await;
+        assert_eq!(files(&place).len(), 0);
+        assert_eq!(certificates(&server, &sync).await.len(), 0);
+        let refused = server.post(&format!("{SYNCS}/{sync}/certificates"), json!({"certificateIds": [second]})).await;
+        assert!(text(&refused.refused(404, "NotFound")["message"]).contains(&second));
+        let removed =
+            server.delete_with(&format!("{SYNCS}/{sync}/certificates"), json!({"certificateIds": [second]})).await.ok();
+        assert_eq!(removed, json!({"removedCount": 0}));
+    });
+}
+
+#[test]
+fn what_is_not_of_the_sync_is_left_alone_and_said() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (taken, _) = issued(&server, &open, "taken.example.com").await;
+        let (ours, _) = issued(&server, &open, "ours.example.com").await;
+        let (sync, place) = to_directory(&server, "shared", json!({"canRemoveCertificates": true}), &[]).await;
+        std::fs::write(place.join("taken.example.com.pem"), "somebody else's").unwrap();
+        std::fs::write(place.join("other.pem"), "not a certificate").unwrap();
+        server.post(&format!("{SYNCS}/{sync}/certificates"), json!({"certificateIds": [taken, ours]})).await.ok();
+        run_jobs(&server).await;
+        let by_id: BTreeMap<String, Value> =
+            certificates(&server, &sync).await.into_iter().map(|one| (text(&one["certificateId"]), one)).collect();
+        assert_eq!(by_id[&ours]["syncStatus"], "succeeded");
+        assert_eq!(by_id[&taken]["syncStatus"], "failed");
+        assert!(text(&by_id[&taken]["lastSyncMessage"]).contains("taken.example.com"), "{}", by_id[&taken]);
+        let preview = server.get(&format!("{SYNCS}/local-directory/{sync}/preview")).await.ok();
+        assert_eq!(members(&preview), ["create", "remove", "replace", "unchanged"]);
+        assert_eq!(preview["unchanged"].as_array().unwrap().len(), 2, "{preview}");
+
+        // What somebody changed meanwhile is neither replaced nor removed.
+        std::fs::write(place.join("ours.example.com.pem"), "changed by hand").unwrap();
+        server
+            .delete_with(&format!("{SYNCS}/{sync}/certificates"), json!({"certificateIds": [ours, taken]}))
+            .await
+            .ok();
+        run_jobs(&server).await;
+        let there = files(&place);
+        assert_eq!(there["ours.example.com.pem"], "changed by hand");
+        assert_eq!(there["taken.example.com.pem"], "somebody else's");
+        assert_eq!(there["other.pem"], "not a certificate");
+    });
+}
+
+#[test]
+fn a_command_that_fails_rolls_the_files_back() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, pem) = issued(&server, &open, "app.example.com").await;
+        let log = server.places.join("runs.log");
+        let command = format!("echo run >> {0}; test ! -e {0}.broken", log.display());
+        let (sync, place) = to_directory(&server, "app", json!({"postSyncCommand": command}), &[&first]).await;
+        run_jobs(&server).await;
+        assert_eq!(files(&place)["app.example.com.pem"].trim(), pem.trim());
+        let runs = || std::fs::read_to_string(&log).unwrap().lines().count();
+        assert_eq!(runs(), 1);
+        // Nothing changed, so nothing is written and nothing is run.
+        sync_now(&server, "local-directory", &sync).await;
+        assert_eq!(runs(), 1);
+
+        std::fs::write(format!("{}.broken", log.display()), "").unwrap();
+        server.at(DAY);
+        let renewed = server.post(&format!("{REQUEST}/{first}/renew"), json!({})).await.ok();
+        run_jobs(&server).await;
+        assert_eq!(files(&place)["app.example.com.pem"].trim(), pem.trim(), "the files are as they were");
+        let shown = server.get(&format!("{SYNCS}/{sync}")).await.ok();
+        assert_eq!(shown["syncStatus"], "failed", "{shown}");
+        std::fs::remove_file(format!("{}.broken", log.display())).unwrap();
+        sync_now(&server, "local-directory", &sync).await;
+        assert_eq!(files(&place)["app.example.com.pem"].trim(), text(&renewed["certificate"]).trim());
+        assert_eq!(server.get(&format!("{SYNCS}/{sync}")).await.ok()["syncStatus"], "succeeded");
+    });
+}
+
+#[test]
+fn an_answer_that_was_lost_makes_nothing_twice_and_look_alikes_stay() {
+    for_each_engine(|server| async move {
+        let aws = AwsStandIn::start().await;
+        let connection = aws_connection(&server, &aws).await;
+        let open = profile(&server, "open", json!({})).await;
+        let body = json!({"name": "acm", "connectionId": connection, "projectId": server.project,
+            "destinationConfig": {"region": REGION}});
+        let sync = text(&server.post(&format!("{SYNCS}/aws-certificate-manager"), body).await.ok()["id"]);
+        let (first, _) = issued(&server, &open, "www.example.com").await;
+        let (second, _) = issued(&server, &open, "api.example.com").await;
+        aws.fail("ImportCertificate", Fault::FailsAfter, 1);
+        server.post(&format!("{SYNCS}/{sync}/certificates"), json!({"certificateIds": [first, second]})).await.ok();
+        run_jobs(&server).await;
+        assert_eq!(aws.certificates().len(), 2);
+        sync_now(&server, "aws-certificate-manager", &sync).await;
+        assert_eq!(aws.certificates().len(), 2);
+        for one in certificates(&server, &sync).await {
+            assert_eq!(one["syncStatus"], "succeeded", "{one}");
+            assert!(text(&one["externalIdentifier"]).starts_with("arn:aws:acm:"), "{one}");
+        }
+        // The ARN stays when the certificate is renewed.
+        let before: Vec<String> = aws.certificates().into_keys().collect();
+        server.at(DAY);
+        let renewed = server.post(&format!("{REQUEST}/{first}/renew"), json!({})).await.ok();
+        run_jobs(&server).await;
+        assert_eq!(aws.certificates().into_keys().collect::<Vec<_>>(), before);
+        // What is removed is what this sync made.
+        server
+            .post(
+                &format!("{REQUEST}/{}/revoke", text(&renewed["certificateId"])),
+                json!({"revocationReason": "SUPERSEDED"}),
+            )
+            .await
+            .ok();
+        run_jobs(&server).await;
+        assert_eq!(aws.certificates().len(), 1);
+        server.post(&format!("{SYNCS}/aws-certificate-manager/{sync}/remove-certificates"), json!({})).await.ok();
+        run_jobs(&server).await;
+        assert_eq!(aws.certificates().len(), 0);
+    });
+}
+
+#[test]
+fn connections_are_checked_before_they_are_kept_and_never_show_a_secret() {
+    for_each_engine(|server| async move {
+        let aws = AwsStandIn::start().await;
+        let (id, _) = aws.access_key();
+        let wrong = json!({"name": "wrong", "method": "access-key", "credentials":
+            {"accessKeyId": id, "secretAccessKey": "not-the-key", "endpointUrl": aws.url()}});
+        let refused = server.post(&format!("{CONNECTIONS}/aws"), wrong).await.refused(400, "BadRequest");
+        assert!(!refused.to_string().contains("not-the-key"));
+        let inside = json!({"name": "inside", "method": "access-key", "credentials":
+            {"accessKeyId": id, "secretAccessKey": "x", "endpointUrl": "https://10.0.0.1:1"}});
+        let refused = server.post(&format!("{CONNECTIONS}/aws"), inside).await.refused(400, "BadRequest");
+        assert!(text(&refused["message"]).contains("CHANCERY_EGRESS_ALLOW"), "{refused}");
+        assert_eq!(server.get(CONNECTIONS).await.ok(), json!({"appConnections": []}));
+
+        let connection = aws_connection(&server, &aws).await;
+        for path in [format!("{CONNECTIONS}/aws/{connection}"), format!("{CONNECTIONS}/aws/connection-name/cloud")] {
+            let shown = server.get(&path).await.ok();
+            assert_eq!(shown["appConnection"]["id"], json!(connection));
+            assert!(!shown.to_string().contains("secretAccessKey"), "{shown}");
+        }
+        let available = server.get(&format!("{CONNECTIONS}/aws/available?projectId={}", server.project)).await.ok();
+        assert_eq!(available, json!({"appConnections": [{"app": "aws", "name": "cloud", "id": connection}]}));
+        let changed =
+            server.patch(&format!("{CONNECTIONS}/aws/{connection}"), json!({"description": "ours"})).await.ok();
+        assert_eq!(
+            (&changed["appConnection"]["version"], &changed["appConnection"]["description"]),
+            (&json!(2), &json!("ours"))
+        );
+        server.post(&format!("{CONNECTIONS}/aws/{connection}/check"), json!({})).await.ok();
+
+        let body = json!({"name": "acm", "connectionId": connection, "projectId": server.project,
+            "destinationConfig": {"region": REGION}, "isAutoSyncEnabled": false});
+        let sync = server.post(&format!("{SYNCS}/aws-certificate-manager"), body.clone()).await.ok();
+        assert_eq!(
+            sync["syncOptions"],
+            json!({"canImportCertificates": false, "canRemoveCertificates": true,
+            "includeRootCa": false, "preserveArn": true})
+        );
+        assert_eq!(sync["syncStatus"], Value::Null);
+        server.post(&format!("{SYNCS}/aws-certificate-manager"), body).await.refused(400, "BadRequest");
+        server.delete(&format!("{CONNECTIONS}/aws/{connection}")).await.refused(400, "BadRequest");
+        let general = server.get(&format!("{SYNCS}/{}", text(&sync["id"]))).await.ok();
+        assert_eq!(
+            (&general["connection"]["encryptedCredentials"], &general["appConnectionApp"]),
+            (&Value::Null, &json!("aws"))
+        );
+        let wrong_kind = json!({"name": "other", "connectionId": connection, "projectId": server.project,
+            "destinationConfig": {"dataBagName": "tls"}});
+        server.post(&format!("{SYNCS}/chef"), wrong_kind).await.refused(400, "BadRequest");
+        server.get(&format!("{SYNCS}/chef/{}", text(&sync["id"]))).await.refused(404, "NotFound");
+        let listed = server.get(&format!("{SYNCS}/chef?projectId={}", server.project)).await.ok();
+        assert_eq!(listed, json!({"pkiSyncs": []}));
+        let deleted = server.delete(&format!("{SYNCS}/aws-certificate-manager/{}", text(&sync["id"]))).await.ok();
+        assert_eq!(deleted["id"], sync["id"]);
+        server.delete(&format!("{CONNECTIONS}/aws/{connection}")).await.ok();
+    });
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_is_sent() {
+    for_each_engine(|server| async move {
+        let options = server.get(&format!("{SYNCS}/options")).await.ok();
+        let names: Vec<String> =
+            options["pkiSyncOptions"].as_array().unwrap().iter().map(|one| text(&one["name"])).collect();
+        let mut sorted = names.clone();
+        sorted.sort();
+        assert_eq!((names.len(), &names), (12, &sorted));
+        let place = server.places.join("somewhere");
+        std::fs::create_dir(&place).unwrap();
+        let body = |path: &Path, options: Value| {
+            json!({"name": "a", "projectId": server.project,
+            "destinationConfig": {"destinationPath": path}, "syncOptions": options})
+        };
+        let url = format!("{SYNCS}/local-directory");
+        assert_eq!(server.post(&url, body(&place, json!({}))).await.issues(), ["syncOptions.certificateNameSchema"]);
+        for (path, options) in [
+            (place.as_path(), json!({"certificateNameSchema": "../{{commonName}}"})),
+            (place.as_path(), json!({"certificateNameSchema": "{{commonName}}", "canImportCertificates": true})),
+            (Path::new("/etc"), json!({"certificateNameSchema": "{{commonName}}"})),
+            (&place.join(".."), json!({"certificateNameSchema": "{{commonName}}"})),
+            (place.as_path(), json!({"certificateNameSchema": "{{commonName}}", "exportFormat": "pkcs12"})),
+        ] {
+            server.post(&url, body(path, options.clone())).await.refused(400, "BadRequest");
+        }
+        let two = {
+            let open = profile(&server, "open", json!({})).await;
+            [issued(&server, &open, "a.example.com").await.0, issued(&server, &open, "b.example.com").await.0]
+        };
+        let mut constant = body(&place, json!({"certificateNameSchema": "site"}));
+        constant["certificateIds"] = json!(two);
+        server.post(&url, constant).await.refused(400, "BadRequest");
+    });
+}
