@@ -156,4 +156,6 @@ pub struct JobRecord {
     pub last_error: Option<String>,
     /// When it was planned first.
     pub created_at: Time,
+    /// How often it was planned anew since.
+    pub planned: i64,
 }

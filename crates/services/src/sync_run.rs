@@ -2,12 +2,14 @@
 //!
 //! Each change goes through the ledger: it is written down before the other system is asked, and confirmed after it answered.
 //! A change whose answer was lost is found again by its mark or by its parts. What is not in the ledger, and what somebody
-//! else changed meanwhile, is left alone (invariants E5, E6, I8).
+//! else changed meanwhile, is left alone (invariants E5, E6, I8). What there is to do is decided in `sync_plan.rs`.
 
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::sync_items::{Member, content_of};
+use crate::sync_plan::{Decision, LINE_MAX, Obstacle, Planner, changed_by_others, is_ours};
 use domain::caller::Caller;
+use domain::inventory::ShownStatus;
 use domain::sync::{ObjectState, Sync, SyncObject, SyncStatus};
 use domain::{CertificateId, Error, JobId, Result, SyncId, Time};
 use futures_util::StreamExt;
@@ -15,82 +17,20 @@ use outbound::DeliveryError;
 use outbound::destination::any::AnyDestination;
 use outbound::destination::{Changed, Destination, Fingerprint, Found, Item};
 use serde_json::json;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use store::Changes;
-use uuid::Uuid;
 
 /// How many certificates of one sync are worked on at once.
 const AT_ONCE: usize = 8;
-/// How far a line of renewals is followed.
-const LINE_MAX: usize = 100;
-
-/// What a run would do, or did, with one object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedChange {
-    /// The certificate.
-    pub certificate: CertificateId,
-    /// The object's name.
-    pub name: String,
-    /// The other system's identifier, once there is one.
-    pub external_id: Option<String>,
-    /// Why.
-    pub reason: Option<String>,
-}
-
-/// What a run would do.
-#[derive(Clone, Debug, Default)]
-pub struct Preview {
-    /// Objects that would be made.
-    pub create: Vec<PlannedChange>,
-    /// Objects that would get another certificate.
-    pub replace: Vec<PlannedChange>,
-    /// Objects that would be removed.
-    pub remove: Vec<PlannedChange>,
-    /// What would stay as it is, with the reason where it should not.
-    pub unchanged: Vec<PlannedChange>,
-}
-
-/// What is to be done for a certificate.
-enum Decision {
-    /// It is there as it is to be.
-    Nothing,
-    /// It is there as it is to be, and the ledger does not say so yet.
-    Confirm(Found),
-    /// It is not there.
-    Create,
-    /// Something of ours is there that is to hold it.
-    Replace(Found),
-}
-
-/// Why a certificate is not at its destination.
-enum Obstacle {
-    /// The destination.
-    Delivery(DeliveryError),
-    /// We.
-    Ours(Error),
-}
-
-impl From<DeliveryError> for Obstacle {
-    fn from(error: DeliveryError) -> Self {
-        Self::Delivery(error)
-    }
-}
-
-impl From<Error> for Obstacle {
-    fn from(error: Error) -> Self {
-        Self::Ours(error)
-    }
-}
 
 /// One run.
 struct Run<'a> {
     services: &'a Context,
     sync: &'a Sync,
     destination: &'a AnyDestination,
-    /// Names that are taken at the destination by this sync, each by a certificate.
-    names: Mutex<HashMap<String, CertificateId>>,
+    planner: Planner<'a>,
     changed: Mutex<Changed>,
     /// What is confirmed once the last step is done, for destinations that can undo what was delivered.
     unconfirmed: Mutex<Vec<(SyncObject, Found)>>,
@@ -180,92 +120,15 @@ impl Context {
             (None, None) => Ok(()),
         }
     }
-
-    /// What a run would do now. The destination is looked at; nothing is changed.
-    pub(crate) async fn plan_run(&self, sync: &Sync) -> Result<Preview> {
-        let destination = self.open_destination(sync).await?;
-        let members = self.members_of_sync(sync).await?;
-        let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
-        let run = Run::new(self, sync, &destination, &ledger);
-        let mut preview = Preview::default();
-        let mut kept = HashSet::new();
-        for member in members.iter().filter(|member| member.left_out().is_none()) {
-            let certificate = member.certificate();
-            let object = self.object_of(sync, member, &ledger).await?;
-            if let Some(object) = object {
-                kept.insert(object.id);
-            }
-            let external_id = object.and_then(|object| object.external_id.clone());
-            let planned = run.plan(member, object).await;
-            let (list, name, reason) = match planned {
-                Ok((item, Decision::Nothing | Decision::Confirm(_))) => (&mut preview.unchanged, item.name, None),
-                Ok((item, Decision::Create)) => (&mut preview.create, item.name, None),
-                Ok((item, Decision::Replace(_))) => {
-                    let reason = object.filter(|object| object.certificate != certificate);
-                    let reason =
-                        reason.map(|object| format!("it takes the place of certificate {}", object.certificate));
-                    (&mut preview.replace, item.name, reason)
-                }
-                Err(Obstacle::Ours(error)) if error.reason().is_none() => return Err(error),
-                Err(obstacle) => {
-                    let name = object.map(|object| object.name.clone());
-                    let name = name.or_else(|| Self::name_by_schema(sync, &member.record).ok());
-                    (&mut preview.unchanged, name.unwrap_or_default(), Some(obstacle.to_string()))
-                }
-            };
-            list.push(PlannedChange { certificate, name, external_id, reason });
-        }
-        for object in ledger.iter().filter(|object| !kept.contains(&object.id)) {
-            let left_out = members.iter().find(|member| member.certificate() == object.certificate);
-            let why = left_out.and_then(Member::left_out).unwrap_or("the certificate is not linked any more");
-            let change = PlannedChange {
-                certificate: object.certificate,
-                name: object.name.clone(),
-                external_id: object.external_id.clone(),
-                reason: Some(why.to_owned()),
-            };
-            match sync.options.can_remove_certificates {
-                true => preview.remove.push(change),
-                false => preview.unchanged.push(PlannedChange {
-                    reason: Some(format!("{why}; nothing is removed, since canRemoveCertificates is off")),
-                    ..change
-                }),
-            }
-        }
-        Ok(preview)
-    }
-
-    /// The object of the ledger that a certificate has, or takes over from the one that it was renewed from.
-    async fn object_of<'a>(
-        &self,
-        sync: &Sync,
-        member: &Member,
-        ledger: &'a [SyncObject],
-    ) -> Result<Option<&'a SyncObject>> {
-        let own = ledger.iter().find(|object| object.certificate == member.certificate());
-        if own.is_some() || !sync.options.preserves_on_renewal() {
-            return Ok(own);
-        }
-        let mut predecessor = member.record.row.renewed_from;
-        for _ in 0..LINE_MAX {
-            let Some(id) = predecessor else { return Ok(None) };
-            if let Some(object) = ledger.iter().find(|object| object.certificate == id) {
-                return Ok(Some(object));
-            }
-            predecessor = store::renewal::predecessor(&self.db, id).await.map_err(failed)?;
-        }
-        Ok(None)
-    }
 }
 
 impl<'a> Run<'a> {
     fn new(services: &'a Context, sync: &'a Sync, destination: &'a AnyDestination, ledger: &[SyncObject]) -> Self {
-        let names = ledger.iter().map(|object| (object.name.clone(), object.certificate)).collect();
         Self {
             services,
             sync,
             destination,
-            names: Mutex::new(names),
+            planner: Planner::new(services, sync, destination, ledger),
             changed: Mutex::default(),
             unconfirmed: Mutex::default(),
             is_cut_off: AtomicBool::new(false),
@@ -319,8 +182,8 @@ impl<'a> Run<'a> {
 
     async fn try_to_bring(&self, member: &Member, ledger: &[SyncObject]) -> Result<(), Obstacle> {
         let certificate = member.certificate();
-        let object = self.services.object_of(self.sync, member, ledger).await?;
-        let (item, decision) = self.plan(member, object).await?;
+        let object = self.planner.object_of(member, ledger).await?;
+        let (item, decision) = self.planner.plan(member, object).await?;
         match decision {
             Decision::Nothing => {
                 if !matches!(member.link.status, SyncStatus::Succeeded | SyncStatus::Proven) {
@@ -342,78 +205,6 @@ impl<'a> Run<'a> {
                 self.replace(object, found, &item).await
             }
         }
-    }
-
-    /// What is to be done for a certificate. The destination is looked at, nothing is changed.
-    async fn plan(&self, member: &Member, object: Option<&SyncObject>) -> Result<(Item, Decision), Obstacle> {
-        let mark = object.map_or_else(|| self.services.new_id::<Uuid>(), |object| object.id);
-        let name = match object {
-            // An object keeps the name that it was made with.
-            Some(object) => object.name.clone(),
-            None => self.free_name(member)?,
-        };
-        let item = self.services.item(self.sync, &member.record, mark, name).await?;
-        self.destination.must_take(&item)?;
-        let content = content_of(self.sync, &item);
-        let decision = match object {
-            None if !self.destination.has_unique_names() => Decision::Create,
-            None => self.plan_by_mark(&item, false).await?,
-            Some(object) => self.plan_known(object, &item, &content).await?,
-        };
-        Ok((item, decision))
-    }
-
-    /// The name of a certificate that has no object yet. Two certificates of a sync never share one.
-    fn free_name(&self, member: &Member) -> Result<String> {
-        let name = Context::name_by_schema(self.sync, &member.record)?;
-        let mut names = self.names.lock().map_err(|_| Error::failed("the names of a run"))?;
-        match names.get(&name) {
-            Some(other) if *other != member.certificate() => Err(Error::wrong_state(format!(
-                "certificate {other} has the name \"{name}\" at this destination already: let certificateNameSchema hold \
-                 {{{{certificateId}}}}"
-            ))),
-            _ => {
-                names.insert(name.clone(), member.certificate());
-                Ok(name)
-            }
-        }
-    }
-
-    /// What is to be done for an item of which no identifier is known, or whose object is gone: what bears its mark is what an
-    /// interrupted creation made.
-    async fn plan_by_mark(&self, item: &Item, is_wanted: bool) -> Result<Decision, DeliveryError> {
-        let found = self.destination.find(item).await?;
-        let ours = found.iter().find(|found| found.mark == Some(item.mark));
-        match (ours, found.first()) {
-            (Some(found), _) if is_wanted && self.stands(found, item) => Ok(Decision::Confirm(found.clone())),
-            (Some(found), _) => Ok(Decision::Replace(found.clone())),
-            (None, Some(stranger)) => Err(taken(stranger, item)),
-            (None, None) => Ok(Decision::Create),
-        }
-    }
-
-    async fn plan_known(&self, object: &SyncObject, item: &Item, content: &str) -> Result<Decision, DeliveryError> {
-        let is_wanted = object.content == content && object.certificate == item.certificate;
-        let Some(external_id) = object.external_id.as_deref() else {
-            return self.plan_by_mark(item, is_wanted).await;
-        };
-        let Some(found) = self.destination.look(external_id).await? else {
-            return self.plan_by_mark(item, is_wanted).await;
-        };
-        if !is_ours(object, &found) {
-            return Err(changed_by_others(&found));
-        }
-        match (object.state, is_wanted) {
-            (ObjectState::There, true) => Ok(Decision::Nothing),
-            (_, true) if self.stands(&found, item) => Ok(Decision::Confirm(found)),
-            // What was recorded beside it, such as files of another form, goes with it.
-            _ => Ok(Decision::Replace(Found { details: object.details.clone(), ..found })),
-        }
-    }
-
-    /// Whether what was found is the item.
-    fn stands(&self, found: &Found, item: &Item) -> bool {
-        self.destination.expected(item).is_some_and(|expected| expected == found.fingerprint)
     }
 
     async fn create(&self, object: Option<&SyncObject>, item: &Item) -> Result<(), Obstacle> {
@@ -526,8 +317,12 @@ impl<'a> Run<'a> {
         let mut next = store::renewal::successor(&self.services.db, certificate).await.map_err(failed)?;
         for _ in 0..LINE_MAX {
             let Some(successor) = next else { return Ok(false) };
-            let link = store::sync::link::of(&self.services.db, self.sync.id, successor).await.map_err(failed)?;
-            if link.is_some() {
+            let (db, sync) = (&self.services.db, self.sync);
+            let link = store::sync::link::of(db, sync.id, successor).await.map_err(failed)?;
+            let row = store::certificate::by_id(db, sync.organization, successor).await.map_err(failed)?;
+            let record = row.map(|row| self.services.read(row)).transpose()?;
+            // One that is revoked or has expired takes nothing over.
+            if link.is_some() && record.is_some_and(|record| record.status == ShownStatus::Active) {
                 let is_there =
                     |object: &SyncObject| object.certificate == successor && object.state == ObjectState::There;
                 return Ok(!ledger.iter().any(is_there));
@@ -557,7 +352,7 @@ impl<'a> Run<'a> {
         // One that is said to be gone, or that was being made when we last heard of it, is looked for by its mark as well.
         let found = match known {
             Some(found) => Some(found),
-            None => self.services.made_meanwhile(self.sync, self.destination, object).await?,
+            None => self.planner.made_meanwhile(object).await?,
         };
         if let Some(found) = found {
             if !is_ours(object, &found) {
@@ -670,47 +465,6 @@ impl Context {
         }
         self.commit(changes).await
     }
-
-    /// What an interrupted creation left, by its mark.
-    async fn made_meanwhile(
-        &self,
-        sync: &Sync,
-        destination: &AnyDestination,
-        object: &SyncObject,
-    ) -> Result<Option<Found>, Obstacle> {
-        let row = store::certificate::by_id(&self.db, sync.organization, object.certificate).await.map_err(failed)?;
-        // Its certificate was deleted: without it nothing tells what it was from what others made.
-        let Some(row) = row else { return Ok(None) };
-        let item = self.item(sync, &self.read(row)?, object.id, object.name.clone()).await?;
-        let found = destination.find(&item).await?;
-        Ok(found.into_iter().find(|found| found.mark == Some(object.id)))
-    }
-}
-
-/// Whether what was found is as the ledger says that it was left, or as a change that broke off may have left it.
-fn is_ours(object: &SyncObject, found: &Found) -> bool {
-    let known = object.fingerprint.as_deref().map(Fingerprint::from_text);
-    let intended = object.intended.as_deref().map(Fingerprint::from_text);
-    let is_as_known = known.as_ref() == Some(&found.fingerprint);
-    match object.state {
-        ObjectState::There => is_as_known,
-        ObjectState::Making | ObjectState::Replacing | ObjectState::Removing => {
-            is_as_known
-                || found.fingerprint.is_between(known.as_ref(), intended.as_ref())
-                || (intended.is_none() && found.mark == Some(object.id))
-        }
-    }
-}
-
-fn changed_by_others(found: &Found) -> DeliveryError {
-    DeliveryError::Refused(format!("{} was changed by somebody else; it is left as it is", found.id))
-}
-
-fn taken(stranger: &Found, item: &Item) -> DeliveryError {
-    DeliveryError::Taken(format!(
-        "{} is there already and is not of this sync: the name \"{}\" is taken, and it is left as it is",
-        stranger.id, item.name
-    ))
 }
 
 fn summary(failures: &[(CertificateId, String)]) -> Option<String> {
@@ -718,13 +472,4 @@ fn summary(failures: &[(CertificateId, String)]) -> Option<String> {
     let others = failures.len() - 1;
     let more = if others == 0 { String::new() } else { format!(", and {others} others") };
     Some(format!("certificate {certificate}: {message}{more}"))
-}
-
-impl std::fmt::Display for Obstacle {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Delivery(error) => error.fmt(formatter),
-            Self::Ours(error) => error.fmt(formatter),
-        }
-    }
 }

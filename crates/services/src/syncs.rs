@@ -4,7 +4,7 @@
 use crate::audit::{self, Object};
 use crate::certificates::Record;
 use crate::context::{Context, failed, key_failed};
-use crate::sync_run::Preview;
+use crate::sync_plan::Preview;
 use domain::caller::Caller;
 use domain::connection::Connection;
 use domain::inventory::ShownStatus;

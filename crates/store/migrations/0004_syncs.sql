@@ -1,5 +1,8 @@
 -- Connections to other systems, and the syncs that carry certificates there.
 
+-- How often a job was planned anew: who ends it sees whether that happened while it was done.
+ALTER TABLE jobs ADD COLUMN planned INTEGER NOT NULL DEFAULT 0;
+
 -- What convinces the other system is sealed; `shown` is the rest of the credentials.
 CREATE TABLE connections (
     id BLOB PRIMARY KEY,

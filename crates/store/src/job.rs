@@ -24,7 +24,7 @@ macro_rules! insert_job {
 pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
     Statement::new(
         insert_job!(
-            "DO UPDATE SET status = 'queued', attempts = 0,
+            "DO UPDATE SET status = 'queued', attempts = 0, planned = jobs.planned + 1,
          run_at = CASE WHEN jobs.status = 'queued' AND jobs.lease_until = 0 AND jobs.run_at < excluded.run_at
                   THEN jobs.run_at ELSE excluded.run_at END,
          updated_at = excluded.updated_at"
@@ -47,7 +47,7 @@ const LEASE_SECONDS_MAX: i64 = 2 * 60 * 60;
 macro_rules! select_job {
     ($($rest:expr),+) => {
         concat!(
-            "SELECT id, payload, attempts, run_at, lease_until, status, last_error, created_at FROM jobs ",
+            "SELECT id, payload, attempts, run_at, lease_until, status, last_error, created_at, planned FROM jobs ",
             $($rest),+
         )
     };
@@ -127,10 +127,10 @@ pub fn give_back(owner: &str) -> Statement {
 
 /// Ends a job that was done by its holder: it is removed, unless it was planned anew while it ran; then it is free.
 pub fn done(record: &JobRecord, owner: &str) -> Changes {
-    let remove = "DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at = $3";
+    let remove = "DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND planned = $3";
     let free = "UPDATE jobs SET lease_until = 0, lease_owner = NULL WHERE id = $1 AND lease_owner = $2";
     Changes::new()
-        .statement(Statement::new(remove, params![record.id, owner, record.run_at]))
+        .statement(Statement::new(remove, params![record.id, owner, record.planned]))
         .statement(Statement::new(free, params![record.id, owner]))
 }
 
@@ -144,10 +144,10 @@ pub fn prolong(id: JobId, owner: &str, until: Time) -> Statement {
 pub fn failed(record: &JobRecord, owner: &str, retry_at: Option<Time>, error: &str, now: Time) -> Statement {
     Statement::new(
         "UPDATE jobs SET
-         status = CASE WHEN run_at = $6 AND $3 = CAST(0 AS BIGINT) THEN 'parked' ELSE 'queued' END,
-         run_at = CASE WHEN run_at = $6 THEN $3 ELSE run_at END,
+         status = CASE WHEN planned = $6 AND $3 = CAST(0 AS BIGINT) THEN 'parked' ELSE 'queued' END,
+         run_at = CASE WHEN planned = $6 THEN $3 ELSE run_at END,
          lease_until = 0, lease_owner = NULL, last_error = $4, updated_at = $5 WHERE id = $1 AND lease_owner = $2",
-        params![record.id, owner, retry_at.unwrap_or(Time::from_millis(0)), error, now, record.run_at],
+        params![record.id, owner, retry_at.unwrap_or(Time::from_millis(0)), error, now, record.planned],
     )
 }
 
@@ -172,5 +172,6 @@ fn record_from(row: &Row, now: Time) -> Result<JobRecord, StoreError> {
         },
         last_error: row.opt_text(6)?.map(Into::into),
         created_at: time(row, 7)?,
+        planned: row.int(8)?,
     })
 }

@@ -10,6 +10,7 @@ mod authority_certificates;
 mod authority_configuration;
 mod chains;
 mod csr;
+mod destinations;
 mod idempotency;
 mod import;
 mod issue;

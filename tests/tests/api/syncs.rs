@@ -206,7 +206,6 @@ fn an_answer_that_was_lost_makes_nothing_twice_and_look_alikes_stay() {
         }
         // The ARN stays when the certificate is renewed.
         let before: Vec<String> = aws.certificates().into_keys().collect();
-        server.at(DAY);
         let renewed = server.post(&format!("{REQUEST}/{first}/renew"), json!({})).await.ok();
         run_jobs(&server).await;
         assert_eq!(aws.certificates().into_keys().collect::<Vec<_>>(), before);
@@ -221,6 +220,32 @@ fn an_answer_that_was_lost_makes_nothing_twice_and_look_alikes_stay() {
         run_jobs(&server).await;
         assert_eq!(aws.certificates().len(), 1);
         server.post(&format!("{SYNCS}/aws-certificate-manager/{sync}/remove-certificates"), json!({})).await.ok();
+        run_jobs(&server).await;
+        assert_eq!(aws.certificates().len(), 0);
+    });
+}
+
+#[test]
+fn what_a_revoked_successor_never_took_over_is_removed_too() {
+    for_each_engine(|server| async move {
+        let aws = AwsStandIn::start().await;
+        let connection = aws_connection(&server, &aws).await;
+        let open = profile(&server, "open", json!({})).await;
+        let (first, _) = issued(&server, &open, "www.example.com").await;
+        let body = json!({"name": "acm", "connectionId": connection, "projectId": server.project,
+            "destinationConfig": {"region": REGION}, "certificateIds": [first]});
+        let sync = text(&server.post(&format!("{SYNCS}/aws-certificate-manager"), body).await.ok()["id"]);
+        run_jobs(&server).await;
+        assert_eq!(aws.certificates().len(), 1);
+        // The destination takes no certificate that begins tomorrow: the object stays for the successor.
+        server.at(DAY);
+        let renewed = server.post(&format!("{REQUEST}/{first}/renew"), json!({})).await.ok();
+        let second = text(&renewed["certificateId"]);
+        run_jobs(&server).await;
+        let by_id: BTreeMap<String, Value> =
+            certificates(&server, &sync).await.into_iter().map(|one| (text(&one["certificateId"]), one)).collect();
+        assert_eq!((aws.certificates().len(), &by_id[&second]["syncStatus"]), (1, &json!("failed")));
+        server.post(&format!("{REQUEST}/{second}/revoke"), json!({"revocationReason": "SUPERSEDED"})).await.ok();
         run_jobs(&server).await;
         assert_eq!(aws.certificates().len(), 0);
     });

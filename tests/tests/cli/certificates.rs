@@ -188,6 +188,9 @@ fn certificates_are_renewed_revoked_and_released_and_lists_tell_of_it() {
         live.fails(&format!("cert revoke {UNKNOWN}"), 1, "request id: req-");
         live.fails("crl show nothing", 1, "chancery ca list");
         live.fails("crl publish nothing", 1, "chancery ca list");
+        live.says("crl config issuing-ca --delta on --delay 60", &["lists of changes", "on", "60 s"]);
+        live.says("crl config issuing-ca --delta off --delay 0", &["off", "0 s"]);
+        live.fails("crl hand-in issuing-ca --crl issuing.crl", 1, "no authority outside");
 
         // The list that certificates name tells of it by itself, soon.
         let shown = live.json("crl show issuing-ca");

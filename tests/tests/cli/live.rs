@@ -44,6 +44,9 @@ impl Live {
     pub fn start(&mut self) {
         let mut command = self.command();
         command.args(["serve", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"]);
+        let places = self.path("places");
+        fs::create_dir_all(&places).unwrap();
+        command.env("CHANCERY_EGRESS_ALLOW", "127.0.0.0/8").env("CHANCERY_LOCAL_DIRECTORIES", places);
         let log = fs::File::create(self.path("serve.log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.server = Some(command.spawn().unwrap());

@@ -7,6 +7,7 @@
 mod authorities;
 mod certificates;
 mod connections;
+mod delivery;
 mod live;
 mod local;
 mod people;

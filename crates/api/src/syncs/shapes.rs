@@ -9,7 +9,7 @@ use domain::inventory::serial_hex;
 use domain::sync::name::NameRule;
 use domain::sync::{DestinationKind, LastRun, Sync, SyncLink, SyncOptions, SyncStatus};
 use serde_json::{Value, json};
-use services::sync_run::PlannedChange;
+use services::sync_plan::PlannedChange;
 use services::syncs::{LinkedCertificate, SyncWithConnection};
 use x509::AttributeType;
 

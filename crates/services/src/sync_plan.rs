@@ -1,0 +1,295 @@
+//! What a run of a sync has to do, by the ledger and by what the destination says is there. The destination is looked at, and
+//! nothing is changed here; `sync_run.rs` does it.
+
+use crate::context::{Context, failed};
+use crate::sync_items::{Member, content_of};
+use domain::sync::{ObjectState, Sync, SyncObject};
+use domain::{CertificateId, Error, Result};
+use outbound::DeliveryError;
+use outbound::destination::any::AnyDestination;
+use outbound::destination::{Destination, Fingerprint, Found, Item};
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use uuid::Uuid;
+
+/// How far a line of renewals is followed.
+pub(crate) const LINE_MAX: usize = 100;
+
+/// What a run would do, or did, with one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedChange {
+    /// The certificate.
+    pub certificate: CertificateId,
+    /// The object's name.
+    pub name: String,
+    /// The other system's identifier, once there is one.
+    pub external_id: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What a run would do.
+#[derive(Clone, Debug, Default)]
+pub struct Preview {
+    /// Objects that would be made.
+    pub create: Vec<PlannedChange>,
+    /// Objects that would get another certificate.
+    pub replace: Vec<PlannedChange>,
+    /// Objects that would be removed.
+    pub remove: Vec<PlannedChange>,
+    /// What would stay as it is, with the reason where it should not.
+    pub unchanged: Vec<PlannedChange>,
+}
+
+/// What is to be done for a certificate.
+pub(crate) enum Decision {
+    /// It is there as it is to be.
+    Nothing,
+    /// It is there as it is to be, and the ledger does not say so yet.
+    Confirm(Found),
+    /// It is not there.
+    Create,
+    /// Something of ours is there that is to hold it.
+    Replace(Found),
+}
+
+/// Why a certificate is not at its destination.
+pub(crate) enum Obstacle {
+    /// The destination.
+    Delivery(DeliveryError),
+    /// We.
+    Ours(Error),
+}
+
+impl From<DeliveryError> for Obstacle {
+    fn from(error: DeliveryError) -> Self {
+        Self::Delivery(error)
+    }
+}
+
+impl From<Error> for Obstacle {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Delivery(error) => error.fmt(formatter),
+            Self::Ours(error) => error.fmt(formatter),
+        }
+    }
+}
+
+/// What plans one run.
+pub(crate) struct Planner<'a> {
+    services: &'a Context,
+    sync: &'a Sync,
+    destination: &'a AnyDestination,
+    /// Names that are taken at the destination by this sync, each by a certificate.
+    names: Mutex<HashMap<String, CertificateId>>,
+}
+
+impl Context {
+    /// What a run would do now. The destination is looked at; nothing is changed.
+    pub(crate) async fn plan_run(&self, sync: &Sync) -> Result<Preview> {
+        let destination = self.open_destination(sync).await?;
+        let members = self.members_of_sync(sync).await?;
+        let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
+        let planner = Planner::new(self, sync, &destination, &ledger);
+        let mut preview = Preview::default();
+        let mut kept = HashSet::new();
+        for member in members.iter().filter(|member| member.left_out().is_none()) {
+            let certificate = member.certificate();
+            let object = planner.object_of(member, &ledger).await?;
+            if let Some(object) = object {
+                kept.insert(object.id);
+            }
+            let external_id = object.and_then(|object| object.external_id.clone());
+            let planned = planner.plan(member, object).await;
+            let (list, name, reason) = match planned {
+                Ok((item, Decision::Nothing | Decision::Confirm(_))) => (&mut preview.unchanged, item.name, None),
+                Ok((item, Decision::Create)) => (&mut preview.create, item.name, None),
+                Ok((item, Decision::Replace(_))) => {
+                    let reason = object.filter(|object| object.certificate != certificate);
+                    let reason =
+                        reason.map(|object| format!("it takes the place of certificate {}", object.certificate));
+                    (&mut preview.replace, item.name, reason)
+                }
+                Err(Obstacle::Ours(error)) if error.reason().is_none() => return Err(error),
+                Err(obstacle) => {
+                    let name = object.map(|object| object.name.clone());
+                    let name = name.or_else(|| Self::name_by_schema(sync, &member.record).ok());
+                    (&mut preview.unchanged, name.unwrap_or_default(), Some(obstacle.to_string()))
+                }
+            };
+            list.push(PlannedChange { certificate, name, external_id, reason });
+        }
+        for object in ledger.iter().filter(|object| !kept.contains(&object.id)) {
+            let left_out = members.iter().find(|member| member.certificate() == object.certificate);
+            let why = left_out.and_then(Member::left_out).unwrap_or("the certificate is not linked any more");
+            let change = PlannedChange {
+                certificate: object.certificate,
+                name: object.name.clone(),
+                external_id: object.external_id.clone(),
+                reason: Some(why.to_owned()),
+            };
+            match sync.options.can_remove_certificates {
+                true => preview.remove.push(change),
+                false => preview.unchanged.push(PlannedChange {
+                    reason: Some(format!("{why}; nothing is removed, since canRemoveCertificates is off")),
+                    ..change
+                }),
+            }
+        }
+        Ok(preview)
+    }
+}
+
+impl<'a> Planner<'a> {
+    pub(crate) fn new(
+        services: &'a Context,
+        sync: &'a Sync,
+        destination: &'a AnyDestination,
+        ledger: &[SyncObject],
+    ) -> Self {
+        let names = ledger.iter().map(|object| (object.name.clone(), object.certificate)).collect();
+        Self { services, sync, destination, names: Mutex::new(names) }
+    }
+
+    /// The object of the ledger that a certificate has, or takes over from the one that it was renewed from.
+    pub(crate) async fn object_of<'l>(
+        &self,
+        member: &Member,
+        ledger: &'l [SyncObject],
+    ) -> Result<Option<&'l SyncObject>> {
+        let own = ledger.iter().find(|object| object.certificate == member.certificate());
+        if own.is_some() || !self.sync.options.preserves_on_renewal() {
+            return Ok(own);
+        }
+        let mut predecessor = member.record.row.renewed_from;
+        for _ in 0..LINE_MAX {
+            let Some(id) = predecessor else { return Ok(None) };
+            if let Some(object) = ledger.iter().find(|object| object.certificate == id) {
+                return Ok(Some(object));
+            }
+            predecessor = store::renewal::predecessor(&self.services.db, id).await.map_err(failed)?;
+        }
+        Ok(None)
+    }
+
+    /// What is to be done for a certificate. The destination is looked at, nothing is changed.
+    pub(crate) async fn plan(
+        &self,
+        member: &Member,
+        object: Option<&SyncObject>,
+    ) -> Result<(Item, Decision), Obstacle> {
+        let mark = object.map_or_else(|| self.services.new_id::<Uuid>(), |object| object.id);
+        let name = match object {
+            // An object keeps the name that it was made with.
+            Some(object) => object.name.clone(),
+            None => self.free_name(member)?,
+        };
+        let item = self.services.item(self.sync, &member.record, mark, name).await?;
+        self.destination.must_take(&item)?;
+        let content = content_of(self.sync, &item);
+        let decision = match object {
+            None if !self.destination.has_unique_names() => Decision::Create,
+            None => self.plan_by_mark(&item, false).await?,
+            Some(object) => self.plan_known(object, &item, &content).await?,
+        };
+        Ok((item, decision))
+    }
+
+    /// The name of a certificate that has no object yet. Two certificates of a sync never share one.
+    fn free_name(&self, member: &Member) -> Result<String> {
+        let name = Context::name_by_schema(self.sync, &member.record)?;
+        let mut names = self.names.lock().map_err(|_| Error::failed("the names of a run"))?;
+        match names.get(&name) {
+            Some(other) if *other != member.certificate() => Err(Error::wrong_state(format!(
+                "certificate {other} has the name \"{name}\" at this destination already: let certificateNameSchema hold \
+                 {{{{certificateId}}}}"
+            ))),
+            _ => {
+                names.insert(name.clone(), member.certificate());
+                Ok(name)
+            }
+        }
+    }
+
+    /// What is to be done for an item of which no identifier is known, or whose object is gone: what bears its mark is what an
+    /// interrupted creation made.
+    async fn plan_by_mark(&self, item: &Item, is_wanted: bool) -> Result<Decision, DeliveryError> {
+        let found = self.destination.find(item).await?;
+        let ours = found.iter().find(|found| found.mark == Some(item.mark));
+        match (ours, found.first()) {
+            (Some(found), _) if is_wanted && self.stands(found, item) => Ok(Decision::Confirm(found.clone())),
+            (Some(found), _) => Ok(Decision::Replace(found.clone())),
+            (None, Some(stranger)) => Err(taken(stranger, item)),
+            (None, None) => Ok(Decision::Create),
+        }
+    }
+
+    async fn plan_known(&self, object: &SyncObject, item: &Item, content: &str) -> Result<Decision, DeliveryError> {
+        let is_wanted = object.content == content && object.certificate == item.certificate;
+        let Some(external_id) = object.external_id.as_deref() else {
+            return self.plan_by_mark(item, is_wanted).await;
+        };
+        let Some(found) = self.destination.look(external_id).await? else {
+            return self.plan_by_mark(item, is_wanted).await;
+        };
+        if !is_ours(object, &found) {
+            return Err(changed_by_others(&found));
+        }
+        match (object.state, is_wanted) {
+            (ObjectState::There, true) => Ok(Decision::Nothing),
+            (_, true) if self.stands(&found, item) => Ok(Decision::Confirm(found)),
+            // What was recorded beside it, such as files of another form, goes with it.
+            _ => Ok(Decision::Replace(Found { details: object.details.clone(), ..found })),
+        }
+    }
+
+    /// Whether what was found is the item.
+    fn stands(&self, found: &Found, item: &Item) -> bool {
+        self.destination.expected(item).is_some_and(|expected| expected == found.fingerprint)
+    }
+
+    /// What an interrupted creation left, by its mark.
+    pub(crate) async fn made_meanwhile(&self, object: &SyncObject) -> Result<Option<Found>, Obstacle> {
+        let row = store::certificate::by_id(&self.services.db, self.sync.organization, object.certificate)
+            .await
+            .map_err(failed)?;
+        // Its certificate was deleted: without it nothing tells what it was from what others made.
+        let Some(row) = row else { return Ok(None) };
+        let item = self.services.item(self.sync, &self.services.read(row)?, object.id, object.name.clone()).await?;
+        let found = self.destination.find(&item).await?;
+        Ok(found.into_iter().find(|found| found.mark == Some(object.id)))
+    }
+}
+
+/// Whether what was found is as the ledger says that it was left, or as a change that broke off may have left it.
+pub(crate) fn is_ours(object: &SyncObject, found: &Found) -> bool {
+    let known = object.fingerprint.as_deref().map(Fingerprint::from_text);
+    let intended = object.intended.as_deref().map(Fingerprint::from_text);
+    let is_as_known = known.as_ref() == Some(&found.fingerprint);
+    match object.state {
+        ObjectState::There => is_as_known,
+        ObjectState::Making | ObjectState::Replacing | ObjectState::Removing => {
+            is_as_known
+                || found.fingerprint.is_between(known.as_ref(), intended.as_ref())
+                || (intended.is_none() && found.mark == Some(object.id))
+        }
+    }
+}
+
+pub(crate) fn changed_by_others(found: &Found) -> DeliveryError {
+    DeliveryError::Refused(format!("{} was changed by somebody else; it is left as it is", found.id))
+}
+
+fn taken(stranger: &Found, item: &Item) -> DeliveryError {
+    DeliveryError::Taken(format!(
+        "{} is there already and is not of this sync: the name \"{}\" is taken, and it is left as it is",
+        stranger.id, item.name
+    ))
+}
