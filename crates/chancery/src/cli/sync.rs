@@ -1,6 +1,7 @@
 //! `chancery sync`: carrying certificates to where they are used.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
@@ -261,10 +262,10 @@ async fn certificates(client: &Client, sync: &Value) -> Result<Vec<Value>, Failu
     }
 }
 
-/// Prints each change to standard error, as it happens, and ends when nothing waits any more. Certificates that failed make
+/// Shows a person each change as it happens, and ends when nothing waits any more. Certificates that failed make
 /// the command fail.
 async fn watch(client: &Client, sync: &Value, time_limit: Duration) -> Result<Output, Failure> {
-    let begun = Instant::now();
+    let (begun, is_person) = (Instant::now(), std::io::stderr().is_terminal());
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     loop {
         let now = client.get(&["v1", "cert-manager", "syncs", needed(sync, "/id")?], &[]).await?;
@@ -281,7 +282,9 @@ async fn watch(client: &Client, sync: &Value, time_limit: Duration) -> Result<Ou
             );
             let key = text_at(one, "/certificateId");
             if seen.get(&key) != Some(&line) {
-                eprintln!("{line}");
+                if is_person {
+                    eprintln!("{line}");
+                }
                 seen.insert(key, line);
             }
         }
