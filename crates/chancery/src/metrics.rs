@@ -89,6 +89,9 @@ impl Metrics {
         }
         registry.register("http_answers", "Answers by the class of their status", answers);
         let jobs = Family::<Label, Gauge>::default();
+        for status in ["queued", "parked"] {
+            jobs.get_or_create(&Label { name: "status", value: status.into() }).set(0);
+        }
         for (status, count) in store::job::counts(&self.0.db).await.map_err(|error| error.to_string())? {
             jobs.get_or_create(&Label { name: "status", value: status }).set(count);
         }

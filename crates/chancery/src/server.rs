@@ -103,6 +103,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         server_names: is_auto.then_some(names),
         certificates_per_list: domain::revocation::CERTIFICATES_PER_LIST,
         list_folder: config.crl_folder.clone(),
+        places: Arc::default(),
     };
     tasks.push(tokio::spawn(jobs::run(services.clone(), settings, stopped)));
 

@@ -342,6 +342,23 @@ impl Credentials {
             .map_err(|_| Error::invalid(format!("the credentials are not those of the method {method}")))
     }
 
+    /// The same with the host key that was pinned before, when they are for the same host and name none.
+    pub fn pinned_as(mut self, before: &Self) -> Self {
+        let place = |one: &Self| match one {
+            Self::SshPassword { host, port, host_key, .. } | Self::SshKey { host, port, host_key, .. } => {
+                Some(((host.clone(), *port), host_key.clone()))
+            }
+            _ => None,
+        };
+        let Some((place_before, pinned)) = place(before) else { return self };
+        if place(&self).is_some_and(|(place, key)| place == place_before && key.is_none())
+            && let Self::SshPassword { host_key, .. } | Self::SshKey { host_key, .. } = &mut self
+        {
+            *host_key = pinned;
+        }
+        self
+    }
+
     /// The fields that may be shown.
     pub fn shown(&self) -> Value {
         let mut fields = serde_json::to_value(self).unwrap_or_default();

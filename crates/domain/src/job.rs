@@ -65,15 +65,15 @@ impl Job {
         }
     }
 
-    /// Whether it waits for other systems: such jobs are done beside the others, so that a slow system keeps none of them
-    /// waiting.
-    pub const fn is_outward(&self) -> bool {
+    /// Whom it must not keep waiting.
+    pub const fn lane(&self) -> Lane {
         match self {
-            Self::DeliverCrl { .. } | Self::RunSync { .. } | Self::ClearSync { .. } | Self::ProveSync { .. } => true,
-            Self::PublishCrl { .. }
-            | Self::RenewServerCertificate
-            | Self::RenewCertificate { .. }
-            | Self::RenewAuthority { .. } => false,
+            Self::PublishCrl { .. } => Lane::Lists,
+            Self::RenewServerCertificate | Self::RenewCertificate { .. } | Self::RenewAuthority { .. } => {
+                Lane::Renewals
+            }
+            Self::DeliverCrl { .. } | Self::RunSync { .. } | Self::ClearSync { .. } => Lane::Outward,
+            Self::ProveSync { .. } => Lane::Proofs,
         }
     }
 
@@ -98,13 +98,17 @@ impl Job {
     }
 }
 
-/// Whom jobs wait for.
+/// Jobs that are done one beside the other, so that neither many keys nor slow systems keep a revocation waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Nobody but this server and its database.
-    Inward,
-    /// Other systems.
+pub enum Lane {
+    /// Revocation lists.
+    Lists,
+    /// Renewals, which make keys.
+    Renewals,
+    /// What waits for other systems.
     Outward,
+    /// What looks, for as long as it may take, whether a certificate is served.
+    Proofs,
 }
 
 /// What becomes of a job. One that was done is removed.

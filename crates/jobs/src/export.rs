@@ -3,11 +3,12 @@
 use domain::{CrlId, Error, Result};
 use services::Context;
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// A folder of lists, each under its id with `.crl`, as the last part of the address that certificates name says it.
+/// A folder of lists, each under its id with `.crl`, and those of changes with `.delta.crl`.
 pub(crate) struct ListFolder {
     folder: PathBuf,
     /// The numbers of the lists that were put there.
@@ -25,9 +26,10 @@ impl ListFolder {
             if self.numbers.get(&id).is_some_and(|there| *there >= number) {
                 continue;
             }
-            let list = services.published_list(id).await?;
-            let (folder, name, number) = (self.folder.clone(), format!("{id}.crl"), list.number);
-            let written = tokio::task::spawn_blocking(move || write(&folder, &name, &list.der)).await;
+            let lists = services.lists_to_deliver(id).await?;
+            let (folder, number) = (self.folder.clone(), lists.number);
+            let write_all = move || lists.files.iter().try_for_each(|(name, der)| write(&folder, name, der));
+            let written = tokio::task::spawn_blocking(write_all).await;
             let failed = |error: String| Error::failed(format!("the folder of revocation lists: {error}"));
             written.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
             self.numbers.insert(id, number);
@@ -38,10 +40,15 @@ impl ListFolder {
 
 /// Whoever reads the file sees the old list or the new one, never a part.
 fn write(folder: &Path, name: &str, der: &[u8]) -> std::io::Result<()> {
-    fs::create_dir_all(folder)?;
+    if !folder.exists() {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    }
     let partial = folder.join(format!("{name}.partial"));
     let mut file = File::create(&partial)?;
     file.write_all(der)?;
     file.sync_all()?;
+    // A web server of another user reads it, whatever this one's umask is.
+    fs::set_permissions(&partial, Permissions::from_mode(0o644))?;
     fs::rename(&partial, folder.join(name))
 }

@@ -5,11 +5,12 @@
 
 mod export;
 
-use domain::job::{Job, JobRecord, Reach};
+use domain::job::{Job, JobRecord, Lane};
 use domain::{Error, Result};
 use export::ListFolder;
 use services::Context;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{Changes, StoreError};
 use tokio::sync::{Semaphore, watch};
@@ -31,13 +32,19 @@ const fn lease_of(job: &Job) -> Duration {
 }
 /// How long a job that talks to other systems may take: its lease is prolonged until then.
 const fn time_limit_of(job: &Job) -> Duration {
-    match job.is_outward() {
-        true => Duration::from_secs(60 * 60),
-        false => lease_of(job),
+    match job.lane() {
+        Lane::Outward | Lane::Proofs => Duration::from_secs(60 * 60),
+        Lane::Lists | Lane::Renewals => lease_of(job),
     }
 }
+/// How many renewals are done at once: their keys are made by few threads.
+const RENEWALS_AT_ONCE: usize = 4;
 /// How many jobs that talk to other systems are done at once.
 const OUTWARD_AT_ONCE: usize = 32;
+/// How many syncs are looked after at once until their certificates are served. Such a look costs next to nothing.
+const PROOFS_AT_ONCE: usize = 256;
+/// How long it is waited at the end for what is under way.
+const FAREWELL: Duration = Duration::from_secs(30);
 /// How often what must not run out is looked for.
 const LOOK: Duration = Duration::from_secs(60);
 /// How many jobs are taken at once.
@@ -54,6 +61,37 @@ pub struct Settings {
     pub certificates_per_list: u32,
     /// A folder that every new revocation list is put into, too.
     pub list_folder: Option<PathBuf>,
+    /// Places for what is done beside the lists.
+    pub places: Arc<Places>,
+}
+
+/// How many jobs of each lane may be done at once.
+#[derive(Debug)]
+pub struct Places {
+    renewals: Arc<Semaphore>,
+    outward: Arc<Semaphore>,
+    proofs: Arc<Semaphore>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { renewals: places(RENEWALS_AT_ONCE), outward: places(OUTWARD_AT_ONCE), proofs: places(PROOFS_AT_ONCE) }
+    }
+}
+
+impl Places {
+    /// Waits until what is under way has ended, but not for ever: another node, or the next start, takes it up. A proof is not
+    /// waited for: it only looks.
+    async fn all_free(&self) {
+        let ended = async {
+            let _ = self.renewals.acquire_many(RENEWALS_AT_ONCE as u32).await;
+            let _ = self.outward.acquire_many(OUTWARD_AT_ONCE as u32).await;
+        };
+        if tokio::time::timeout(FAREWELL, ended).await.is_err() {
+            tracing::warn!("jobs are still under way; they are taken up again later");
+        }
+    }
 }
 
 /// Works until `stop` says so. What is under way is finished.
@@ -97,10 +135,11 @@ pub async fn run(services: Context, settings: Settings, mut stop: watch::Receive
         if worked == 0 {
             let pause = tokio::time::timeout(PAUSE, stop.changed()).await;
             if matches!(pause, Ok(Err(_))) {
-                return;
+                break;
             }
         }
     }
+    settings.places.all_free().await;
 }
 
 /// Says how much was done. What cannot be done now is tried again in the next round.
@@ -137,36 +176,37 @@ pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
     outcomes.into_iter().collect()
 }
 
-/// Does what is due, and says how much that was. What waits for other systems goes on after this has answered, so that a
-/// slow system keeps nothing else waiting.
+/// Does what is due, and says how much that was. Lists are signed before this answers; the rest goes on beside them.
 pub async fn work(services: &Context, settings: &Settings) -> Result<usize> {
     let mut worked = 0;
-    for record in store::job::due(&services.db, Reach::Inward, services.now(), BATCH).await.map_err(unread)? {
+    for record in store::job::due(&services.db, Lane::Lists, services.now(), BATCH).await.map_err(unread)? {
         if take(services, settings, &record).await? {
             worked += 1;
             let outcome = perform_apart(services, settings, &record).await;
             settle(services, settings, &record, outcome).await?;
         }
     }
-    static PLACES: Semaphore = Semaphore::const_new(OUTWARD_AT_ONCE);
-    for record in store::job::due(&services.db, Reach::Outward, services.now(), BATCH).await.map_err(unread)? {
-        let Ok(place) = PLACES.try_acquire() else { break };
-        if take(services, settings, &record).await? {
-            worked += 1;
-            let (services, settings) = (services.clone(), settings.clone());
-            tokio::spawn(async move {
-                let outcome = perform_prolonged(&services, &settings, &record).await;
-                if let Err(error) = settle(&services, &settings, &record, outcome).await {
-                    tracing::warn!(job.id = %record.id, %error, "what became of a job was not written down");
-                }
-                drop(place);
-            });
+    let Places { renewals, outward, proofs } = &*settings.places;
+    for (lane, places) in [(Lane::Renewals, renewals), (Lane::Outward, outward), (Lane::Proofs, proofs)] {
+        for record in store::job::due(&services.db, lane, services.now(), BATCH).await.map_err(unread)? {
+            let Ok(place) = places.clone().try_acquire_owned() else { break };
+            if take(services, settings, &record).await? {
+                worked += 1;
+                let (services, settings) = (services.clone(), settings.clone());
+                tokio::spawn(async move {
+                    let outcome = perform_prolonged(&services, &settings, &record).await;
+                    if let Err(error) = settle(&services, &settings, &record, outcome).await {
+                        tracing::warn!(job.id = %record.id, %error, "what became of a job was not written down");
+                    }
+                    drop(place);
+                });
+            }
         }
     }
     Ok(worked)
 }
 
-/// A job that talks to other systems is held for as long as this node works on it, and not much longer than it lives.
+/// A job is held for as long as this node works on it, and not much longer than the node lives.
 async fn perform_prolonged(services: &Context, settings: &Settings, record: &JobRecord) -> Result<()> {
     let work = perform_apart(services, settings, record);
     tokio::pin!(work);

@@ -116,6 +116,21 @@ impl Fingerprint {
         &self.0
     }
 
+    /// Whether no part that both have is another, and they have one in common: the object may lack a part, or be looked at by
+    /// other parts than it was made with.
+    pub fn agrees_with(&self, known: &Self) -> bool {
+        let parts = |one: &'_ Self| -> std::collections::BTreeMap<String, String> {
+            let part = |part: &str| match part.split_once('=') {
+                Some((name, digest)) => (name.to_owned(), digest.to_owned()),
+                None => (String::new(), part.to_owned()),
+            };
+            one.0.split(';').map(part).collect()
+        };
+        let (ours, theirs) = (parts(self), parts(known));
+        let mut common = ours.iter().filter(|(name, _)| theirs.contains_key(*name)).peekable();
+        common.peek().is_some() && common.all(|(name, digest)| theirs[name] == *digest)
+    }
+
     /// Whether each part is as it was before a change or as it is after it: what a change that broke off leaves.
     pub fn is_between(&self, before: Option<&Self>, after: Option<&Self>) -> bool {
         let has =

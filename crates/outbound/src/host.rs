@@ -277,7 +277,8 @@ impl<H: Host> HostFiles<H> {
         let Some(template) = template.filter(|template| !template.trim().is_empty()) else { return Ok(()) };
         let end = self.host.run(&self.plan.command(template, values)?).await?;
         let Some(failure) = end.failure else { return Ok(()) };
-        let output = self.plan.without_secrets(&String::from_utf8_lossy(&end.output));
+        let output =
+            self.plan.without_secrets(&crate::refusal::without_private_keys(&String::from_utf8_lossy(&end.output)));
         let excerpt: String = output.trim().chars().take(EXCERPT_CHARACTERS_MAX).collect();
         let said = if excerpt.is_empty() { "it wrote nothing".to_owned() } else { format!("it wrote: {excerpt}") };
         Err(DeliveryError::Refused(format!("{field} {failure}; {said}")))

@@ -291,6 +291,9 @@ impl Context {
             authority.name = checked_name(name)?;
             caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
         }
+        if change.status == Some(AuthorityStatus::Active) {
+            self.must_not_be_revoked(&authority).await?;
+        }
         authority.status = change.status.unwrap_or(authority.status);
         authority.enable_direct_issuance = change.enable_direct_issuance.unwrap_or(authority.enable_direct_issuance);
         authority.version += 1;
@@ -302,6 +305,27 @@ impl Context {
         let changes = Changes::new().statement(store::authority::update(&authority));
         self.commit_authority(caller, changes, &authority, "authority-changed", &detail).await?;
         Ok(authority)
+    }
+
+    /// Refuses an authority whose active certificate was withdrawn: whatever it signed would be worth nothing.
+    async fn must_not_be_revoked(&self, authority: &Authority) -> Result<()> {
+        let Some(active) = authority.active_certificate else { return Ok(()) };
+        let stored = store::authority::certificate(&self.db, authority.id, active).await.map_err(failed)?;
+        let Some(stored) = stored else { return Ok(()) };
+        let certificate = x509::Certificate::from_der(stored.der.clone())
+            .map_err(|error| Error::failed_because("an authority's certificate does not read", error))?;
+        let serial = certificate.serial_content();
+        let row =
+            store::certificate::in_project_by_serial(&self.db, authority.project, serial).await.map_err(failed)?;
+        let row = row.into_iter().find(|row| row.issued.der == stored.der);
+        match row.and_then(|row| row.revocation_reason) {
+            None => Ok(()),
+            Some(reason) => Err(Error::wrong_state(format!(
+                "the certificate of {} is revoked ({}): give it another one first",
+                authority.name,
+                reason.as_str()
+            ))),
+        }
     }
 
     /// Deletes an authority that no profile names and that certified no other. What it signed goes on being looked

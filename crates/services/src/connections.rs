@@ -79,7 +79,10 @@ impl Context {
         let mut connection = self.find_connection(caller, kind, id).await?;
         must_manage(caller, connection.project)?;
         let credentials = match change.credentials {
-            Some(fields) => self.checked(Credentials::read(kind, &connection.method, fields)?).await?,
+            Some(fields) => {
+                let before = self.connection_credentials(&connection).await?;
+                self.checked(Credentials::read(kind, &connection.method, fields)?.pinned_as(&before)).await?
+            }
             None => self.connection_credentials(&connection).await?,
         };
         connection.name = change.name.unwrap_or(connection.name);
@@ -124,6 +127,7 @@ impl Context {
         id: ConnectionId,
     ) -> Result<Connection> {
         let connection = self.connection(caller, kind, id).await?;
+        must_manage(caller, connection.project)?;
         self.checked(self.connection_credentials(&connection).await?).await?;
         Ok(connection)
     }
@@ -186,6 +190,8 @@ impl Context {
                 kind.display_name()
             )));
         }
+        // One of the whole organisation gives its rights to whoever may use it, so its admins say where it is used.
+        must_manage(caller, connection.project)?;
         match connection.project {
             Some(other) if other != project => {
                 Err(Error::permission_denied(format!("the connection {} is for another project", connection.name)))
@@ -279,7 +285,7 @@ fn must_be_private(credentials: &Credentials) -> Result<()> {
 /// A connection of the whole organisation is made and changed by its admins, one of a project by who may make syncs there.
 fn must_manage(caller: &Caller, project: Option<ProjectId>) -> Result<()> {
     match project {
-        None => caller.must_administer_organization("manage connections of the whole organisation"),
+        None => caller.must_administer_organization("use and manage connections of the whole organisation"),
         Some(project) => caller.may_some(project, Action::CreateSync),
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::authenticate::CallerCache;
 use crate::issuer::IssuerCache;
-use domain::{Error, Result, Time};
+use domain::{CrlId, Error, Result, Time};
 use keys::{KeyPool, Keyring, PrivateKey};
 use outbound::destination::local_directory::LocalPlaces;
 use outbound::egress::EgressRules;
@@ -13,7 +13,7 @@ use outbound::http::Http;
 use outbound::list_target::ListTarget;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{Changes, Db, StoreError};
 use uuid::Uuid;
@@ -73,6 +73,21 @@ pub(crate) struct State {
     pub(crate) signers: RwLock<HashMap<Uuid, Arc<PrivateKey>>>,
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
+    pub(crate) publishing: Turns,
+}
+
+/// Whose turn it is to sign each revocation list on this node: who comes while one is signed waits, and takes that one if it
+/// was begun after they came.
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<HashMap<CrlId, Turn>>);
+
+/// When the signing of the list that was published last began.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<Option<Instant>>>;
+
+impl Turns {
+    pub(crate) fn turn(&self, list: CrlId) -> Turn {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(list).or_default().clone()
+    }
 }
 
 impl Context {
@@ -92,6 +107,7 @@ impl Context {
             signers: RwLock::default(),
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),
+            publishing: Turns::default(),
         };
         Self {
             db,

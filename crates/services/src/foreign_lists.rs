@@ -45,6 +45,7 @@ impl Context {
             return Err(Error::invalid("the revocation list says changes only: hand in a complete one"));
         }
         let (own, above) = self.chain_of(&authority).await?;
+        must_be_whole(&list, &own)?;
         let signer = above.iter().find(|issuer| {
             issuer.subject().as_der() == list.issuer().as_der()
                 && issuer.public_key().is_ok_and(|key| list.verify_signature(&key))
@@ -57,6 +58,16 @@ impl Context {
             ))
         })?;
         let number = list.number().map_err(|error| Error::invalid(format!("the revocation list: {error}")))?;
+        for earlier in store::foreign_list::of_authority(&self.db, authority.id).await.map_err(failed)? {
+            let is_of_issuer = earlier.issuer_spki_sha256 == digest::sha256(signer.spki_der());
+            let earlier = earlier.number.unwrap_or_default();
+            let later = number.unwrap_or_default();
+            if is_of_issuer && (later.len(), later) < (earlier.len(), earlier.as_slice()) {
+                return Err(Error::wrong_state(
+                    "a revocation list of that issuer with a higher number is there already",
+                ));
+            }
+        }
         let row = ForeignListRow {
             id: self.new_id(),
             project: authority.project,
@@ -128,6 +139,31 @@ impl Context {
             }
         }
         Ok((own, above))
+    }
+}
+
+/// Refuses a list that is not for all certificates that an authority of ours could have from its issuer.
+fn must_be_whole(list: &Crl, own: &[Certificate]) -> Result<()> {
+    if list.unknown_critical().is_some() {
+        return Err(Error::invalid("the revocation list has a critical extension that is not known"));
+    }
+    let point = list.issuing_distribution_point();
+    let Some(point) = point.map_err(|error| Error::invalid(format!("the revocation list: {error}")))? else {
+        return Ok(());
+    };
+    let is_named = own.iter().any(|one| {
+        let points = one.extensions().crl_distribution_points().ok().flatten();
+        points.is_some_and(|points| points.urls().any(|url| point.urls().any(|named| named == url)))
+    });
+    let is_partial = point.only_user_certificates
+        || point.only_attribute_certificates
+        || point.is_indirect
+        || point.only_some_reasons.is_some();
+    match is_partial || !(is_named || point.full_name.is_none()) {
+        false => Ok(()),
+        true => Err(Error::invalid(
+            "the revocation list is for a part of its issuer's certificates to which that of this authority does not belong",
+        )),
     }
 }
 

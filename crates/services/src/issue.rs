@@ -9,6 +9,7 @@ use domain::inventory::{CertificateDetails, CertificateStatus, IssuedCertificate
 use domain::issuance::{Approved, Case, IssuanceRequest, Issuer, Subject, decide};
 use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::Enrollment;
+use domain::renewal::{can_be_planned, renew_at};
 use domain::{CertificateId, Error, ProfileId, Result};
 use keys::sign::Signer;
 use keys::{Place, PrivateKey, Secret, leaf_form};
@@ -43,6 +44,8 @@ pub struct IssueOptions {
     pub metadata: Vec<MetadataEntry>,
     /// The certificate whose place it takes.
     pub renews: Option<CertificateId>,
+    /// How many days before its end that one was to be renewed by itself; its successor is, too.
+    pub renew_before_days: Option<u32>,
 }
 
 /// How often a draw of a serial number is repeated when it was drawn before, or a decision when its basis moved.
@@ -201,10 +204,11 @@ impl Context {
                 .with(store::renewal::insert(predecessor, issued.id, now))
                 .with(self.syncs_follow_renewal(predecessor, issued.id).await?);
         }
-        let planned = domain::renewal::days_of_profile(profile.document.api.as_ref(), &certificate, now);
+        let planned = domain::renewal::days_of_profile(profile.document.api.as_ref(), &certificate, now)
+            .or_else(|| options.renew_before_days.filter(|days| can_be_planned(renew_at(&certificate, *days), now)));
         if let (Some(days), Some(_)) = (planned, &sealed) {
-            let renew_at = domain::renewal::renew_at(&certificate, days);
-            changes = changes.statement(store::renewal::plan(issued.id, days, renew_at));
+            let plan = store::renewal::plan(issued.id, days, renew_at(&certificate, days));
+            changes = changes.statement(plan);
         }
         if let Some(mark) = &options.idempotency {
             changes = changes.statement(store::idempotency::note_certificate(mark, issued.id));

@@ -17,7 +17,7 @@ use domain::renewal::{can_be_planned, lifetime_days, next_try, renew_at, request
 use domain::{CertificateId, Error, OrganizationId, Reason, Refusal, Result, Violation};
 use serde_json::json;
 use std::sync::Arc;
-use store::Changes;
+use store::{Changes, StoreError};
 
 /// What a certificate's renewal by itself is changed to.
 pub enum PlanChange {
@@ -55,6 +55,7 @@ impl Context {
                 let options = IssueOptions {
                     metadata: record.row.issued.details.metadata.clone(),
                     renews: Some(record.row.issued.id),
+                    renew_before_days: record.row.renew_before_days,
                     ..IssueOptions::default()
                 };
                 let request = request_for_successor(&record.certificate)?;
@@ -139,8 +140,11 @@ impl Context {
         let object = Object::new("certificate", id);
         let project = Some(record.row.issued.project);
         let audited = audit::record(caller, project, "renewal-planned", object, &detail, self.now());
-        self.commit(Changes::new().statement(statement).audit(audited)).await?;
-        Ok(days)
+        match self.db.commit(Changes::new().statement(statement).audit(audited)).await {
+            Ok(()) => Ok(days),
+            Err(StoreError::Stale(_)) => Err(Error::wrong_state("the certificate was renewed or deleted meanwhile")),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     async fn must_be_plannable(&self, caller: &Caller, record: &Record, days: u32) -> Result<()> {

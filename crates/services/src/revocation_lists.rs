@@ -14,6 +14,7 @@ use domain::revocation::{
 };
 use domain::{AuthorityId, CrlId, Error, Result, Time};
 use serde_json::json;
+use std::time::Instant;
 use store::authority::{CrlRecord, DeltaRecord};
 use store::{Changes, StoreError};
 use x509::{Certificate, Crl, DistinguishedName, PublicKey, RevokedCertificate, Uri, pem};
@@ -36,6 +37,14 @@ pub struct PublishedList {
     pub this_update: Time,
     /// When it runs out.
     pub next_update: Time,
+}
+
+/// What is put to another place.
+pub struct ListsToDeliver {
+    /// The number of the complete list.
+    pub number: u32,
+    /// File names and lists.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// What a list of changes says.
@@ -78,6 +87,20 @@ impl Context {
     /// more than that of the list it replaces; when another list was published in between, that one may have been read
     /// too early, and this begins anew.
     pub async fn publish_list(&self, id: CrlId) -> Result<()> {
+        let asked_at = Instant::now();
+        let turn = self.state.publishing.turn(id);
+        let mut last_began = turn.lock().await;
+        // One that began after this was asked for has everything in it that was committed before.
+        if last_began.is_some_and(|began| began >= asked_at) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.publish_list_now(id).await?;
+        *last_began = Some(began);
+        Ok(())
+    }
+
+    async fn publish_list_now(&self, id: CrlId) -> Result<()> {
         const ATTEMPTS_MAX: usize = 5;
         for _ in 0..ATTEMPTS_MAX {
             let record = self.list_record(id).await?;
@@ -146,7 +169,7 @@ impl Context {
         let key_id = key_id.map_or_else(|| public.key_id_sha1().to_vec(), <[u8]>::to_vec);
         let (name, urls) = (name.clone(), self.scope_of(&record).await?);
         // Changes first: what is committed while both are read is then on the complete list at least.
-        let changes = self.changes_since_base(&record, number, now).await?;
+        let changes = self.changes_since_base(&record, number, &urls, now).await?;
         let delta_urls = match &changes {
             Some(_) => vec![self.delta_url(&record).await?],
             None => Vec::new(),
@@ -183,13 +206,22 @@ impl Context {
 
     /// What changed since the complete list that lists of changes begin from; none when the authority has no such lists. One
     /// that is a day old gives way to the list that is being made.
-    async fn changes_since_base(&self, record: &CrlRecord, number: u32, now: Time) -> Result<Option<ListChanges>> {
+    async fn changes_since_base(
+        &self,
+        record: &CrlRecord,
+        number: u32,
+        urls: &[Uri],
+        now: Time,
+    ) -> Result<Option<ListChanges>> {
         const PIECE: u32 = 5_000;
         let settings = store::authority::list_settings(&self.db, record.authority).await.map_err(failed)?;
         if !settings.has_delta {
             return Ok(None);
         }
-        let base = record.delta.as_ref().filter(|delta| now < delta.base_at.plus_seconds(DELTA_BASE_SECONDS));
+        let base = record.delta.as_ref().filter(|delta| {
+            // RFC 5280 §5.2.4: a list of changes has the scope of its base.
+            now < delta.base_at.plus_seconds(DELTA_BASE_SECONDS) && has_scope(&delta.der, urls)
+        });
         let (base_number, base_at) = base.map_or((number, now), |delta| (delta.base_number, delta.base_at));
         let mut entries = Vec::new();
         let mut mark = Some((base_at.plus_seconds(-DELTA_OVERLAP_SECONDS), Vec::new()));
@@ -365,13 +397,19 @@ impl Context {
         for target in &self.outward.list_targets {
             let name = target.name();
             let delivered = store::authority::crl_delivered(&self.db, id, &name).await.map_err(failed)?;
-            let list = self.published_list(id).await?;
-            if delivered >= list.number {
+            let lists = self.lists_to_deliver(id).await?;
+            if delivered >= lists.number {
                 continue;
             }
-            match target.put(&format!("{id}.crl"), list.der).await {
+            let mut put = Ok(());
+            for (file_name, der) in lists.files {
+                if put.is_ok() {
+                    put = target.put(&file_name, der).await;
+                }
+            }
+            match put {
                 Ok(()) => {
-                    let noted = store::authority::note_crl_delivered(id, &name, list.number);
+                    let noted = store::authority::note_crl_delivered(id, &name, lists.number);
                     self.commit(Changes::new().statement(noted)).await?;
                 }
                 Err(error) => {
@@ -380,6 +418,16 @@ impl Context {
             }
         }
         outcome
+    }
+
+    /// The newest list of a record, and that of the changes if there is one, each with its file name.
+    pub async fn lists_to_deliver(&self, id: CrlId) -> Result<ListsToDeliver> {
+        let list = self.published_list(id).await?;
+        let mut files = vec![(format!("{id}.crl"), list.der)];
+        if let Some(delta) = self.list_record(id).await?.delta {
+            files.push((format!("{id}.delta.crl"), delta.der));
+        }
+        Ok(ListsToDeliver { number: list.number, files })
     }
 
     /// Plans that lists are put to the places outside that lack the newest: at a first start with a new place, and when a
@@ -418,6 +466,13 @@ impl Context {
         let record = store::authority::crl(&self.db, id).await.map_err(failed)?;
         record.ok_or_else(|| Error::not_found("there is no such revocation list"))
     }
+}
+
+/// Whether a list is for the certificates alone that name one of these addresses; for all of its key when there is none.
+fn has_scope(der: &[u8], urls: &[Uri]) -> bool {
+    let Ok(list) = Crl::from_der(der.to_vec()) else { return false };
+    let Ok(point) = list.issuing_distribution_point() else { return false };
+    point.as_ref().map(|point| point.urls().cloned().collect::<Vec<_>>()).unwrap_or_default() == urls
 }
 
 /// Long lists are made apart, so that no request waits for them.

@@ -5,7 +5,7 @@ use crate::audit::{self, Object};
 use crate::authorities::about;
 use crate::certificates::{CertificateName, Record};
 use crate::context::{Context, failed};
-use domain::authority::AuthorityStatus;
+use domain::authority::{Authority, AuthorityStatus};
 use domain::caller::Caller;
 use domain::inventory::{IssuedBy, is_authority, serial_hex};
 use domain::job::Job;
@@ -136,7 +136,7 @@ impl Context {
             changes = changes.with(store::revocation::block_key(caller.organization, key, now));
         }
         if is_authority(certificate) {
-            changes = changes.with(self.stop_authority(record, now).await?);
+            changes = changes.with(self.stop_authority(record, reason, now).await?);
         }
         let object = Object::new("certificate", issued.id);
         let changes = changes.with(self.syncs_follow(issued.id).await?);
@@ -167,16 +167,21 @@ impl Context {
         Ok(Changes::new().statement(job))
     }
 
-    /// An authority of ours whose active certificate is withdrawn issues nothing more.
-    async fn stop_authority(&self, record: &Record, now: Time) -> Result<Changes> {
+    /// An authority of ours whose active certificate is withdrawn issues nothing more, nor does one whose key is in the wrong
+    /// hands, whichever certificate said so.
+    async fn stop_authority(&self, record: &Record, reason: RevocationReason, now: Time) -> Result<Changes> {
         let issued = &record.row.issued;
         let owner = store::authority::owner_of_certificate(&self.db, issued.project, &issued.der).await;
         let Some((authority, certificate)) = owner.map_err(failed)? else { return Ok(Changes::new()) };
+        let version = store::authority::certificate(&self.db, authority, certificate).await.map_err(failed)?;
         let authority = store::authority::in_project(&self.db, issued.project, authority).await.map_err(failed)?;
+        let is_stopped = |authority: &Authority| {
+            let is_lost = reason == RevocationReason::KeyCompromise
+                && version.as_ref().is_some_and(|version| version.key == authority.active_key);
+            authority.active_certificate == Some(certificate) || is_lost
+        };
         match authority {
-            Some(mut authority)
-                if authority.active_certificate == Some(certificate) && authority.status == AuthorityStatus::Active =>
-            {
+            Some(mut authority) if is_stopped(&authority) && authority.status == AuthorityStatus::Active => {
                 authority.status = AuthorityStatus::Disabled;
                 authority.version += 1;
                 authority.updated_at = now;

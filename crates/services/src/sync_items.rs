@@ -97,7 +97,7 @@ impl Context {
 }
 
 /// What an item asks for, in one digest: it changes with the certificate, its chain, and the options that shape an object.
-pub(crate) fn content_of(sync: &Sync, item: &Item) -> String {
+pub(crate) fn content_of(sync: &Sync, item: &Item, secrets: &str) -> String {
     let mut octets = item.leaf.as_der().to_vec();
     for one in item.chain.iter().chain(&item.root) {
         octets.extend_from_slice(one.as_der());
@@ -112,6 +112,7 @@ pub(crate) fn content_of(sync: &Sync, item: &Item) -> String {
         ..sync.options.clone()
     };
     octets.extend_from_slice(serde_json::to_string(&options).unwrap_or_default().as_bytes());
+    octets.extend_from_slice(secrets.as_bytes());
     digest::sha256(&octets).iter().map(|octet| format!("{octet:02x}")).collect()
 }
 

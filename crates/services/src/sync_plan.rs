@@ -82,11 +82,23 @@ impl std::fmt::Display for Obstacle {
     }
 }
 
+/// What is planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It is done at once.
+    Run,
+    /// It is shown: the destination is asked in any case, so that one that does not answer is seen.
+    Preview,
+}
+
 /// What plans one run.
 pub(crate) struct Planner<'a> {
     services: &'a Context,
     sync: &'a Sync,
     destination: &'a AnyDestination,
+    purpose: Purpose,
+    /// Another text for each choice of the sync's own secrets.
+    secrets: String,
     /// Names that are taken at the destination by this sync, each by a certificate.
     names: Mutex<HashMap<String, CertificateId>>,
 }
@@ -97,7 +109,8 @@ impl Context {
         let destination = self.open_destination(sync).await?;
         let members = self.members_of_sync(sync).await?;
         let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
-        let planner = Planner::new(self, sync, &destination, &ledger);
+        let planner =
+            Planner::new(self, sync, &destination, &ledger, (Purpose::Preview, self.sync_secrets_digest(sync).await?));
         let mut preview = Preview::default();
         let mut kept = HashSet::new();
         for member in members.iter().filter(|member| member.left_out().is_none()) {
@@ -153,9 +166,10 @@ impl<'a> Planner<'a> {
         sync: &'a Sync,
         destination: &'a AnyDestination,
         ledger: &[SyncObject],
+        (purpose, secrets): (Purpose, String),
     ) -> Self {
         let names = ledger.iter().map(|object| (object.name.clone(), object.certificate)).collect();
-        Self { services, sync, destination, names: Mutex::new(names) }
+        Self { services, sync, destination, purpose, secrets, names: Mutex::new(names) }
     }
 
     /// The object of the ledger that a certificate has, or takes over from the one that it was renewed from.
@@ -193,13 +207,17 @@ impl<'a> Planner<'a> {
         };
         let item = self.services.item(self.sync, &member.record, mark, name).await?;
         self.destination.must_take(&item)?;
-        let content = content_of(self.sync, &item);
+        let content = self.content(&item);
         let decision = match object {
-            None if !self.destination.has_unique_names() => Decision::Create,
-            None => self.plan_by_mark(&item, false).await?,
+            None => self.plan_new(&item).await?,
             Some(object) => self.plan_known(object, &item, &content).await?,
         };
         Ok((item, decision))
+    }
+
+    /// What an item asks for: another text when anything of it, or of what shapes it, is another.
+    pub(crate) fn content(&self, item: &Item) -> String {
+        content_of(self.sync, item, &self.secrets)
     }
 
     /// The name of a certificate that has no object yet. Two certificates of a sync never share one.
@@ -215,6 +233,18 @@ impl<'a> Planner<'a> {
                 names.insert(name.clone(), member.certificate());
                 Ok(name)
             }
+        }
+    }
+
+    /// What is to be done for an item that this sync never had: whatever stands in its place is somebody else's, were it the
+    /// very same.
+    async fn plan_new(&self, item: &Item) -> Result<Decision, DeliveryError> {
+        if !self.destination.has_unique_names() && self.purpose == Purpose::Run {
+            return Ok(Decision::Create);
+        }
+        match self.destination.find(item).await?.first() {
+            Some(stranger) => Err(taken(stranger, item)),
+            None => Ok(Decision::Create),
         }
     }
 
@@ -243,7 +273,10 @@ impl<'a> Planner<'a> {
             return Err(changed_by_others(&found));
         }
         match (object.state, is_wanted) {
-            (ObjectState::There, true) => Ok(Decision::Nothing),
+            // A part that is gone is put back.
+            (ObjectState::There, true) if object.fingerprint.as_deref() == Some(found.fingerprint.as_str()) => {
+                Ok(Decision::Nothing)
+            }
             (_, true) if self.stands(&found, item) => Ok(Decision::Confirm(found)),
             // What was recorded beside it, such as files of another form, goes with it.
             _ => Ok(Decision::Replace(Found { details: object.details.clone(), ..found })),
@@ -272,7 +305,7 @@ impl<'a> Planner<'a> {
 pub(crate) fn is_ours(object: &SyncObject, found: &Found) -> bool {
     let known = object.fingerprint.as_deref().map(Fingerprint::from_text);
     let intended = object.intended.as_deref().map(Fingerprint::from_text);
-    let is_as_known = known.as_ref() == Some(&found.fingerprint);
+    let is_as_known = known.as_ref().is_some_and(|known| found.fingerprint.agrees_with(known));
     match object.state {
         ObjectState::There => is_as_known,
         ObjectState::Making | ObjectState::Replacing | ObjectState::Removing => {

@@ -6,10 +6,11 @@
 
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
-use crate::sync_items::{Member, content_of};
-use crate::sync_plan::{Decision, LINE_MAX, Obstacle, Planner, changed_by_others, is_ours};
+use crate::sync_items::Member;
+use crate::sync_plan::{Decision, LINE_MAX, Obstacle, Planner, Purpose, changed_by_others, is_ours};
 use domain::caller::Caller;
 use domain::inventory::ShownStatus;
+use domain::job::Job;
 use domain::sync::{ObjectState, Sync, SyncObject, SyncStatus};
 use domain::{CertificateId, Error, JobId, Result, SyncId, Time};
 use futures_util::StreamExt;
@@ -20,8 +21,11 @@ use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use store::Changes;
 
+/// How long it is waited before it is looked again whether another job has ended.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How many certificates of one sync are worked on at once.
 const AT_ONCE: usize = 8;
 
@@ -36,6 +40,8 @@ struct Run<'a> {
     unconfirmed: Mutex<Vec<(SyncObject, Found)>>,
     /// The connection itself failed: nothing else will fare better.
     is_cut_off: AtomicBool,
+    /// Whether it is written down that the last step is still to come.
+    is_unfinished: AtomicBool,
     cut_off_by: Mutex<Option<String>>,
     failures: Mutex<Vec<(CertificateId, String)>>,
 }
@@ -44,6 +50,9 @@ impl Context {
     /// Runs a sync under a job. A failure that may pass is an error, so that the job is tried again.
     pub async fn run_sync(&self, id: SyncId, job: JobId) -> Result<()> {
         let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };
+        if self.is_running(&Job::ClearSync { sync: id }).await? {
+            return Err(Error::unavailable("everything is being removed from the destination", 5));
+        }
         self.commit(Changes::new().statement(store::sync::began(id, job))).await?;
         let outcome = self.try_to_run(&sync).await;
         let now = self.now();
@@ -71,7 +80,8 @@ impl Context {
         let destination = self.open_destination(sync).await?;
         let members = self.members_of_sync(sync).await?;
         let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
-        let run = Run::new(self, sync, &destination, &ledger);
+        let secrets = self.sync_secrets_digest(sync).await?;
+        let run = Run::new(self, sync, &destination, &ledger, secrets);
         let (wanted, left_out): (Vec<Member>, Vec<Member>) =
             members.into_iter().partition(|member| member.left_out().is_none());
         let mut work = Vec::with_capacity(wanted.len());
@@ -80,9 +90,12 @@ impl Context {
         }
         futures_util::stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
         if !run.is_cut_off.load(Ordering::Relaxed) {
-            run.clear(&wanted, &left_out).await?;
+            run.clear(&wanted).await?;
         }
         run.finish().await?;
+        if !run.is_cut_off.load(Ordering::Relaxed) {
+            run.end_links(&left_out).await?;
+        }
         if let Some(message) = run.cut_off_by.into_inner().unwrap_or_default() {
             return Err(Error::failed(message));
         }
@@ -92,6 +105,10 @@ impl Context {
     /// Removes everything that a sync made, under a job (endpoint `remove-certificates`).
     pub async fn remove_all_of_sync(&self, id: SyncId, job: JobId) -> Result<()> {
         let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };
+        // A run that began before this ends first; one that begins now sees this and gives way.
+        while self.is_running(&Job::RunSync { sync: id }).await? {
+            tokio::time::sleep(PAUSE).await;
+        }
         self.commit(Changes::new().statement(store::sync::removal_began(id, job))).await?;
         let outcome = self.try_to_remove_all(&sync).await;
         let now = self.now();
@@ -103,10 +120,15 @@ impl Context {
         outcome
     }
 
+    async fn is_running(&self, job: &Job) -> Result<bool> {
+        store::job::is_running(&self.db, job, self.now()).await.map_err(failed)
+    }
+
     async fn try_to_remove_all(&self, sync: &Sync) -> Result<()> {
         let destination = self.open_destination(sync).await?;
         let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
-        let run = Run::new(self, sync, &destination, &ledger);
+        let secrets = self.sync_secrets_digest(sync).await?;
+        let run = Run::new(self, sync, &destination, &ledger, secrets);
         for object in &ledger {
             if run.is_cut_off.load(Ordering::Relaxed) {
                 break;
@@ -123,15 +145,22 @@ impl Context {
 }
 
 impl<'a> Run<'a> {
-    fn new(services: &'a Context, sync: &'a Sync, destination: &'a AnyDestination, ledger: &[SyncObject]) -> Self {
+    fn new(
+        services: &'a Context,
+        sync: &'a Sync,
+        destination: &'a AnyDestination,
+        ledger: &[SyncObject],
+        secrets: String,
+    ) -> Self {
         Self {
             services,
             sync,
             destination,
-            planner: Planner::new(services, sync, destination, ledger),
+            planner: Planner::new(services, sync, destination, ledger, (Purpose::Run, secrets)),
             changed: Mutex::default(),
             unconfirmed: Mutex::default(),
             is_cut_off: AtomicBool::new(false),
+            is_unfinished: AtomicBool::new(sync.is_unfinished),
             cut_off_by: Mutex::default(),
             failures: Mutex::default(),
         }
@@ -189,6 +218,10 @@ impl<'a> Run<'a> {
                 if !matches!(member.link.status, SyncStatus::Succeeded | SyncStatus::Proven) {
                     self.set_link(certificate, SyncStatus::Succeeded, Some(DELIVERED), None).await?;
                 }
+                if self.sync.options.prove.is_some() && member.link.status != SyncStatus::Proven {
+                    let proof = self.services.proof_follows(self.sync, certificate);
+                    self.services.commit(proof).await?;
+                }
                 Ok(())
             }
             Decision::Confirm(found) => {
@@ -218,7 +251,7 @@ impl<'a> Run<'a> {
             external_id: None,
             fingerprint: None,
             intended: self.destination.expected(item).map(|expected| expected.to_string()),
-            content: content_of(self.sync, item),
+            content: self.planner.content(item),
             details: Vec::new(),
         };
         let written = match object {
@@ -226,6 +259,7 @@ impl<'a> Run<'a> {
             Some(_) => store::sync::object::update(&intent, now),
         };
         self.services.commit(Changes::new().statement(written)).await?;
+        self.note_unfinished().await?;
         match self.destination.create(item).await {
             Ok(found) => Ok(self.delivered(intent, found, item).await?),
             Err(error @ DeliveryError::Unknown(_)) => Err(error.into()),
@@ -244,11 +278,12 @@ impl<'a> Run<'a> {
             external_id: Some(found.id.clone()),
             fingerprint: Some(found.fingerprint.to_string()),
             intended: self.destination.expected(item).map(|expected| expected.to_string()),
-            content: content_of(self.sync, item),
+            content: self.planner.content(item),
             ..object.clone()
         };
         let written = store::sync::object::update(&intent, self.services.now());
         self.services.commit(Changes::new().statement(written)).await?;
+        self.note_unfinished().await?;
         match self.destination.replace(&found, item).await {
             Ok(found) => Ok(self.delivered(intent, found, item).await?),
             Err(error @ DeliveryError::Unknown(_)) => Err(error.into()),
@@ -272,14 +307,29 @@ impl<'a> Run<'a> {
             }
             return Ok(());
         }
-        if !self.sync.is_unfinished && self.destination.has_last_step() {
-            self.services.commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, true))).await?;
-        }
         self.services.confirm_delivery(self.sync, object, found).await
     }
 
-    /// Removes what is not to be there any more, and ends the links of certificates that are left out.
-    async fn clear(&self, wanted: &[Member], left_out: &[Member]) -> Result<()> {
+    /// Writes down, before anything is changed, that the last step is to come: a run that breaks off leaves it to the next.
+    async fn note_unfinished(&self) -> Result<()> {
+        let has_last_step = self.destination.has_last_step() || has_command(self.sync);
+        if !has_last_step || self.is_unfinished.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.services.commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, true))).await
+    }
+
+    async fn note_finished(&self) -> Result<()> {
+        match self.is_unfinished.swap(false, Ordering::Relaxed) {
+            false => Ok(()),
+            true => {
+                self.services.commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, false))).await
+            }
+        }
+    }
+
+    /// Removes what is not to be there any more.
+    async fn clear(&self, wanted: &[Member]) -> Result<()> {
         let ledger = store::sync::object::all(&self.services.db, self.sync.id).await.map_err(failed)?;
         let is_wanted: HashSet<CertificateId> = wanted.iter().map(Member::certificate).collect();
         for object in &ledger {
@@ -292,6 +342,11 @@ impl<'a> Run<'a> {
                 self.remove(object).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Ends the links of certificates that are left out, once nothing of theirs is there.
+    async fn end_links(&self, left_out: &[Member]) -> Result<()> {
         let ledger = store::sync::object::all(&self.services.db, self.sync.id).await.map_err(failed)?;
         for member in left_out {
             let certificate = member.certificate();
@@ -358,7 +413,11 @@ impl<'a> Run<'a> {
             if !is_ours(object, &found) {
                 return Err(changed_by_others(&found).into());
             }
-            let found = Found { details: object.details.clone(), ..found };
+            let found = match object.details.is_empty() {
+                // It was being made: what it consists of is not written down yet.
+                true => found,
+                false => Found { details: object.details.clone(), ..found },
+            };
             let intent = SyncObject {
                 state: ObjectState::Removing,
                 external_id: Some(found.id.clone()),
@@ -367,8 +426,9 @@ impl<'a> Run<'a> {
             };
             let written = store::sync::object::update(&intent, self.services.now());
             self.services.commit(Changes::new().statement(written)).await?;
+            // Of files only what is delivered wants a command.
             if self.destination.has_last_step() {
-                self.services.commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, true))).await?;
+                self.note_unfinished().await?;
             }
             self.destination.remove(&found).await?;
             if self.destination.look(&found.id).await?.is_some() {
@@ -392,6 +452,10 @@ impl<'a> Run<'a> {
             std::mem::take(&mut *self.unconfirmed.lock().map_err(|_| Error::failed("the changes of a run"))?);
         let is_unchanged = changed.delivered.is_empty() && changed.removed.is_empty();
         let changed = match (is_unchanged, self.sync.is_unfinished) {
+            // What may have been done and was not answered is confirmed by the next run, and wants its last step then.
+            (true, false) if self.failures.lock().is_ok_and(|failures| failures.is_empty()) => {
+                return self.note_finished().await;
+            }
             (true, false) => return Ok(()),
             (true, true) => self.everything().await?,
             (false, _) => changed,
@@ -401,12 +465,7 @@ impl<'a> Run<'a> {
                 for (object, found) in unconfirmed {
                     self.services.confirm_delivery(self.sync, object, found).await?;
                 }
-                if self.destination.has_last_step() {
-                    self.services
-                        .commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, false)))
-                        .await?;
-                }
-                Ok(())
+                self.note_finished().await
             }
             Err(error) => {
                 let message = error.to_string();
@@ -456,15 +515,25 @@ impl Context {
         let delivered =
             store::sync::link::set_status(sync.id, certificate, SyncStatus::Succeeded, Some(DELIVERED), Some(now), now);
         let mut changes = Changes::new().statement(store::sync::object::update(&there, now)).statement(delivered);
-        if let Some(prove) = &sync.options.prove {
-            let until = now.plus_seconds(prove.timeout_seconds.into());
-            let job = domain::job::Job::ProveSync { sync: sync.id };
-            changes = changes
-                .statement(store::sync::link::prove_until(sync.id, certificate, Some(until)))
-                .statement(store::job::enqueue(self.new_id(), &job, now, now));
-        }
+        changes = changes.with(self.proof_follows(sync, certificate));
         self.commit(changes).await
     }
+
+    /// Lets the addresses of a sync be asked for a certificate, if it has any.
+    fn proof_follows(&self, sync: &Sync, certificate: CertificateId) -> Changes {
+        let Some(prove) = &sync.options.prove else { return Changes::new() };
+        let now = self.now();
+        let until = now.plus_seconds(prove.timeout_seconds.into());
+        let job = Job::ProveSync { sync: sync.id };
+        Changes::new()
+            .statement(store::sync::link::prove_until(sync.id, certificate, Some(until)))
+            .statement(store::job::enqueue(self.new_id(), &job, now, now))
+    }
+}
+
+/// Whether a run of the sync ends with a command.
+fn has_command(sync: &Sync) -> bool {
+    sync.options.post_sync_command.is_some() || sync.options.health_check_command.is_some()
 }
 
 fn summary(failures: &[(CertificateId, String)]) -> Option<String> {

@@ -87,7 +87,9 @@ pub struct LinkedCertificate {
 
 impl Context {
     /// Makes a sync.
-    pub async fn create_sync(&self, caller: &Caller, new: NewSync) -> Result<SyncWithConnection> {
+    pub async fn create_sync(&self, caller: &Caller, mut new: NewSync) -> Result<SyncWithConnection> {
+        new.certificates.sort_unstable();
+        new.certificates.dedup();
         caller.may(new.project, Action::CreateSync, &about(&new.name))?;
         let connection = self.connection_of_new(caller, &new).await?;
         let now = self.now();
@@ -200,6 +202,13 @@ impl Context {
         Ok(Some(SealedCredentials { data_key_version: data_key.version(), sealed }))
     }
 
+    /// Another text for each time that the secrets of a sync were chosen; it says nothing of them.
+    pub(crate) async fn sync_secrets_digest(&self, sync: &Sync) -> Result<String> {
+        let sealed = store::sync::secrets(&self.db, sync.id).await.map_err(failed)?;
+        let digest = sealed.map(|sealed| x509::digest::sha256(&sealed.sealed));
+        Ok(digest.iter().flatten().map(|octet| format!("{octet:02x}")).collect())
+    }
+
     async fn sync_secrets(&self, sync: &Sync) -> Result<SyncCredentials> {
         let Some(sealed) = store::sync::secrets(&self.db, sync.id).await.map_err(failed)? else {
             return Ok(SyncCredentials::default());
@@ -260,6 +269,7 @@ impl Context {
     /// Changes a sync. That does not make it run.
     pub async fn change_sync(&self, caller: &Caller, id: SyncId, change: SyncChange) -> Result<SyncWithConnection> {
         let mut sync = self.sync_for(caller, id, Action::EditSync).await?;
+        let before = sync.clone();
         if let Some(name) = change.name {
             caller.may(sync.project, Action::EditSync, &about(&name))?;
             sync.name = name;
@@ -278,15 +288,34 @@ impl Context {
         sync.connection = connection.as_ref().map(|connection| connection.id);
         sync.version += 1;
         sync.updated_at = self.now();
-        let secrets = match change.secrets {
-            Some(secrets) => secrets,
-            None => self.sync_secrets(&sync).await?,
+        let (secrets, sealed) = match change.secrets {
+            Some(secrets) => {
+                let sealed = self.seal_sync_secrets(&sync, &secrets).await?;
+                (secrets, sealed)
+            }
+            None => (self.sync_secrets(&sync).await?, None),
         };
         self.must_work(&sync, connection.as_ref(), &secrets).await?;
-        let sealed = self.seal_sync_secrets(&sync, &secrets).await?;
-        let changes = Changes::new().statement(store::sync::update(&sync, sealed.as_ref()));
+        self.must_have_names_for_all(&sync).await?;
+        let mut changes = Changes::new().statement(store::sync::update(&sync, sealed.as_ref()));
+        if sync.config != before.config || sync.connection != before.connection {
+            // What was made at the old place stays there, and is not ours to change from here any more.
+            changes = changes.statement(store::sync::object::forget_all(sync.id));
+        }
         self.commit_sync(caller, changes, &sync, "sync-changed").await?;
         Ok(SyncWithConnection { sync, connection })
+    }
+
+    /// Refuses a name schema by which the linked certificates would have one name.
+    async fn must_have_names_for_all(&self, sync: &Sync) -> Result<()> {
+        let Some(schema) = sync.options.certificate_name_schema.as_deref() else { return Ok(()) };
+        let linked = store::sync::link::all(&self.db, sync.id).await.map_err(failed)?.len();
+        match linked > 1 && NameSchema::parse(schema, sync.destination)?.is_constant() {
+            false => Ok(()),
+            true => Err(Error::invalid(format!(
+                "certificateNameSchema gives every certificate the same name, and {linked} are linked"
+            ))),
+        }
     }
 
     /// Deletes a sync. What it made at its destination stays there.
@@ -524,8 +553,11 @@ impl Context {
         let now = self.now();
         let midnight = Time::from_millis(now.millis() - now.millis().rem_euclid(DAY_MILLIS));
         for sync in store::sync::idle_since(&self.db, midnight).await.map_err(failed)? {
-            let job = store::job::enqueue_if_absent(self.new_id(), &Job::RunSync { sync }, now, now);
-            self.commit(Changes::new().statement(job)).await?;
+            let run = Job::RunSync { sync };
+            let job = store::job::enqueue_if_absent(self.new_id(), &run, now, now);
+            // One that was given up on another day gets another chance.
+            let revived = store::job::revive(&run, midnight, now);
+            self.commit(Changes::new().statement(job).statement(revived)).await?;
         }
         Ok(())
     }

@@ -160,6 +160,15 @@ pub async fn by_serial(db: &Db, organization: OrganizationId, serial: &[u8]) -> 
     rows.iter().map(certificate_from).collect()
 }
 
+/// The certificates of a project with this serial number.
+pub async fn in_project_by_serial(db: &Db, project: ProjectId, serial: &[u8]) -> Result<Vec<InventoryRow>, StoreError> {
+    let sql = select_certificate!(
+        "WHERE c.project_id = $1 AND c.serial = $2
+         AND c.issuer_name_id IN (SELECT id FROM issuer_names UNION ALL SELECT 0) ORDER BY c.pk LIMIT 20"
+    );
+    db.rows(sql, params![project, serial]).await?.iter().map(certificate_from).collect()
+}
+
 /// Certificates after a place in the order of issue, for checking all of them page by page.
 pub async fn after(db: &Db, pk: i64, limit: u32) -> Result<Vec<InventoryRow>, StoreError> {
     let rows = db.rows(select_certificate!("WHERE c.pk > $1 ORDER BY c.pk LIMIT $2"), params![pk, limit]).await?;

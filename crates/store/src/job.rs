@@ -6,7 +6,7 @@ use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
 use crate::value::Row;
-use domain::job::{Job, JobRecord, JobStatus, Reach};
+use domain::job::{Job, JobRecord, JobStatus, Lane};
 use domain::{JobId, Time};
 
 macro_rules! insert_job {
@@ -25,7 +25,7 @@ pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
     Statement::new(
         insert_job!(
             "DO UPDATE SET status = 'queued', attempts = 0, planned = jobs.planned + 1,
-         run_at = CASE WHEN jobs.status = 'queued' AND jobs.lease_until = 0 AND jobs.run_at < excluded.run_at
+         run_at = CASE WHEN jobs.status = 'queued' AND jobs.lease_until <= excluded.updated_at AND jobs.run_at < excluded.run_at
                   THEN jobs.run_at ELSE excluded.run_at END,
          updated_at = excluded.updated_at"
         ),
@@ -53,19 +53,30 @@ macro_rules! select_job {
     };
 }
 
-/// The next jobs of a reach that are due, the earliest first. A lease that has run out is due again.
-pub async fn due(db: &Db, reach: Reach, now: Time, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
+/// The next jobs of a lane that are due, the earliest first. A lease that has run out is due again.
+pub async fn due(db: &Db, lane: Lane, now: Time, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
     let rows = db
         .rows(
             select_job!(
                 "WHERE status = 'queued' AND run_at <= $1 AND (lease_until <= $1 OR lease_until > $2)
-             AND CASE WHEN kind IN ('deliver-crl', 'run-sync', 'clear-sync', 'prove-sync') THEN 1 ELSE 0 END = $4
+             AND CASE WHEN kind = 'publish-crl' THEN 'lists'
+                 WHEN kind IN ('deliver-crl', 'run-sync', 'clear-sync') THEN 'outward' WHEN kind = 'prove-sync' THEN 'proofs'
+                 ELSE 'renewals' END = $4
              ORDER BY run_at LIMIT $3"
             ),
-            params![now, now.plus_seconds(LEASE_SECONDS_MAX), limit, i64::from(reach == Reach::Outward)],
+            params![now, now.plus_seconds(LEASE_SECONDS_MAX), limit, lane_name(lane)],
         )
         .await?;
     rows.iter().map(|row| record_from(row, now)).collect()
+}
+
+fn lane_name(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Lists => "lists",
+        Lane::Renewals => "renewals",
+        Lane::Outward => "outward",
+        Lane::Proofs => "proofs",
+    }
 }
 
 macro_rules! of_status {
@@ -107,6 +118,21 @@ pub fn retry(record: &JobRecord, now: Time) -> Statement {
         params![record.id, now],
     )
     .expect_one("nobody works on the job")
+}
+
+/// Whether somebody works on a job.
+pub async fn is_running(db: &Db, job: &Job, now: Time) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM jobs WHERE dedupe = $1 AND status = 'queued' AND lease_until > $2";
+    Ok(db.row(sql, params![job.dedupe(), now]).await?.is_some())
+}
+
+/// Lets a job that was given up before a moment be tried again.
+pub fn revive(job: &Job, given_up_before: Time, now: Time) -> Statement {
+    Statement::new(
+        "UPDATE jobs SET status = 'queued', attempts = 0, run_at = $3, updated_at = $3, lease_until = 0
+         WHERE dedupe = $1 AND status = 'parked' AND updated_at < $2",
+        params![job.dedupe(), given_up_before, now],
+    )
 }
 
 /// Takes a job for a while; whoever comes second finds it taken.

@@ -28,11 +28,12 @@ pub fn plan(certificate: CertificateId, days: u32, renew_at: Time) -> Statement 
     Statement::new(
         "INSERT INTO renewal_plans (certificate_pk, renew_before_days, renew_at, last_error)
          SELECT c.pk, CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST(NULL AS TEXT) FROM certificates c WHERE c.id = $1
+         AND NOT EXISTS (SELECT 1 FROM renewals r WHERE r.predecessor_id = c.id)
          ON CONFLICT (certificate_pk) DO UPDATE SET renew_before_days = excluded.renew_before_days,
          renew_at = excluded.renew_at",
         params![certificate, days, renew_at],
     )
-    .expect_one("the certificate is there")
+    .expect_one("the certificate is there and has no successor")
 }
 
 /// Takes a plan back. What kept a renewal from happening stays in the record.

@@ -25,7 +25,13 @@ pub async fn run_jobs(server: &Server) {
 
 /// The same with another number of certificates for each list.
 pub async fn run_jobs_with(server: &Server, certificates_per_list: u32) {
-    let settings = jobs::Settings { node: "test".into(), server_names: None, certificates_per_list, list_folder: None };
+    let settings = jobs::Settings {
+        node: "test".into(),
+        server_names: None,
+        certificates_per_list,
+        list_folder: None,
+        places: std::sync::Arc::default(),
+    };
     jobs::look_ahead(&server.services, &settings).await.unwrap();
     // The server's own runner may hold some of them: they are done when it has done its part, too.
     while jobs::work(&server.services, &settings).await.unwrap() > 0 || is_working(server).await {}

@@ -203,6 +203,29 @@ fn an_authority_is_revoked_by_its_parent_and_issues_nothing_more() {
 }
 
 #[test]
+fn an_authority_whose_certificate_or_key_is_withdrawn_is_not_put_to_work_again() {
+    for_each_engine(|server| async move {
+        let root = authority(&server, "root", "top").await;
+        for (name, is_prolonged) in [("once", false), ("twice", true)] {
+            let below = intermediate(&server, name, &root, 0).await;
+            let first = certificate_of(&server, &below).await;
+            if is_prolonged {
+                let body = json!({"type": "existing", "notAfter": server.time(400 * DAY)});
+                server.post(&format!("{FLAT}/{below}/renew"), body).await.ok();
+            }
+            let serial: String = first.serial_content().iter().map(|octet| format!("{octet:02x}")).collect();
+            let body = json!({"serialNumber": serial.trim_start_matches("00"), "revocationReason": "KEY_COMPROMISE"});
+            server.post(&format!("{TYPED}/{root}/revoke-intermediate"), body).await.ok();
+            assert_eq!(server.get(&format!("{TYPED}/{below}")).await.ok()["status"], "disabled", "{name}");
+            if !is_prolonged {
+                let answer = server.patch(&format!("{TYPED}/{below}"), json!({"status": "active"})).await;
+                assert!(text(&answer.refused(400, "BadRequest")["message"]).contains("revoked"));
+            }
+        }
+    });
+}
+
+#[test]
 fn who_may_not_delete_certificates_may_not_revoke_them_and_a_self_signed_one_cannot_be() {
     for_each_engine(|server| async move {
         let open = profile(&server, "open", json!({})).await;

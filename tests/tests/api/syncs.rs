@@ -252,6 +252,74 @@ fn what_a_revoked_successor_never_took_over_is_removed_too() {
 }
 
 #[test]
+fn a_key_that_a_command_prints_gets_into_no_message() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, _) = issued(&server, &open, "www.example.com").await;
+        let command = "cat {{certificateDirectory}}/*.key; echo it broke; exit 1";
+        let (sync, place) = to_directory(&server, "loud", json!({"postSyncCommand": command}), &[&first]).await;
+        run_jobs(&server).await;
+        assert_eq!(files(&place).len(), 0);
+        let shown = server.get(&format!("{SYNCS}/{sync}")).await.ok();
+        assert!(text(&shown["lastSyncMessage"]).contains("it broke"), "{shown}");
+        let jobs = server.get("/api/v1/jobs").await.ok();
+        let audit = server.services.db.rows("SELECT detail FROM audit_records", vec![]).await.unwrap();
+        let audit: Vec<_> = audit.into_iter().map(store::Row::into_values).collect();
+        for told in [
+            shown.to_string(),
+            json!(certificates(&server, &sync).await).to_string(),
+            jobs.to_string(),
+            format!("{audit:?}"),
+        ] {
+            assert!(!told.contains("BEGIN PRIVATE"), "{told}");
+        }
+    });
+}
+
+#[test]
+fn a_change_of_the_place_or_of_the_form_of_files_is_followed() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, _) = issued(&server, &open, "www.example.com").await;
+        let (sync, place) = to_directory(&server, "before", json!({}), &[&first]).await;
+        run_jobs(&server).await;
+        assert_eq!(files(&place).len(), 3);
+        let url = format!("{SYNCS}/local-directory/{sync}");
+        let one_file = json!({"certificateNameSchema": "{{commonName}}", "combineCertificateChain": true, "includePrivateKey": false});
+        server.patch(&url, json!({"syncOptions": one_file})).await.ok();
+        sync_now(&server, "local-directory", &sync).await;
+        let there = files(&place);
+        assert_eq!(
+            there.keys().collect::<Vec<_>>(),
+            ["www.example.com.pem"],
+            "{}",
+            json!(certificates(&server, &sync).await)
+        );
+        assert_eq!(there["www.example.com.pem"].matches("BEGIN CERTIFICATE").count(), 2);
+
+        let after = server.places.join("after");
+        std::fs::create_dir(&after).unwrap();
+        server.patch(&url, json!({"destinationConfig": {"destinationPath": after}})).await.ok();
+        sync_now(&server, "local-directory", &sync).await;
+        assert_eq!(files(&after), there);
+        assert_eq!(files(&place), there, "what is at the old place stays");
+        // A file that was removed by hand is put back.
+        std::fs::remove_file(after.join("www.example.com.pem")).unwrap();
+        sync_now(&server, "local-directory", &sync).await;
+        assert_eq!(files(&after), there);
+
+        // Another sync to the same place finds its name taken, and says so.
+        let body = json!({"name": "again", "projectId": server.project, "destinationConfig": {"destinationPath": after},
+            "syncOptions": one_file, "certificateIds": [first]});
+        let again = text(&server.post(&format!("{SYNCS}/local-directory"), body).await.ok()["id"]);
+        run_jobs(&server).await;
+        let link = certificates(&server, &again).await.remove(0);
+        assert_eq!(link["syncStatus"], "failed", "{link}");
+        assert!(text(&link["lastSyncMessage"]).contains("not of this sync"), "{link}");
+    });
+}
+
+#[test]
 fn connections_are_checked_before_they_are_kept_and_never_show_a_secret() {
     for_each_engine(|server| async move {
         let aws = AwsStandIn::start().await;

@@ -45,7 +45,11 @@ impl Webhook {
         let answer = self.http.send(self.message(item, Timestamp::now())?).await?;
         match answer.status {
             status if status.is_success() => Ok(delivered(item)),
-            _ => Err(failure(SYSTEM, &answer, Asked::Change, &answer.excerpt())),
+            // A receiver that repeats the secret does not get it into our messages.
+            _ => {
+                let said = answer.excerpt().replace(self.secret.expose(), "(the signing secret)");
+                Err(failure(SYSTEM, &answer, Asked::Change, &said))
+            }
         }
     }
 

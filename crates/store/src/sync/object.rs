@@ -57,6 +57,11 @@ pub fn forget(object: &SyncObject) -> Statement {
     Statement::new("DELETE FROM sync_objects WHERE id = $1", params![object.id])
 }
 
+/// Forgets everything that a sync made: it goes on somewhere else.
+pub fn forget_all(sync: SyncId) -> Statement {
+    Statement::new("DELETE FROM sync_objects WHERE sync_id = $1", params![sync])
+}
+
 /// The ledger of a sync, oldest first.
 pub async fn all(db: &Db, sync: SyncId) -> Result<Vec<SyncObject>, StoreError> {
     let sql = "SELECT id, sync_id, certificate_id, name, state, external_id, fingerprint, intended, content, details
