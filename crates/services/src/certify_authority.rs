@@ -15,7 +15,7 @@ use keys::sign::Signer;
 use serde_json::json;
 use std::sync::Arc;
 use store::Changes;
-use x509::{Certificate, CertificationRequest, DistinguishedName, pem};
+use x509::{Certificate, CertificationRequest, DistinguishedName, digest, pem};
 
 /// A certificate of an authority that was made and is not stored yet.
 pub(crate) struct Made {
@@ -273,6 +273,8 @@ impl Context {
             let unchanged = store::authority::is_unchanged(parent.project, parent.id, parent.version);
             changes = changes.statement(unchanged).with(self.inventory_of(&made, parent).await?);
         }
+        let spki_sha256 = digest::sha256(&key.spki);
+        changes = changes.statement(store::revocation::key_is_not_blocked(caller.organization, spki_sha256));
         self.commit_authority(caller, changes, &authority, asked.event, &detail).await?;
         rendered(made.stored, authority.parent)
     }
@@ -401,6 +403,7 @@ impl Context {
         self.key_must_not_be_blocked(caller, key.spki_der()).await?;
         let changes = Changes::new()
             .statement(store::authority::is_unchanged(parent.project, parent.id, parent.version))
+            .statement(store::revocation::key_is_not_blocked(caller.organization, digest::sha256(key.spki_der())))
             .with(self.inventory_entry(&der, &parsed, &parent, &issuing, now));
         self.commit_authority(caller, changes, &parent, "intermediate-signed", &detail).await?;
         Ok(SignedIntermediate {

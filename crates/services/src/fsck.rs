@@ -132,6 +132,13 @@ impl Context {
                 report.find(&format!("the server secret {name}"), format!("it does not open: {error}"));
             }
         }
+        for row in store::check::sealed_of_connections_and_syncs(&self.db).await.map_err(failed)? {
+            let project = row.project.unwrap_or(SERVER);
+            let place = Place { table: row.table, row: row.id.as_bytes(), project: project.as_bytes() };
+            if let Err(error) = self.open(place, &row.sealed).await {
+                report.find(&format!("{} of {}", row.id, row.table), format!("its secrets do not open: {error}"));
+            }
+        }
         Ok(())
     }
 

@@ -82,6 +82,8 @@ impl Context {
         if let Some((parent, _)) = &parent {
             changes = changes.statement(store::authority::is_unchanged(parent.project, parent.id, parent.version));
         }
+        let spki_sha256 = x509::digest::sha256(imported.spki_der());
+        changes = changes.statement(store::revocation::key_is_not_blocked(caller.organization, spki_sha256));
         self.commit_authority(caller, changes, &authority, "authority-certificate-imported", &detail).await
     }
 

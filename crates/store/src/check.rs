@@ -5,7 +5,7 @@ use crate::columns::time;
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
-use domain::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, Time};
+use domain::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, ProjectId, Time};
 use uuid::Uuid;
 
 /// Columns beside the certificate of an authority.
@@ -174,4 +174,31 @@ pub async fn is_accounted_for(db: &Db, serial: &[u8], hex: &str) -> Result<bool,
 pub async fn server_secrets(db: &Db) -> Result<Vec<(String, Uuid, Vec<u8>)>, StoreError> {
     let rows = db.rows("SELECT name, id, sealed FROM server_secrets ORDER BY name", vec![]).await?;
     rows.iter().map(|row| Ok((row.string(0)?, row.uuid(1)?, row.blob(2)?.to_vec()))).collect()
+}
+
+/// A sealed value of a connection or a sync.
+pub struct SealedRow {
+    /// The table.
+    pub table: &'static str,
+    /// The row.
+    pub id: Uuid,
+    /// The project; none for a connection of the whole organisation.
+    pub project: Option<ProjectId>,
+    /// The sealed value.
+    pub sealed: Vec<u8>,
+}
+
+/// What connections and syncs keep sealed.
+pub async fn sealed_of_connections_and_syncs(db: &Db) -> Result<Vec<SealedRow>, StoreError> {
+    let mut all = Vec::new();
+    for (table, sql) in [
+        ("connections", "SELECT id, project_id, sealed FROM connections ORDER BY id"),
+        ("syncs", "SELECT id, project_id, sealed FROM syncs WHERE sealed IS NOT NULL ORDER BY id"),
+    ] {
+        for row in db.rows(sql, vec![]).await? {
+            let project = row.opt_uuid(1)?.map(ProjectId);
+            all.push(SealedRow { table, id: row.uuid(0)?, project, sealed: row.blob(2)?.to_vec() });
+        }
+    }
+    Ok(all)
 }
