@@ -15,6 +15,7 @@ pub mod job;
 pub mod permission;
 pub mod policy;
 pub mod profile;
+pub mod registry;
 pub mod renewal;
 pub mod revocation;
 pub mod role;

@@ -24,6 +24,7 @@ pub mod members;
 pub mod policies;
 pub mod profiles;
 pub mod projects;
+pub mod registry;
 pub mod renew;
 pub mod revocation_lists;
 pub mod revoke;

@@ -20,6 +20,7 @@ mod postgres;
 mod postgres_link;
 pub mod profile;
 pub mod project;
+pub mod registry;
 pub mod renewal;
 pub mod revocation;
 pub mod secret;

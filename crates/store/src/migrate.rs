@@ -26,6 +26,7 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     2 "0002_withdrawal";
     3 "0003_lists";
     4 "0004_syncs";
+    5 "0005_registry";
 };
 
 /// What was applied; understood by both engines as it is here.
