@@ -172,6 +172,11 @@ impl Error {
         Self::Failed(Failure { context: context.into(), cause: Some(cause.into()) })
     }
 
+    /// Too often, or too many at once.
+    pub fn too_many(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        Self::Refused(Box::new(Refusal::new(Reason::TooMany { retry_after_seconds }, message)))
+    }
+
     /// A part that is needed does not answer now.
     pub fn unavailable(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         Self::Refused(Box::new(Refusal::new(Reason::Unavailable { retry_after_seconds }, message)))

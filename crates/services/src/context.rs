@@ -35,6 +35,8 @@ pub struct Context {
     pub addresses: Arc<Addresses>,
     /// How it reaches other systems.
     pub outward: Arc<Outward>,
+    /// What the operator chose for the device registry.
+    pub registry_settings: Arc<crate::registry::Settings>,
     pub(crate) state: Arc<State>,
 }
 
@@ -117,8 +119,14 @@ impl Context {
             random,
             addresses: Arc::new(addresses),
             outward: Arc::new(outward),
+            registry_settings: Arc::default(),
             state: Arc::new(state),
         }
+    }
+
+    /// The same context with other settings of the device registry.
+    pub fn with_registry(self, settings: crate::registry::Settings) -> Self {
+        Self { registry_settings: Arc::new(settings), ..self }
     }
 
     /// The time, for anything that does not sign.

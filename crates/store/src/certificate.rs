@@ -169,6 +169,15 @@ pub async fn in_project_by_serial(db: &Db, project: ProjectId, serial: &[u8]) ->
     db.rows(sql, params![project, serial]).await?.iter().map(certificate_from).collect()
 }
 
+/// Which key signed this certificate, when it is one of the inventory.
+pub async fn issuer_key_of(db: &Db, certificate: &Certificate) -> Result<Option<AuthorityKeyId>, StoreError> {
+    let sql = "SELECT c.authority_key_id FROM certificates c WHERE c.serial = $1 AND c.der = $2
+               AND c.issuer_name_id IN (SELECT id FROM issuer_names WHERE der = $3)";
+    let issuer = certificate.contents().issuer().as_der();
+    let row = db.row(sql, params![certificate.contents().serial_content(), certificate.as_der(), issuer]).await?;
+    row.map_or(Ok(None), |row| Ok(row.opt_uuid(0)?.map(AuthorityKeyId)))
+}
+
 /// Certificates after a place in the order of issue, for checking all of them page by page.
 pub async fn after(db: &Db, pk: i64, limit: u32) -> Result<Vec<InventoryRow>, StoreError> {
     let rows = db.rows(select_certificate!("WHERE c.pk > $1 ORDER BY c.pk LIMIT $2"), params![pk, limit]).await?;

@@ -1,3 +1,8 @@
 //! The device registry: registries, devices, brokers, what they prove themselves with, and what their topics hold.
 
 pub mod access_end;
+pub mod brokers;
+pub mod credentials;
+pub mod devices;
+pub mod operations;
+pub mod registries;

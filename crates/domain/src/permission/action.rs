@@ -214,6 +214,17 @@ actions! {
         /// Removing an identity.
         DeleteIdentity "delete";
     }
+    /// The device registry: registries, devices and brokers.
+    DeviceRegistry "iot" [] {
+        /// Seeing registries, devices, brokers and their certificates.
+        ReadRegistry "read";
+        /// Making, changing and deleting them and their credentials.
+        WriteRegistry "write";
+        /// Publishing with the rights of a device.
+        PublishAsDevice "publish-device";
+        /// Publishing with the rights of a registry or a broker.
+        PublishAsRegistry "publish-registry";
+    }
     /// The audit.
     AuditLogs "audit-logs" [] {
         /// Reading the audit.

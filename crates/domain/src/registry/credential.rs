@@ -126,6 +126,9 @@ impl HandedIn {
         if data.len() > CERTIFICATE_DATA_MAX {
             return Err(refuse(format!("certificate_data has {} octets, at most 65536 are taken", data.len())));
         }
+        if data.contains('\0') {
+            return Err(refuse("certificate_data holds U+0000, which no text in PEM form does".into()));
+        }
         if data.contains("PRIVATE KEY-----") {
             return Err(refuse(
                 "certificate_data holds a private key: keep it where it is, send the certificate alone".into(),
@@ -138,7 +141,7 @@ impl HandedIn {
         };
         let certificate =
             Certificate::from_der(der).map_err(|error| refuse(format!("this is not a certificate in DER: {error}")))?;
-        if let Err(problem) = certificate.key_algorithm() {
+        if let Err(problem) = certificate.verifying_key() {
             return Err(refuse(format!("the key of the certificate cannot be used: {problem}")));
         }
         Ok(Self { data: data.to_owned(), certificate })
@@ -156,6 +159,17 @@ impl Fingerprints {
         match format {
             FingerprintFormat::Sha256 => hex(&self.sha256),
             FingerprintFormat::Sha1 => hex(&self.sha1),
+        }
+    }
+}
+
+impl Fingerprints {
+    /// Whether this is what somebody names, who wrote it like this.
+    pub fn is(&self, query: &FingerprintQuery, written: &str) -> bool {
+        match query {
+            FingerprintQuery::Sha256(sha256) => self.sha256 == *sha256,
+            FingerprintQuery::Sha1(sha1) => self.sha1 == *sha1 || self.imported.as_deref() == Some(written),
+            FingerprintQuery::Imported(name) => self.imported.as_deref() == Some(name),
         }
     }
 }
