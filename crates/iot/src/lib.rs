@@ -1,0 +1,3 @@
+//! The device registry's API, compatible with Yandex IoT Core.
+
+pub mod proto;
