@@ -16,11 +16,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
+    let mut config = prost_build::Config::new();
+    // An `Any` names the type of what it holds.
+    config.enable_type_names();
     tonic_prost_build::configure()
         .build_client(false)
         .build_transport(false)
         .include_file("proto.rs")
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }
 

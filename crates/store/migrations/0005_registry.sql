@@ -172,12 +172,15 @@ CREATE TABLE trusted_authorities (
     project_id BLOB NOT NULL REFERENCES projects (id),
     -- The authority of ours, when it is one.
     authority_id BLOB,
+    -- Of its key and of its name, by which it is found.
     spki_sha256 BLOB NOT NULL,
+    subject_sha256 BLOB NOT NULL,
     der BLOB NOT NULL,
     template TEXT NOT NULL,
     created_at INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX trusted_authorities_key ON trusted_authorities (spki_sha256);
+CREATE INDEX trusted_authorities_subject ON trusted_authorities (subject_sha256);
 CREATE INDEX trusted_authorities_registry ON trusted_authorities (registry_id, created_at);
 
 -- Brokers outside that ask here who may do what. The URL's secret is kept as SHA-256.
