@@ -12,8 +12,8 @@ use domain::registry::credential::{HandedIn, RegisteredCertificate, hex};
 use domain::registry::{Broker, Device, Folder, Owner, RESOURCE_ID_CHARACTERS_MAX, Registry};
 use domain::{Error, ProjectId, Reason, Refusal, Result, Time};
 use serde_json::json;
-use store::registry::{brokers, credentials, devices, registries};
 use store::Changes;
+use store::registry::{brokers, credentials, devices, registries};
 
 /// How long before its end a certificate is reported, in days.
 const ENDS_SOON_DAYS: i64 = 30;
