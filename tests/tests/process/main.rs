@@ -17,6 +17,7 @@ mod kill;
 mod mutations;
 mod operation;
 mod random;
+mod registry;
 mod revocation;
 mod secrets;
 mod site;
