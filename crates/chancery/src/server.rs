@@ -15,6 +15,7 @@ use axum::http::Uri;
 use domain::connection::Credentials;
 use domain::secret::SecretText;
 use outbound::DeliveryError;
+use outbound::connection::gcp::ServerIdentity;
 use outbound::egress::EgressRules;
 use outbound::http::Http;
 use outbound::list_target::ListTarget;
@@ -194,7 +195,8 @@ fn outward(config: &Config) -> Result<Outward, String> {
         list_targets.push(target.map_err(|error| format!("crl_s3: {error}"))?);
     }
     let http = Http::new(EgressRules::public_and(config.egress_allow.clone())).map_err(text)?;
-    Ok(Outward { http, list_targets, places: config.places.clone() })
+    let google = config.google_key_file.clone().map(ServerIdentity::of_key_file).unwrap_or_default();
+    Ok(Outward { http, list_targets, places: config.places.clone(), google })
 }
 
 fn keys_of_environment() -> Result<Credentials, &'static str> {

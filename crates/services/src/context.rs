@@ -7,6 +7,7 @@ use crate::authenticate::CallerCache;
 use crate::issuer::IssuerCache;
 use domain::{CrlId, Error, Result, Time};
 use keys::{KeyPool, Keyring, PrivateKey};
+use outbound::connection::gcp::ServerIdentity;
 use outbound::destination::local_directory::LocalPlaces;
 use outbound::egress::EgressRules;
 use outbound::http::Http;
@@ -55,6 +56,8 @@ pub struct Outward {
     pub list_targets: Vec<ListTarget>,
     /// What the operator allows on the server's own host.
     pub places: LocalPlaces,
+    /// Who this server is at Google.
+    pub google: ServerIdentity,
 }
 
 impl Outward {
@@ -62,7 +65,7 @@ impl Outward {
     pub fn nowhere() -> Result<Self> {
         let http = Http::new(EgressRules::public_and(Vec::new()));
         let http = http.map_err(|error| Error::failed_because("the HTTP client", error))?;
-        Ok(Self { http, list_targets: Vec::new(), places: LocalPlaces::default() })
+        Ok(Self { http, list_targets: Vec::new(), places: LocalPlaces::default(), google: ServerIdentity::default() })
     }
 }
 

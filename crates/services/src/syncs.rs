@@ -164,7 +164,7 @@ impl Context {
             options: &sync.options,
             secrets,
         };
-        AnyDestination::open(&opening, &self.outward.places)
+        AnyDestination::open(&opening, &self.outward.places, &self.outward.google)
             .map(drop)
             .map_err(|error| Error::invalid(error.to_string()))
     }
@@ -188,7 +188,8 @@ impl Context {
             options: &sync.options,
             secrets: &secrets,
         };
-        AnyDestination::open(&opening, &self.outward.places).map_err(|error| Error::wrong_state(error.to_string()))
+        AnyDestination::open(&opening, &self.outward.places, &self.outward.google)
+            .map_err(|error| Error::wrong_state(error.to_string()))
     }
 
     async fn seal_sync_secrets(&self, sync: &Sync, secrets: &SyncCredentials) -> Result<Option<SealedCredentials>> {

@@ -120,6 +120,9 @@ pub struct ServeArguments {
     /// Let syncs run their commands on this host, as the user of this server.
     #[arg(long, env = "CHANCERY_LOCAL_COMMANDS")]
     pub local_commands: bool,
+    /// The key file of a service account at Google, as which this server reaches Google Cloud [default: none].
+    #[arg(long, env = "GOOGLE_APPLICATION_CREDENTIALS", value_name = "FILE")]
+    pub google_key_file: Option<PathBuf>,
     /// Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.168.1.5.
     #[arg(long, env = "CHANCERY_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,
