@@ -276,7 +276,7 @@ async fn settle(services: &Context, settings: &Settings, record: &JobRecord, out
         Ok(()) => store::job::done(record, &settings.node),
         Err(error) => {
             let retry_at = record.job.retry_at(record.attempts + 1, now);
-            tracing::warn!(job.kind = record.job.kind(), job.id = %record.id, parked = retry_at.is_none(), %error, "a job failed");
+            tracing::warn!(job.kind = record.job.kind().as_str(), job.id = %record.id, parked = retry_at.is_none(), %error, "a job failed");
             Changes::new().statement(store::job::failed(record, &settings.node, retry_at, &error.to_string(), now))
         }
     };
