@@ -540,12 +540,17 @@ impl Context {
 
     /// What follows for syncs when a certificate is revoked or deleted, in the same commit.
     pub(crate) async fn syncs_follow(&self, certificate: CertificateId) -> Result<Changes> {
+        let linked = store::sync::link::syncs_of(&self.db, certificate).await.map_err(failed)?;
+        Ok(self.run_automatic(&linked))
+    }
+
+    /// Lets those syncs run that do so by themselves.
+    fn run_automatic(&self, syncs: &[(SyncId, bool)]) -> Changes {
         let now = self.now();
-        let mut changes = Changes::new();
-        for sync in store::sync::automatic_with(&self.db, certificate).await.map_err(failed)? {
-            changes = changes.statement(store::sync::queued(sync, now)).statement(self.run_soon(sync, now));
-        }
-        Ok(changes)
+        let automatic = syncs.iter().filter(|(_, is_automatic)| *is_automatic);
+        automatic.fold(Changes::new(), |changes, (sync, _)| {
+            changes.statement(store::sync::queued(*sync, now)).statement(self.run_soon(*sync, now))
+        })
     }
 
     /// Lets every sync that runs by itself look at its destination once a day, after midnight in UTC.

@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::params;
 use crate::value::{Row, Value};
 use domain::sync::{DestinationKind, LastRun, Sync, SyncStatus};
-use domain::{CertificateId, ConnectionId, JobId, OrganizationId, ProjectId, SyncId, Time};
+use domain::{ConnectionId, JobId, OrganizationId, ProjectId, SyncId, Time};
 
 /// The constraint that keeps names unique in a project, as a [`StoreError::Conflict`] names it.
 pub const UNIQUE_NAME: &str = "syncs_name";
@@ -108,13 +108,6 @@ pub async fn secrets(db: &Db, id: SyncId) -> Result<Option<SealedCredentials>, S
     let row = db.row(sql, params![id]).await?;
     row.map(|row| Ok(SealedCredentials { data_key_version: number(&row, 0)?, sealed: row.blob(1)?.to_vec() }))
         .transpose()
-}
-
-/// The syncs that run by themselves and carry a certificate.
-pub async fn automatic_with(db: &Db, certificate: CertificateId) -> Result<Vec<SyncId>, StoreError> {
-    let sql = "SELECT s.id FROM sync_links l JOIN syncs s ON s.id = l.sync_id
-               WHERE l.certificate_id = $1 AND s.is_automatic = $2 ORDER BY s.id";
-    ids(&db.rows(sql, params![certificate, true]).await?)
 }
 
 /// The syncs that run by themselves and carry a certificate that has ended since its link was looked at.
