@@ -13,7 +13,7 @@ use domain::permission::{Action, Field, ObjectFields};
 use domain::sync::config::SyncCredentials;
 use domain::sync::name::NameSchema;
 use domain::sync::{DestinationConfig, DestinationKind, LastRun, Sync, SyncLink, SyncOptions, SyncStatus};
-use domain::{CertificateId, ConnectionId, Error, ProjectId, Result, SyncId, Time};
+use domain::{CertificateId, ConnectionId, Error, ProjectId, Result, SyncId, SyncLinkId, Time};
 use keys::Place;
 use outbound::destination::Opening;
 use outbound::destination::any::AnyDestination;
@@ -116,7 +116,9 @@ impl Context {
         let secrets = self.seal_sync_secrets(&sync, &new.secrets).await?;
         let mut changes = Changes::new().statement(store::sync::insert(&sync, secrets.as_ref()));
         for certificate in &new.certificates {
-            changes = changes.statement(store::sync::link::insert(&self.new_link(&sync, *certificate, now)));
+            changes = changes
+                .statement(store::sync::link::hold(*certificate))
+                .statement(store::sync::link::insert(&self.new_link(&sync, *certificate, now)));
         }
         if sync.is_automatic {
             changes = changes.statement(self.run_soon(sync.id, now));
@@ -396,7 +398,9 @@ impl Context {
         let now = self.now();
         let mut changes = Changes::new();
         for certificate in &wanted {
-            changes = changes.statement(store::sync::link::insert(&self.new_link(&sync, *certificate, now)));
+            changes = changes
+                .statement(store::sync::link::hold(*certificate))
+                .statement(store::sync::link::insert(&self.new_link(&sync, *certificate, now)));
         }
         if sync.is_automatic {
             changes = changes.statement(store::sync::queued(id, now)).statement(self.run_soon(id, now));
@@ -527,15 +531,10 @@ impl Context {
         predecessor: CertificateId,
         successor: CertificateId,
     ) -> Result<Changes, StoreError> {
-        let now = self.now();
-        let mut changes = Changes::new();
-        for (sync, is_automatic) in store::sync::link::syncs_of(&self.db, predecessor).await? {
-            changes = changes.statement(store::sync::link::hand_over(self.new_id(), sync, successor, now));
-            if is_automatic {
-                changes = changes.statement(store::sync::queued(sync, now)).statement(self.run_soon(sync, now));
-            }
-        }
-        Ok(changes)
+        let linked = store::sync::link::syncs_of(&self.db, predecessor).await?;
+        let links: Vec<(SyncLinkId, SyncId)> = linked.iter().map(|(sync, _)| (self.new_id(), *sync)).collect();
+        let handed_over = store::sync::link::hand_over(predecessor, successor, &links, self.now());
+        Ok(handed_over.with(self.run_automatic(&linked)))
     }
 
     /// What follows for syncs when a certificate is revoked or deleted, in the same commit.

@@ -5,6 +5,7 @@ use crate::authorities::DAY;
 use crate::issuing::{REQUEST, issue, profile};
 use crate::renewal::run_jobs;
 use crate::server::{Server, for_each_engine, members, text};
+use domain::CertificateId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -411,5 +412,43 @@ fn what_cannot_work_is_refused_before_anything_is_sent() {
         let mut constant = body(&place, json!({"certificateNameSchema": "site"}));
         constant["certificateIds"] = json!(two);
         server.post(&url, constant).await.refused(400, "BadRequest");
+    });
+}
+
+/// Between the look at the links and the commit of a renewal somebody may link the certificate to one more sync.
+#[test]
+fn a_link_that_comes_while_a_certificate_is_renewed_is_handed_over_too() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, _) = issued(&server, &open, "www.example.com").await;
+        let (successor, _) = issued(&server, &open, "www.example.com").await;
+        let id = |text: &str| CertificateId::parse(text).unwrap();
+        let (one, _) = to_directory(&server, "one", json!({}), &[&first]).await;
+        let (two, _) = to_directory(&server, "two", json!({}), &[]).await;
+        let db = &server.services.db;
+        let seen = store::sync::link::syncs_of(db, id(&first)).await.unwrap();
+        let links: Vec<_> = seen.iter().map(|(sync, _)| (server.services.new_id(), *sync)).collect();
+        let renewal = store::sync::link::hand_over(id(&first), id(&successor), &links, server.start);
+        server.post(&format!("{SYNCS}/{two}/certificates"), json!({"certificateIds": [first]})).await.ok();
+        assert!(matches!(db.commit(renewal).await, Err(store::StoreError::Stale(_))));
+        let has = async |sync: &str, certificate: &str| {
+            certificates(&server, sync).await.iter().any(|link| link["certificateId"] == json!(certificate))
+        };
+        assert!(!has(&one, &successor).await && !has(&two, &successor).await, "all of it or nothing");
+
+        // Whichever of the two comes first.
+        for round in 0..5 {
+            let (certificate, _) = issued(&server, &open, &format!("{round}.example.com")).await;
+            let body = json!({"certificateIds": [certificate]});
+            let (link, renew) = (format!("{SYNCS}/{one}/certificates"), format!("{REQUEST}/{certificate}/renew"));
+            let (added, renewed) = tokio::join!(server.post(&link, body), server.post(&renew, json!({})));
+            let next = text(&renewed.ok()["certificateId"]);
+            if added.status == 200 {
+                assert!(has(&one, &next).await, "round {round}");
+            } else {
+                added.refused(400, "BadRequest");
+                assert!(!has(&one, &certificate).await && !has(&one, &next).await, "round {round}");
+            }
+        }
     });
 }
