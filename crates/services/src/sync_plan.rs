@@ -226,8 +226,10 @@ impl<'a> Planner<'a> {
         let mut names = self.names.lock().map_err(|_| Error::failed("the names of a run"))?;
         match names.get(&name) {
             Some(other) if *other != member.certificate() => Err(Error::wrong_state(format!(
-                "certificate {other} has the name \"{name}\" at this destination already: let certificateNameSchema hold \
-                 {{{{certificateId}}}}"
+                "certificates {other} and {} both have the name \"{name}\" at this destination, and the first one keeps it: \
+                 let certificateNameSchema hold {{{{certificateId}}}} or {{{{shortCertificateId}}}}, or take one of them \
+                 out of the sync",
+                member.certificate()
             ))),
             _ => {
                 names.insert(name.clone(), member.certificate());

@@ -415,6 +415,46 @@ fn what_cannot_work_is_refused_before_anything_is_sent() {
     });
 }
 
+/// The links of a sync, by certificate.
+async fn by_certificate(server: &Server, sync: &str) -> BTreeMap<String, Value> {
+    certificates(server, sync).await.into_iter().map(|one| (text(&one["certificateId"]), one)).collect()
+}
+
+#[test]
+fn two_certificates_of_one_name_are_both_named_with_what_mends_it() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, pem) = issued(&server, &open, "www.example.com").await;
+        let (second, _) = issued(&server, &open, "www.example.com").await;
+        let (sync, place) = to_directory(&server, "web", json!({}), &[&first, &second]).await;
+        run_jobs(&server).await;
+        let links = by_certificate(&server, &sync).await;
+        let failed: Vec<&Value> = links.values().filter(|link| link["syncStatus"] == "failed").collect();
+        assert_eq!(failed.len(), 1, "{links:?}");
+        let message = text(&failed[0]["lastSyncMessage"]);
+        for part in [first.as_str(), second.as_str(), "www.example.com", "{{certificateId}}"] {
+            assert!(message.contains(part), "{part} is not in {message}");
+        }
+        assert_eq!(files(&place).len(), 3);
+        let is_first = failed[0]["certificateId"] == json!(second);
+        assert_eq!(files(&place)["www.example.com.pem"].trim() == pem.trim(), is_first);
+    });
+}
+
+#[test]
+fn a_region_that_is_none_is_refused() {
+    for_each_engine(|server| async move {
+        for destination in ["aws-certificate-manager", "aws-secrets-manager"] {
+            let body = json!({"name": "a", "projectId": server.project, "connectionId": server.project,
+                "destinationConfig": {"region": "eu-centrall-1"}});
+            let issues = server.post(&format!("{SYNCS}/{destination}"), body).await.issues();
+            assert_eq!(issues, ["destinationConfig.region"]);
+        }
+        assert!(domain::sync::region::AWS_REGIONS.contains(&REGION));
+        assert!(domain::sync::region::AWS_REGIONS.is_sorted());
+    });
+}
+
 /// Between the look at the links and the commit of a renewal somebody may link the certificate to one more sync.
 #[test]
 fn a_link_that_comes_while_a_certificate_is_renewed_is_handed_over_too() {
