@@ -141,7 +141,7 @@ fn edge(services: &Context, config: &Config) -> Edge {
         public_url: services.addresses.public_url.clone(),
     };
     let documentation = Documentation::new(&about, &routes, &api::routes::beside());
-    let metrics = Metrics::new(services.db.clone());
+    let metrics = Metrics::new(services.clone());
     let router = api::route::router(routes)
         .with_state(app)
         .merge(documentation.router())

@@ -13,7 +13,7 @@ use outbound::egress::EgressRules;
 use outbound::http::Http;
 use outbound::list_target::ListTarget;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{Changes, Db, StoreError};
@@ -77,6 +77,8 @@ pub(crate) struct State {
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
     pub(crate) publishing: Turns,
+    /// Certificates that this node delivered and did not see being served in time.
+    pub(crate) unproven: AtomicU64,
 }
 
 /// Whose turn it is to sign each revocation list on this node: who comes while one is signed waits, and takes that one if it
@@ -94,6 +96,11 @@ impl Turns {
 }
 
 impl Context {
+    /// How many certificates this node delivered and did not see being served in time, since it was started.
+    pub fn unproven_certificates(&self) -> u64 {
+        self.state.unproven.load(Ordering::Relaxed)
+    }
+
     /// A context over an open database.
     pub fn new(
         db: Db,
@@ -111,6 +118,7 @@ impl Context {
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
+            unproven: AtomicU64::new(0),
         };
         Self {
             db,

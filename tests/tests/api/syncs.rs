@@ -9,7 +9,9 @@ use domain::CertificateId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 use testkit::stand_ins::aws::{AwsStandIn, Fault, REGION};
+use testkit::stand_ins::tls::serve_tls;
 
 const SYNCS: &str = "/api/v1/pki/syncs";
 const SYNCS_NEW: &str = "/api/v1/cert-manager/syncs";
@@ -452,6 +454,40 @@ fn a_region_that_is_none_is_refused() {
         }
         assert!(domain::sync::region::AWS_REGIONS.contains(&REGION));
         assert!(domain::sync::region::AWS_REGIONS.is_sorted());
+    });
+}
+
+#[test]
+fn a_certificate_that_is_not_served_raises_an_alert_that_says_where_and_what_is() {
+    for_each_engine(|server| async move {
+        let (address, other) = serve_tls("127.0.0.1:9".parse().unwrap()).await;
+        let other = domain::inventory::serial_hex(&x509::Certificate::from_der(other.leaf).unwrap());
+        let open = profile(&server, "open", json!({})).await;
+        let (first, _) = issued(&server, &open, "www.example.com").await;
+        let prove = json!({"addresses": [{"host": "127.0.0.1", "port": address.port()}], "timeoutSeconds": 5});
+        let (sync, _) = to_directory(&server, "web", json!({"prove": prove}), &[&first]).await;
+        let passing_time = async {
+            for second in 1.. {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                server.at(second);
+            }
+        };
+        tokio::select! { () = run_jobs(&server) => {}, () = passing_time => {} }
+        let link = certificates(&server, &sync).await.remove(0);
+        assert_eq!(link["syncStatus"], "succeeded", "it is there, and not proven: {link}");
+        let place = format!("127.0.0.1:{}", address.port());
+        let said = text(&link["lastSyncMessage"]);
+        assert!(said.contains(&place) && said.contains(&other), "{said}");
+        let sql = "SELECT detail FROM audit_records WHERE event = 'sync-certificate-unproven'";
+        let alerts = server.services.db.rows(sql, vec![]).await.unwrap();
+        assert_eq!(alerts.len(), 1);
+        let alert = alerts[0].text(0).unwrap();
+        for part in ["\"web\"", first.as_str(), place.as_str(), other.as_str()] {
+            assert!(alert.contains(part), "{part} is not in {alert}");
+        }
+        let (_, _, metrics) = server.fetch("/metrics").await;
+        let metrics = String::from_utf8(metrics).unwrap();
+        assert!(metrics.lines().any(|line| line == "chancery_sync_unproven 1"), "{metrics}");
     });
 }
 
