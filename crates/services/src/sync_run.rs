@@ -239,6 +239,11 @@ impl<'a> Run<'a> {
                 self.set_link(certificate, SyncStatus::Running, Some("it is being delivered"), None).await?;
                 self.create(object, &item).await
             }
+            Decision::Mend(found, why) => {
+                tracing::warn!(sync.id = %self.sync.id, certificate.id = %certificate, why, "a file is put right");
+                let object = object.ok_or_else(|| Error::failed("a mending without a row of the ledger"))?;
+                self.replace(object, found, &item).await
+            }
             Decision::Replace(found) => {
                 let object = object.ok_or_else(|| Error::failed("a replacement without a row of the ledger"))?;
                 self.set_link(certificate, SyncStatus::Running, Some("it is being delivered"), None).await?;
@@ -323,7 +328,6 @@ impl<'a> Run<'a> {
             true => self.note_last_step(LastStep::ToCome).await,
             false => Ok(()),
         }
-        self.services.commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, true))).await
     }
 
     /// Writes down whether the last step is to come, unless that is written down already.

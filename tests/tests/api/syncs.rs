@@ -8,6 +8,7 @@ use crate::server::{Server, for_each_engine, members, text};
 use domain::CertificateId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 use testkit::stand_ins::aws::{AwsStandIn, Fault, REGION};
@@ -488,6 +489,31 @@ fn a_certificate_that_is_not_served_raises_an_alert_that_says_where_and_what_is(
         let (_, _, metrics) = server.fetch("/metrics").await;
         let metrics = String::from_utf8(metrics).unwrap();
         assert!(metrics.lines().any(|line| line == "chancery_sync_unproven 1"), "{metrics}");
+    });
+}
+
+#[test]
+fn a_mode_that_was_changed_by_hand_is_seen_and_put_right() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, pem) = issued(&server, &open, "www.example.com").await;
+        let (sync, place) = to_directory(&server, "web", json!({"fileMode": "640"}), &[&first]).await;
+        run_jobs(&server).await;
+        let mode = |name: &str| std::fs::metadata(place.join(name)).unwrap().permissions().mode() & 0o7777;
+        let modes = || (mode("www.example.com.pem"), mode("www.example.com.key"));
+        assert_eq!(modes(), (0o640, 0o600));
+        let readable = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(place.join("www.example.com.key"), readable).unwrap();
+        let preview = server.get(&format!("{SYNCS}/local-directory/{sync}/preview")).await.ok();
+        let why = text(&preview["replace"][0]["reason"]);
+        assert!(why.contains("www.example.com.key has the mode 644 and not 600"), "{preview}");
+        assert_eq!(modes(), (0o640, 0o644), "a preview changes nothing");
+        sync_now(&server, "local-directory", &sync).await;
+        assert_eq!(modes(), (0o640, 0o600));
+        assert_eq!(files(&place)["www.example.com.pem"].trim(), pem.trim());
+        assert_eq!(certificates(&server, &sync).await[0]["syncStatus"], "succeeded");
+        let preview = server.get(&format!("{SYNCS}/local-directory/{sync}/preview")).await.ok();
+        assert_eq!(preview["unchanged"].as_array().map(Vec::len), Some(1), "{preview}");
     });
 }
 

@@ -57,6 +57,10 @@ macro_rules! destinations {
                 match self { $(Self::$kind(one) => one.look(id).await,)* }
             }
 
+            async fn strayed(&self, found: &Found, item: &Item) -> Result<Option<String>, DeliveryError> {
+                match self { $(Self::$kind(one) => one.strayed(found, item).await,)* }
+            }
+
             async fn find(&self, item: &Item) -> Result<Vec<Found>, DeliveryError> {
                 match self { $(Self::$kind(one) => one.find(item).await,)* }
             }
