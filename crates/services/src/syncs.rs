@@ -567,6 +567,12 @@ impl Context {
         Ok(())
     }
 
+    /// When a certificate ends next that a sync carries which runs by itself, if that is in so many seconds.
+    pub async fn next_end_in_syncs(&self, seconds: i64) -> Result<Option<Time>> {
+        let now = self.now();
+        store::sync::next_end(&self.db, now, now.plus_seconds(seconds)).await.map_err(failed)
+    }
+
     /// Lets the syncs run whose certificates have expired meanwhile.
     pub async fn begin_syncs_of_expired(&self) -> Result<()> {
         let now = self.now();

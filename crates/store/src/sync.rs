@@ -118,6 +118,14 @@ pub async fn with_expired(db: &Db, now: Time) -> Result<Vec<SyncId>, StoreError>
     ids(&db.rows(sql, params![now, true]).await?)
 }
 
+/// When the next certificate ends, from a moment to another one, that a sync carries which runs by itself.
+pub async fn next_end(db: &Db, from: Time, until: Time) -> Result<Option<Time>, StoreError> {
+    let sql = "SELECT MIN(c.not_after) FROM sync_links l JOIN syncs s ON s.id = l.sync_id
+               JOIN certificates c ON c.id = l.certificate_id
+               WHERE s.is_automatic = $3 AND c.not_after >= $1 AND c.not_after < $2";
+    db.row(sql, params![from, until, true]).await?.map_or(Ok(None), |row| opt_time(&row, 0))
+}
+
 /// The syncs that run by themselves and have not done so since a moment.
 pub async fn idle_since(db: &Db, moment: Time) -> Result<Vec<SyncId>, StoreError> {
     let sql = "SELECT s.id FROM syncs s JOIN projects p ON p.id = s.project_id AND p.deleted_at IS NULL

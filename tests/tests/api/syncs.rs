@@ -554,3 +554,33 @@ fn a_link_that_comes_while_a_certificate_is_renewed_is_handed_over_too() {
         }
     });
 }
+
+#[test]
+fn a_sync_runs_when_a_certificate_ends_and_not_at_the_next_look() {
+    for_each_engine(|server| async move {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let open = profile(&server, "open", json!({})).await;
+        let answer = issue(&server, &open, json!({"commonName": "www.example.com", "ttl": "1h"})).await.ok();
+        let id = text(&answer["certificateId"]);
+        let (sync, place) = to_directory(&server, "web", json!({"canRemoveCertificates": true}), &[&id]).await;
+        run_jobs(&server).await;
+        assert_eq!(files(&place).len(), 3);
+        let mut ends = jobs::ends::Ends::default();
+        let run = format!("SELECT 1 FROM jobs WHERE dedupe = 'run-sync/{sync}'");
+        let run: &'static str = run.leak();
+        let is_planned = async || !server.services.db.rows(run, vec![]).await.unwrap().is_empty();
+        server.at(3600 - 90);
+        ends.look(&server.services, MINUTE).await.unwrap();
+        for second in [3600 - 1, 3600] {
+            server.at(second);
+            ends.pass(&server.services, MINUTE).await.unwrap();
+            assert!(!is_planned().await && files(&place).len() == 3, "{second}");
+        }
+        server.at(3601);
+        ends.pass(&server.services, MINUTE).await.unwrap();
+        // The server's own runner may have been faster than this test.
+        assert!(is_planned().await || files(&place).is_empty());
+        run_jobs(&server).await;
+        assert_eq!(files(&place).len(), 0);
+    });
+}
