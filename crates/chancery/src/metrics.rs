@@ -11,15 +11,15 @@ use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use services::Context;
 use std::sync::{Arc, OnceLock};
-use store::Db;
 
 /// The numbers and where they come from.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
-    db: Db,
+    services: Context,
     counts: OnceLock<Arc<Counts>>,
 }
 
@@ -37,9 +37,9 @@ impl EncodeLabelSet for Label {
 }
 
 impl Metrics {
-    /// Over a database.
-    pub fn new(db: Db) -> Self {
-        Self(Arc::new(Inner { db, counts: OnceLock::new() }))
+    /// Over the use cases and their database.
+    pub fn new(services: Context) -> Self {
+        Self(Arc::new(Inner { services, counts: OnceLock::new() }))
     }
 
     /// Also over what the edge counts.
@@ -68,12 +68,18 @@ impl Metrics {
 
     async fn text(&self) -> Result<String, String> {
         let mut registry = Registry::with_prefix("chancery");
-        let statistics = self.0.db.statistics();
+        let Inner { services, .. } = &*self.0;
+        let statistics = services.db.statistics();
         let totals = [
             ("commits", "Changes that were committed", statistics.commits),
             ("commit_batches", "Durable transactions that held them", statistics.batches),
             ("commit_failures", "Changes that were refused or failed", statistics.failures),
             ("panics", "Requests that panicked", self.0.counts.get().map_or(0, |counts| counts.panics())),
+            (
+                "sync_unproven",
+                "Certificates that were delivered and not seen being served in time",
+                services.unproven_certificates(),
+            ),
         ];
         for (name, help, value) in totals {
             let gauge: Gauge = Gauge::default();
@@ -92,7 +98,7 @@ impl Metrics {
         for status in ["queued", "parked"] {
             jobs.get_or_create(&Label { name: "status", value: status.into() }).set(0);
         }
-        for (status, count) in store::job::counts(&self.0.db).await.map_err(|error| error.to_string())? {
+        for (status, count) in store::job::counts(&services.db).await.map_err(|error| error.to_string())? {
             jobs.get_or_create(&Label { name: "status", value: status }).set(count);
         }
         registry.register("jobs", "Jobs by status", jobs);

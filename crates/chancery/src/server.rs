@@ -17,6 +17,7 @@ use domain::connection::Credentials;
 use domain::secret::SecretText;
 use iot::app::ListenerAddress;
 use outbound::DeliveryError;
+use outbound::connection::gcp::ServerIdentity;
 use outbound::egress::EgressRules;
 use outbound::http::Http;
 use outbound::list_target::ListTarget;
@@ -150,7 +151,7 @@ async fn edge(services: &Context, config: &Config) -> Result<Edge, String> {
         public_url: services.addresses.public_url.clone(),
     };
     let documentation = Documentation::new(&about, &routes, &api::routes::beside());
-    let metrics = Metrics::new(services.db.clone());
+    let metrics = Metrics::new(services.clone());
     let router = api::route::router(routes)
         .with_state(app)
         .merge(documentation.router())
@@ -187,7 +188,8 @@ fn outward(config: &Config) -> Result<Outward, String> {
         list_targets.push(target.map_err(|error| format!("crl_s3: {error}"))?);
     }
     let http = Http::new(EgressRules::public_and(config.egress_allow.clone())).map_err(text)?;
-    Ok(Outward { http, list_targets, places: config.places.clone() })
+    let google = config.google_key_file.clone().map(ServerIdentity::of_key_file).unwrap_or_default();
+    Ok(Outward { http, list_targets, places: config.places.clone(), google })
 }
 
 fn keys_of_environment() -> Result<Credentials, &'static str> {
