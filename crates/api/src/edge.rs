@@ -52,9 +52,12 @@ pub struct Family {
     pub router: Router,
     /// Whether a request is one of them.
     pub is_theirs: fn(&Request<Body>) -> bool,
-    /// Writes out what went wrong outside of the routes, for a request with these headers.
-    pub refuse: Arc<dyn Fn(&HeaderMap, domain::Error) -> Response + Send + Sync>,
+    /// Writes out what went wrong outside of the routes.
+    pub refuse: Refuse,
 }
+
+/// From an error, and the headers of the request that it is about, to an answer.
+pub type Refuse = Arc<dyn Fn(&HeaderMap, domain::Error) -> Response + Send + Sync>;
 
 /// What was answered since the start.
 #[derive(Debug, Default)]
@@ -441,6 +444,33 @@ mod tests {
     async fn the_edge_works_inside_a_router_too() {
         let answer = edge().into_router().oneshot(Request::get("/api/docs/").body(Body::empty()).expect("a request"));
         assert_eq!(answer.await.expect("it always answers").status(), 200);
+    }
+
+    #[tokio::test]
+    async fn another_api_is_answered_by_its_own_routes_and_refused_in_its_own_shape() {
+        let name = |headers: &HeaderMap| headers["x-request-id"].to_str().expect("text").to_owned();
+        let said = move |request: Request<Body>| async move {
+            assert_ne!(request.uri().path(), "/other/panic", "the other API is broken");
+            name(request.headers())
+        };
+        let family = Family {
+            router: Router::new().fallback(said),
+            is_theirs: |request| request.uri().path().starts_with("/other"),
+            refuse: Arc::new(move |headers, error| Response::new(format!("{} {error}", name(headers)).into())),
+        };
+        let edge = Edge::new(router(routes()).with_state(Toy)).with_family(family);
+        let peer = ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 4711)));
+        for (path, words) in [("/other", ""), ("/other/panic", " a request panicked: ")] {
+            let request = Request::get(path).extension(peer).header("x-request-id", "what the client wrote");
+            let response =
+                edge.clone().oneshot(request.body(Body::empty()).expect("a request")).await.expect("answers");
+            let named = response.headers()["x-request-id"].to_str().expect("text").to_owned();
+            assert!(uuid::Uuid::parse_str(&named).is_ok(), "{named}");
+            let body = to_bytes(response.into_body(), usize::MAX).await.expect("it is in memory");
+            assert!(body.starts_with(format!("{named}{words}").as_bytes()), "{path}: {body:?}");
+        }
+        assert_eq!(edge.counts().panics(), 1);
+        assert_eq!(send_to(&edge, "GET", "/nothing", &[], "").await.json()["error"], "NotFound");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod delivery;
 mod edges;
 mod first_run;
 mod fsck;
+mod iot;
 mod keys_rotation;
 mod kill;
 mod mutations;
