@@ -74,6 +74,7 @@ pub(crate) struct State {
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
     pub(crate) publishing: Turns,
+    pub(crate) registry: crate::registry::RegistryState,
 }
 
 /// Whose turn it is to sign each revocation list on this node: who comes while one is signed waits, and takes that one if it
@@ -108,6 +109,7 @@ impl Context {
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
+            registry: crate::registry::RegistryState::new(&random),
         };
         Self {
             db,

@@ -1,3 +1,7 @@
 //! The device registry: registries, devices, brokers, what they prove themselves with, and what their topics hold.
 
+pub mod access;
 pub mod access_end;
+pub mod monitoring;
+pub mod topic_message;
+pub mod topic_value;
