@@ -12,7 +12,6 @@ mod password;
 pub mod publish;
 pub mod values;
 
-use follow::RecentEnds;
 use hub::Hub;
 use monitoring::Departed;
 use password::Passwords;
@@ -26,7 +25,6 @@ pub(crate) struct RegistryState {
     pub(crate) passwords: Passwords,
     pub(crate) values: Values,
     pub(crate) departed: Departed,
-    pub(crate) recent_ends: RecentEnds,
 }
 
 impl RegistryState {
@@ -36,7 +34,6 @@ impl RegistryState {
             passwords: Passwords::new(random.octets()),
             values: Values::default(),
             departed: Departed::default(),
-            recent_ends: RecentEnds::default(),
         }
     }
 }

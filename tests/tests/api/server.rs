@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chancery::cli::local::{DatabaseArguments, ServeArguments};
+use chancery::cli::local::{AddressOrOff, DatabaseArguments, ServeArguments};
 use chancery::config::Config;
 use domain::caller::{Caller, OrganizationRole};
 use domain::identity::{Membership, Organization, RoleAssignment, UniversalAuthSettings};
@@ -108,6 +108,8 @@ fn config(engine: TestEngine, folder: &std::path::Path) -> Config {
         egress_allow: vec!["127.0.0.0/8".into()],
         local_directories: vec![places],
         local_commands: true,
+        mqtt_listen: Some(AddressOrOff::Off),
+        mqtt_ws_listen: Some(AddressOrOff::Off),
         ..ServeArguments::default()
     };
     Config::from_arguments(&arguments).unwrap()
