@@ -12,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use services::Context;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 /// The numbers and where they come from.
@@ -82,6 +83,19 @@ impl Metrics {
             ),
         ];
         for (name, help, value) in totals {
+            let gauge: Gauge = Gauge::default();
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            registry.register(name, help, gauge);
+        }
+        let mqtt = &self.0.services.hub().counts;
+        let sessions = u64::try_from(mqtt.sessions.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
+        for (name, help, value) in [
+            ("mqtt_sessions", "MQTT sessions that are open", sessions),
+            ("mqtt_messages_in", "Messages that were published", mqtt.messages_in.load(Ordering::Relaxed)),
+            ("mqtt_messages_out", "Messages that were given to sessions", mqtt.messages_out.load(Ordering::Relaxed)),
+            ("mqtt_dropped", "Messages that slow readers lost", mqtt.dropped.load(Ordering::Relaxed)),
+            ("mqtt_refused", "MQTT connections that were refused", mqtt.refused.load(Ordering::Relaxed)),
+        ] {
             let gauge: Gauge = Gauge::default();
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             registry.register(name, help, gauge);

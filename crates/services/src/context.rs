@@ -81,6 +81,7 @@ pub(crate) struct State {
     pub(crate) publishing: Turns,
     /// Certificates that this node delivered and did not see being served in time.
     pub(crate) unproven: AtomicU64,
+    pub(crate) registry: crate::registry::RegistryState,
 }
 
 /// Whose turn it is to sign each revocation list on this node: who comes while one is signed waits, and takes that one if it
@@ -121,6 +122,7 @@ impl Context {
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
             unproven: AtomicU64::new(0),
+            registry: crate::registry::RegistryState::new(&random),
         };
         Self {
             db,

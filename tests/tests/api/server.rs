@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chancery::cli::local::{DatabaseArguments, ServeArguments};
+use chancery::cli::local::{AddressOrOff, DatabaseArguments, ServeArguments};
 use chancery::config::Config;
 use domain::caller::{Caller, OrganizationRole};
 use domain::identity::{Membership, Organization, RoleAssignment, UniversalAuthSettings};
@@ -111,6 +111,8 @@ fn config(engine: TestEngine, folder: &std::path::Path) -> Config {
         local_directories: vec![places],
         local_commands: true,
         google_key_file: Some(folder.join("google.json")),
+        mqtt_listen: Some(AddressOrOff::Off),
+        mqtt_ws_listen: Some(AddressOrOff::Off),
         ..ServeArguments::default()
     };
     Config::from_arguments(&arguments).unwrap()
