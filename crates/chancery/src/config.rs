@@ -2,9 +2,11 @@
 
 use crate::cli::local::{DatabaseArguments, LogFormat, ServeArguments, TlsMode};
 use domain::identity::TrustedNetwork;
+use domain::registry::credential::FingerprintFormat;
 use ipnet::IpNet;
 use outbound::destination::local_directory::LocalPlaces;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub request_seconds_max: u64,
     /// Connections that are open at once.
     pub connections_max: usize,
+    /// The device registry.
+    pub iot: services::registry::Settings,
 }
 
 /// A bucket that speaks S3.
@@ -108,6 +112,19 @@ struct File {
     log_format: Option<String>,
     request_seconds_max: Option<u64>,
     connections_max: Option<usize>,
+    iot: IotFile,
+}
+
+/// The part of the configuration file about the device registry.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IotFile {
+    folders: BTreeMap<String, String>,
+    fingerprint_format: Option<String>,
+    certificates_per_owner: Option<usize>,
+    passwords_per_owner: Option<usize>,
+    registries_per_project: Option<u32>,
+    devices_per_project: Option<u32>,
 }
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -209,6 +226,7 @@ impl Config {
             log_format,
             request_seconds_max: file.request_seconds_max.unwrap_or(REQUEST_SECONDS_MAX),
             connections_max: file.connections_max.unwrap_or(CONNECTIONS_MAX),
+            iot: iot(arguments, file.iot)?,
         };
         config.must_be_safe()?;
         Ok(config)
@@ -237,6 +255,31 @@ impl File {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
+}
+
+/// What the operator chose for the device registry.
+fn iot(arguments: &ServeArguments, file: IotFile) -> Result<services::registry::Settings, String> {
+    let default = services::registry::Settings::default();
+    let format = arguments.iot_fingerprint_format.clone().or(file.fingerprint_format);
+    let mut folders = file.folders;
+    for pair in &arguments.iot_folders {
+        let (folder, project) = pair
+            .split_once('=')
+            .ok_or_else(|| format!("iot_folders: \"{pair}\" is not a folder and a project, as b1gexample=default"))?;
+        folders.insert(folder.trim().to_owned(), project.trim().to_owned());
+    }
+    Ok(services::registry::Settings {
+        folders,
+        fingerprint_format: match format {
+            None => default.fingerprint_format,
+            Some(word) => FingerprintFormat::parse(&word)
+                .ok_or_else(|| format!("iot.fingerprint_format is \"sha256\" or \"sha1\", not \"{word}\""))?,
+        },
+        certificates_per_owner: file.certificates_per_owner.unwrap_or(default.certificates_per_owner),
+        passwords_per_owner: file.passwords_per_owner.unwrap_or(default.passwords_per_owner),
+        registries_per_project: file.registries_per_project,
+        devices_per_project: file.devices_per_project,
+    })
 }
 
 /// A network, or a single address.

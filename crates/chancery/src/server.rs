@@ -63,6 +63,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let first_url = first_url(config, address);
     let addresses = addresses(config, address, &first_url);
     let services = open::services(db.clone(), &config.data, Access::Server, clock, addresses, outward(config)?).await?;
+    let services = services.with_registry(config.iot.clone());
     let handed_out = first_run::read_facts(&config.data.folder)?;
     let handed_out = handed_out.get("clientSecret").and_then(serde_json::Value::as_str);
     let first_start = services.bootstrap(handed_out).await.map_err(|error| error.to_string())?;

@@ -128,7 +128,38 @@ pub enum LogDestination {
     Folder(String),
 }
 
+/// What changes in log options. Absent stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct LogOptionsChange {
+    /// Whether nothing is logged.
+    pub is_disabled: Option<bool>,
+    /// Where.
+    pub destination: Option<Option<LogDestination>>,
+    /// The least level.
+    pub min_level: Option<i32>,
+}
+
+impl LogOptionsChange {
+    /// All of it changes.
+    pub fn whole(options: LogOptions) -> Self {
+        Self {
+            is_disabled: Some(options.is_disabled),
+            destination: Some(options.destination),
+            min_level: Some(options.min_level),
+        }
+    }
+}
+
 impl LogOptions {
+    /// These options, changed.
+    pub fn changed(self, change: LogOptionsChange) -> Self {
+        Self {
+            is_disabled: change.is_disabled.unwrap_or(self.is_disabled),
+            destination: change.destination.unwrap_or(self.destination),
+            min_level: change.min_level.unwrap_or(self.min_level),
+        }
+    }
+
     /// These options with the destination that is meant when none is given: the default group of the folder
     /// (contract §7).
     pub fn or_folder(mut self, folder: &str) -> Self {

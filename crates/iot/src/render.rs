@@ -31,20 +31,21 @@ pub fn registry(registry: Registry) -> devices_v1::Registry {
         labels: registry.labels.into_iter().collect(),
         status: status.into(),
         log_group_id: registry.log_group_id,
-        log_options: Some(log_options(registry.log_options)),
+        log_options: log_options(registry.log_options),
     }
 }
 
-fn log_options(options: LogOptions) -> devices_v1::LogOptions {
+/// Where something is logged; nothing for an imported object that never said.
+fn log_options(options: LogOptions) -> Option<devices_v1::LogOptions> {
     use devices_v1::log_options::Destination;
-    devices_v1::LogOptions {
+    (options != LogOptions::default()).then(|| devices_v1::LogOptions {
         disabled: options.is_disabled,
         min_level: options.min_level,
         destination: options.destination.map(|destination| match destination {
             LogDestination::LogGroup(id) => Destination::LogGroupId(id),
             LogDestination::Folder(id) => Destination::FolderId(id),
         }),
-    }
+    })
 }
 
 /// A device. Its aliases are part of it; its monitoring only where that was asked for.
@@ -76,7 +77,7 @@ fn monitoring_data(monitoring: Monitoring) -> devices_v1::DeviceMonitoringData {
 /// A broker.
 pub fn broker(broker: Broker) -> broker_v1::Broker {
     use broker_v1::log_options::Destination;
-    let options = broker.log_options;
+    let options = Some(broker.log_options).filter(|options| *options != LogOptions::default());
     broker_v1::Broker {
         id: broker.id.0,
         folder_id: broker.folder.id,
@@ -85,7 +86,7 @@ pub fn broker(broker: Broker) -> broker_v1::Broker {
         description: broker.description,
         labels: broker.labels.into_iter().collect(),
         status: broker_v1::broker::Status::Active.into(),
-        log_options: Some(broker_v1::LogOptions {
+        log_options: options.map(|options| broker_v1::LogOptions {
             disabled: options.is_disabled,
             min_level: options.min_level,
             destination: options.destination.map(|destination| match destination {
@@ -205,9 +206,7 @@ impl Shown {
 
 fn deleted_certificate(owner: Owner, fingerprint: String) -> Any {
     match owner {
-        Owner::Registry(id) => {
-            any(&devices_v1::DeleteRegistryCertificateMetadata { registry_id: id.0, fingerprint })
-        }
+        Owner::Registry(id) => any(&devices_v1::DeleteRegistryCertificateMetadata { registry_id: id.0, fingerprint }),
         Owner::Device(id) => any(&devices_v1::DeleteDeviceCertificateMetadata { device_id: id.0, fingerprint }),
         Owner::Broker(id) => any(&broker_v1::DeleteBrokerCertificateMetadata { broker_id: id.0, fingerprint }),
     }
@@ -274,4 +273,3 @@ fn any<M: Message + Name>(message: &M) -> Any {
 fn empty() -> Any {
     Any { type_url: "type.googleapis.com/google.protobuf.Empty".into(), value: Vec::new() }
 }
-

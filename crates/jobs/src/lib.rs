@@ -172,6 +172,7 @@ pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
             None => Ok(()),
         },
         services.prune_idempotency_keys().await,
+        services.prune_registry().await,
     ];
     outcomes.into_iter().collect()
 }

@@ -120,6 +120,12 @@ pub struct ServeArguments {
     /// Let syncs run their commands on this host, as the user of this server.
     #[arg(long, env = "CHANCERY_LOCAL_COMMANDS")]
     pub local_commands: bool,
+    /// More names of folders of the device registry, each with the project that it stands for, as b1gexample=default.
+    #[arg(long, env = "CHANCERY_IOT_FOLDERS", value_name = "FOLDERS", value_delimiter = ',')]
+    pub iot_folders: Vec<String>,
+    /// The digest by which certificates of devices are shown: sha256, or sha1 as the vendor does [default: sha256].
+    #[arg(long, env = "CHANCERY_IOT_FINGERPRINT_FORMAT", value_name = "DIGEST")]
+    pub iot_fingerprint_format: Option<String>,
     /// Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.168.1.5.
     #[arg(long, env = "CHANCERY_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,

@@ -56,7 +56,7 @@ pub struct Fingerprints {
     pub sha256: [u8; 32],
     /// SHA-1.
     pub sha1: [u8; 20],
-    /// What the vendor called it, when it was imported and that is neither of them.
+    /// What the vendor called it, when it was imported.
     pub imported: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use crate::context::{Context, failed};
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::operation::{Operation, Outcome};
-use domain::registry::{AccessEnd, Broker, BrokerId, Labels, LogOptions, Owner};
+use domain::registry::{AccessEnd, Broker, BrokerId, Labels, LogOptions, LogOptionsChange, Owner};
 use domain::{Error, Result, Time};
 use serde_json::json;
 use store::Changes;
@@ -40,7 +40,7 @@ pub struct BrokerChange {
     /// Its labels, all of them.
     pub labels: Option<Labels>,
     /// Where its connections are logged.
-    pub log_options: Option<LogOptions>,
+    pub log_options: LogOptionsChange,
 }
 
 const EVENT_KIND: &str = "broker";
@@ -118,7 +118,7 @@ impl Context {
         broker.name = change.name.unwrap_or(broker.name);
         broker.description = change.description.unwrap_or(broker.description);
         broker.labels = change.labels.unwrap_or(broker.labels);
-        broker.log_options = change.log_options.unwrap_or(broker.log_options).or_folder(&broker.folder.id);
+        broker.log_options = broker.log_options.changed(change.log_options).or_folder(&broker.folder.id);
         broker.version += 1;
         let decided = Decided {
             project: broker.folder.project,

@@ -41,6 +41,11 @@ pub(super) struct ReadyCredentials {
 }
 
 impl ReadyCredentials {
+    /// Certificates alone.
+    pub(super) fn of(certificates: Vec<RegisteredCertificate>) -> Self {
+        Self { certificates, password: None }
+    }
+
     /// The statements that add them.
     pub(super) fn changes(&self, project: ProjectId) -> Changes {
         let certificates = self.certificates.iter().map(credentials::insert_certificate);
@@ -170,7 +175,12 @@ impl Context {
         done.map_err(|setback| setback.into_error(taken))
     }
 
-    async fn try_register_certificate(&self, asked: &Asked<'_>, owner: &Owner, data: &str) -> Result<Operation, Setback> {
+    async fn try_register_certificate(
+        &self,
+        asked: &Asked<'_>,
+        owner: &Owner,
+        data: &str,
+    ) -> Result<Operation, Setback> {
         let began = self.now();
         let state = self.owner_state(asked.caller, owner, Action::WriteRegistry).await?;
         let handed_in = HandedIn::read(data, "certificate_data")?;
@@ -198,7 +208,12 @@ impl Context {
     }
 
     /// Takes a certificate away: its sessions are closed.
-    pub async fn unregister_certificate(&self, asked: &Asked<'_>, owner: &Owner, fingerprint: &str) -> Result<Operation> {
+    pub async fn unregister_certificate(
+        &self,
+        asked: &Asked<'_>,
+        owner: &Owner,
+        fingerprint: &str,
+    ) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);
         }

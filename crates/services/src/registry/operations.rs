@@ -7,7 +7,7 @@ use crate::context::{Context, failed};
 use crate::login::sha256;
 use domain::caller::Caller;
 use domain::permission::Action;
-use domain::registry::operation::{Operation, Outcome, REPEATABLE_MILLIS};
+use domain::registry::operation::{KEPT_DAYS, Operation, Outcome, REPEATABLE_MILLIS};
 use domain::registry::{AccessEnd, OperationId, Owner};
 use domain::{Error, ProjectId, Result, Time};
 use serde_json::Value;
@@ -167,6 +167,15 @@ impl Context {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Forgets operations that were kept long enough, and ends of access that every node has seen.
+    pub async fn prune_registry(&self) -> Result<()> {
+        let now = self.now();
+        let changes = Changes::new()
+            .statement(store::registry::operations::prune(now.plus_seconds(-KEPT_DAYS * 24 * 3600)))
+            .statement(store::registry::access_end::prune(now.plus_seconds(-3600)));
+        self.commit(changes).await
     }
 
     /// An operation of a project that the caller may see.

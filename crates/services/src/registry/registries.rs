@@ -9,7 +9,7 @@ use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::alias::ALIASES_PER_DEVICE_MAX;
 use domain::registry::operation::{Operation, Outcome};
-use domain::registry::{AccessEnd, DeviceId, Labels, LogOptions, Owner, Registry, RegistryId};
+use domain::registry::{AccessEnd, DeviceId, Labels, LogOptions, LogOptionsChange, Owner, Registry, RegistryId};
 use domain::{Error, ProjectId, Result, Time};
 use serde_json::json;
 use store::Changes;
@@ -41,7 +41,7 @@ pub struct RegistryChange {
     /// Its labels, all of them.
     pub labels: Option<Labels>,
     /// Where its connections are logged.
-    pub log_options: Option<LogOptions>,
+    pub log_options: LogOptionsChange,
 }
 
 const EVENT_KIND: &str = "registry";
@@ -164,7 +164,7 @@ impl Context {
         registry.name = change.name.unwrap_or(registry.name);
         registry.description = change.description.unwrap_or(registry.description);
         registry.labels = change.labels.unwrap_or(registry.labels);
-        registry.log_options = change.log_options.unwrap_or(registry.log_options).or_folder(&registry.folder.id);
+        registry.log_options = registry.log_options.changed(change.log_options).or_folder(&registry.folder.id);
         registry.version += 1;
         let changes = Changes::new().statement(registries::update(&registry));
         let event = "yandex.cloud.audit.iot.devices.UpdateRegistry";
