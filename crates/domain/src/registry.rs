@@ -9,6 +9,7 @@ pub mod credential;
 pub mod hook;
 mod id;
 pub mod operation;
+pub mod provision;
 pub mod trust;
 
 use credential::hex;

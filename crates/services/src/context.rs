@@ -76,6 +76,7 @@ pub(crate) struct State {
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
     pub(crate) publishing: Turns,
+    pub(crate) take_in: crate::registry::TakeIn,
 }
 
 /// Whose turn it is to sign each revocation list on this node: who comes while one is signed waits, and takes that one if it
@@ -110,6 +111,7 @@ impl Context {
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
+            take_in: crate::registry::TakeIn::default(),
         };
         Self {
             db,

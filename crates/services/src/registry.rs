@@ -6,20 +6,32 @@
 mod brokers;
 mod credentials;
 mod devices;
+mod expiring;
 mod folders;
 mod import;
 mod operations;
 mod page;
 mod password_hash;
+mod provision;
 mod registries;
+mod states;
+mod take_in;
+mod trust;
 
 pub use brokers::{BrokerChange, NewBroker};
 pub use credentials::NewCredentials;
 pub use devices::{DeviceChange, DevicesOf, NewDevice, SeenDevice};
+pub use expiring::{EXPIRING_DAYS, EXPIRING_DAYS_MAX};
 pub use import::{ImportLine, ImportMode, ImportOutcome, ImportedCertificate, ImportedObject};
 pub use operations::{Asked, Repeat};
 pub use page::{Page, PageRequest};
+pub(crate) use provision::ReadyDevice;
+pub use provision::{NewProvision, Provisioned};
 pub use registries::{NewRegistry, RegistryChange};
+pub use states::FullCertificate;
+pub use take_in::INTERMEDIATES_MAX;
+pub(crate) use take_in::TakeIn;
+pub use trust::{NewTemplate, NewTrust};
 
 use crate::context::Context;
 use domain::registry::AccessEnd;

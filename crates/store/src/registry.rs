@@ -4,5 +4,8 @@ pub mod access_end;
 pub mod brokers;
 pub mod credentials;
 pub mod devices;
+pub mod hooks;
 pub mod operations;
 pub mod registries;
+pub mod standing;
+pub mod trust;
