@@ -6,10 +6,12 @@
 
 pub mod alias;
 pub mod credential;
+mod filter;
 pub mod hook;
 mod id;
 pub mod operation;
 pub mod provision;
+pub mod topic;
 pub mod trust;
 
 use credential::hex;
