@@ -10,6 +10,7 @@ mod filter;
 pub mod hook;
 mod id;
 pub mod operation;
+pub mod outside;
 pub mod provision;
 pub mod topic;
 pub mod trust;

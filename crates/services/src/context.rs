@@ -77,6 +77,7 @@ pub(crate) struct State {
     pub(crate) running: crate::idempotency::Running,
     pub(crate) publishing: Turns,
     pub(crate) take_in: crate::registry::TakeIn,
+    pub(crate) password_turns: tokio::sync::Semaphore,
 }
 
 /// Whose turn it is to sign each revocation list on this node: who comes while one is signed waits, and takes that one if it
@@ -112,6 +113,7 @@ impl Context {
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
             take_in: crate::registry::TakeIn::default(),
+            password_turns: tokio::sync::Semaphore::new(crate::registry::PASSWORDS_AT_ONCE),
         };
         Self {
             db,

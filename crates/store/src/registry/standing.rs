@@ -41,6 +41,12 @@ pub async fn of_owner(db: &Db, owner: &Owner) -> Result<Vec<StandingRow>, StoreE
     db.rows(sql, params![owner.id()]).await?.iter().map(standing_from).collect()
 }
 
+/// The certificate of this digest, whose ever it is.
+pub async fn of_fingerprint(db: &Db, sha256: [u8; 32]) -> Result<Option<StandingRow>, StoreError> {
+    let sql = select_standing!("WHERE c.fingerprint = $1");
+    db.row(sql, params![sha256]).await?.as_ref().map(standing_from).transpose()
+}
+
 /// The certificates of a registry and its devices that end before a time, after this place; the first to end first.
 pub async fn expiring(
     db: &Db,
