@@ -9,6 +9,7 @@ mod first_run;
 mod listen;
 pub mod local;
 mod metrics;
+mod mqtt_listeners;
 mod open;
 pub mod server;
 mod tls;

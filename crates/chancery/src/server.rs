@@ -4,6 +4,7 @@ use crate::config::{Bucket, Config, TlsSource};
 use crate::first_run::{self, Reachable};
 use crate::listen::{self, Service};
 use crate::metrics::Metrics;
+use crate::mqtt_listeners::MqttListeners;
 use crate::open::{self, Access};
 use crate::tls::{self, Certificates};
 use api::app::App;
@@ -59,6 +60,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         None => None,
         Some(address) => Some(bind(address).await?),
     };
+    let mut mqtt_listeners = MqttListeners::bind(config).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let first_url = first_url(config, address);
     let addresses = addresses(config, address, &first_url);
@@ -78,16 +80,29 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         under_way: Arc::default(),
     };
     let mut tasks = Vec::new();
-    let mut reachable = Reachable { url: first_url, tls_url: None, tls_ca: None };
+    let mut reachable = Reachable { url: first_url, tls_url: None, tls_ca: None, mqtt: None, mqtt_web_socket: None };
     let names = server_names(config);
     let is_tls = tls_listener.is_some() || config.first_is_tls();
-    let acceptor = if is_tls {
-        let source = config.tls.clone().unwrap_or(TlsSource::Auto);
-        let certificates = certificates(&services, &source, &names, &config.data.folder, &mut reachable).await?;
-        tasks.push(tokio::spawn(tls::follow(certificates.clone(), source, services.clone(), stopped.clone())));
-        Some(certificates.acceptor()?)
-    } else {
-        None
+    let source = config.tls.clone().unwrap_or(TlsSource::Auto);
+    let shown = match is_tls || mqtt_listeners.are_there() {
+        false => None,
+        true => match certificates(&services, &source, &names, &config.data.folder, &mut reachable).await {
+            Ok(shown) => Some(shown),
+            Err(error) if !is_tls && !mqtt_listeners.were_asked_for() => {
+                tracing::warn!(%error, "there is no certificate for MQTT, so it is not served");
+                mqtt_listeners = MqttListeners::default();
+                None
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    if let Some(shown) = &shown {
+        tasks.push(tokio::spawn(tls::follow(shown.clone(), source.clone(), services.clone(), stopped.clone())));
+        tasks.extend(mqtt_listeners.serve(shown, &services, config, &mut reachable, &stopped)?);
+    }
+    let acceptor = match &shown {
+        Some(shown) if is_tls => Some(shown.clone().acceptor()?),
+        Some(_) | None => None,
     };
     if let Some(listener) = tls_listener {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -98,7 +113,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     }
     let first_acceptor = if config.first_is_tls() { acceptor } else { None };
     tasks.push(tokio::spawn(listen::serve(listener, first_acceptor, service, stopped.clone())));
-    let is_auto = is_tls && !matches!(config.tls, Some(TlsSource::Files { .. }));
+    let is_auto = shown.is_some() && source == TlsSource::Auto;
     let settings = jobs::Settings {
         node: open::node_name(&config.data.folder)?,
         server_names: is_auto.then_some(names),
@@ -106,6 +121,10 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         list_folder: config.crl_folder.clone(),
         places: Arc::default(),
     };
+    tasks.push(tokio::spawn({
+        let (services, stopped) = (services.clone(), stopped.clone());
+        async move { services.follow_registry(stopped).await }
+    }));
     tasks.push(tokio::spawn(jobs::run(services.clone(), settings, stopped)));
 
     let FirstStart { bootstrap, secret, .. } = &first_start;
@@ -141,7 +160,7 @@ fn edge(services: &Context, config: &Config) -> Edge {
         public_url: services.addresses.public_url.clone(),
     };
     let documentation = Documentation::new(&about, &routes, &api::routes::beside());
-    let metrics = Metrics::new(services.db.clone());
+    let metrics = Metrics::new(services.clone());
     let router = api::route::router(routes)
         .with_state(app)
         .merge(documentation.router())
@@ -152,12 +171,12 @@ fn edge(services: &Context, config: &Config) -> Edge {
     edge
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
 /// Where a program on this machine reaches a listener. One on every address is reached on the loopback too.
-fn reached(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reached(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -226,8 +245,8 @@ fn server_names(config: &Config) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let host = config.public_url.as_deref().and_then(|url| url.parse::<Uri>().ok());
     let host = host.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']).to_owned());
-    let listening = [Some(config.listen), config.tls_listen].into_iter().flatten();
-    let listening = listening.map(|address| address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+    let listening =
+        config.addresses().map(|address| address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
     for name in host.into_iter().chain(listening).chain(config.tls_names.iter().cloned()) {
         if !name.is_empty() && !names.contains(&name) {
             names.push(name);

@@ -76,8 +76,7 @@ pub(crate) struct State {
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
     pub(crate) publishing: Turns,
-    pub(crate) take_in: crate::registry::TakeIn,
-    pub(crate) password_turns: tokio::sync::Semaphore,
+    pub(crate) registry: crate::registry::RegistryState,
 }
 
 /// Whose turn it is to sign each revocation list on this node: who comes while one is signed waits, and takes that one if it
@@ -112,8 +111,7 @@ impl Context {
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
-            take_in: crate::registry::TakeIn::default(),
-            password_turns: tokio::sync::Semaphore::new(crate::registry::PASSWORDS_AT_ONCE),
+            registry: crate::registry::RegistryState::new(&random),
         };
         Self {
             db,

@@ -48,7 +48,7 @@ pub struct IssueOptions {
     /// How many days before its end that one was to be renewed by itself; its successor is, too.
     pub renew_before_days: Option<u32>,
     /// The device that is made in the same commit.
-    pub(crate) device: Option<ReadyDevice>,
+    pub device: Option<ReadyDevice>,
 }
 
 /// How often a draw of a serial number is repeated when it was drawn before, or a decision when its basis moved.

@@ -2,23 +2,33 @@
 //!
 //! What is not found and what the caller may not know of answer alike. Every change is an operation, kept in the same
 //! commit, and repeated requests are answered with it.
+//!
+//! `connect.rs` lets somebody in, `publish.rs` and `values.rs` are the way of a message, `hub.rs` and `outbox.rs` hold the
+//! sessions of this process, `follow.rs` what happens while they are open.
 
 mod brokers;
+pub mod connect;
 mod credentials;
 mod devices;
 mod expiring;
 mod folders;
+mod follow;
 mod hook_answers;
 mod hooks;
+pub mod hub;
 mod import;
+pub mod monitoring;
 mod operations;
+pub mod outbox;
 mod page;
-mod password_hash;
+mod password;
 mod provision;
+pub mod publish;
 mod registries;
 mod states;
 mod take_in;
 mod trust;
+pub mod values;
 
 pub use brokers::{BrokerChange, NewBroker};
 pub use credentials::NewCredentials;
@@ -28,20 +38,22 @@ pub use hook_answers::Presented;
 pub use import::{ImportLine, ImportMode, ImportOutcome, ImportedCertificate, ImportedObject};
 pub use operations::{Asked, Repeat};
 pub use page::{Page, PageRequest};
-pub(crate) use password_hash::PASSWORDS_AT_ONCE;
-pub(crate) use provision::ReadyDevice;
-pub use provision::{NewProvision, Provisioned};
+pub use provision::{NewProvision, Provisioned, ReadyDevice};
 pub use registries::{NewRegistry, RegistryChange};
 pub use states::FullCertificate;
 pub use take_in::INTERMEDIATES_MAX;
-pub(crate) use take_in::TakeIn;
 pub use trust::{NewTemplate, NewTrust};
 
-use crate::context::Context;
-use domain::registry::AccessEnd;
+use crate::context::{Context, Random};
 use domain::registry::credential::{CERTIFICATES_PER_OWNER, FingerprintFormat, PASSWORDS_PER_OWNER};
 use domain::{Error, Result};
+use follow::RecentEnds;
+use hub::Hub;
+use monitoring::Departed;
+use password::Passwords;
 use std::collections::BTreeMap;
+use take_in::TakeIn;
+use values::Values;
 
 /// What the operator chose for the registry.
 #[derive(Clone, Debug)]
@@ -73,6 +85,29 @@ impl Default for Settings {
     }
 }
 
+/// What the device registry remembers between calls.
+pub(crate) struct RegistryState {
+    pub(crate) hub: Hub,
+    pub(crate) passwords: Passwords,
+    pub(crate) values: Values,
+    pub(crate) departed: Departed,
+    pub(crate) recent_ends: RecentEnds,
+    take_in: TakeIn,
+}
+
+impl RegistryState {
+    pub(crate) fn new(random: &Random) -> Self {
+        Self {
+            hub: Hub::default(),
+            passwords: Passwords::new(random.octets()),
+            values: Values::default(),
+            departed: Departed::default(),
+            recent_ends: RecentEnds::default(),
+            take_in: TakeIn::default(),
+        }
+    }
+}
+
 fn must_be_below(there: i64, max: u32, what: &str) -> Result<()> {
     match there < i64::from(max) {
         true => Ok(()),
@@ -81,8 +116,8 @@ fn must_be_below(there: i64, max: u32, what: &str) -> Result<()> {
 }
 
 impl Context {
-    /// Closes the sessions that stand on what ended, on this node.
-    pub(crate) fn end_access(&self, ends: &[AccessEnd]) {
-        let _ = ends;
+    /// The sessions of this process.
+    pub fn hub(&self) -> &Hub {
+        &self.state.registry.hub
     }
 }

@@ -19,6 +19,8 @@ mod lifetimes;
 mod lists;
 mod policies;
 mod profiles;
+mod registry_beyond;
+mod registry_trust;
 mod races;
 mod records;
 mod renewal;

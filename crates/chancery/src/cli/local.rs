@@ -80,6 +80,12 @@ pub struct ServeArguments {
     /// A further address, with TLS and every service; port 0 takes a free one.
     #[arg(long, env = "CHANCERY_TLS_LISTEN", value_name = "ADDRESS")]
     pub tls_listen: Option<SocketAddr>,
+    /// The address of MQTT over TLS; port 0 takes a free one, `off` switches it off [default: 127.0.0.1:8883].
+    #[arg(long, env = "CHANCERY_MQTT_LISTEN", value_name = "ADDRESS")]
+    pub mqtt_listen: Option<AddressOrOff>,
+    /// The address of MQTT over WebSocket (wss); port 0 takes a free one, `off` switches it off [default: 127.0.0.1:8884].
+    #[arg(long, env = "CHANCERY_MQTT_WS_LISTEN", value_name = "ADDRESS")]
+    pub mqtt_ws_listen: Option<AddressOrOff>,
     /// Where TLS certificates come from: `auto` has one issued by an internal CA and renews it.
     #[arg(long, env = "CHANCERY_TLS", value_name = "MODE")]
     pub tls: Option<TlsMode>,
@@ -132,6 +138,29 @@ pub struct ServeArguments {
     /// How to log [default: human on a terminal, json otherwise].
     #[arg(long, env = "CHANCERY_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+}
+
+/// Where a listener is, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressOrOff {
+    /// There.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl std::str::FromStr for AddressOrOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => text
+                .parse()
+                .map(Self::At)
+                .map_err(|_| format!("\"{text}\" is neither \"off\" nor an address such as 127.0.0.1:8883")),
+        }
+    }
 }
 
 /// Where the server's TLS certificate comes from.

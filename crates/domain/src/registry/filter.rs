@@ -200,6 +200,12 @@ impl Subscription {
         !self.filter.starts_with('$') && !self.spots.contains(&Spot::Plain)
     }
 
+    /// The same filter as it reads with other aliases. One that names nothing any more stays granted and gets nothing.
+    pub fn read_anew(&self, principal: &Principal, aliases: &AliasTable) -> Self {
+        let nothing = || Self { filter: self.filter.clone(), spots: Vec::new(), reading: Reading::Canonical };
+        principal.subscription(aliases, &self.filter).unwrap_or_else(|_| nothing())
+    }
+
     /// The device that it names, which has to be one of the registry.
     pub fn named_device(&self) -> Option<&DeviceId> {
         match (&self.reading, self.spots.as_slice()) {

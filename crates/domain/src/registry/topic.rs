@@ -111,6 +111,19 @@ impl Principal {
         }
     }
 
+    /// The device, when it is one.
+    pub fn device(&self) -> Option<&DeviceId> {
+        match self {
+            Self::Device { device, .. } => Some(device),
+            Self::Registry(_) | Self::Broker(_) => None,
+        }
+    }
+
+    /// Whether it may read a canonical topic.
+    pub fn may_read(&self, topic: &str) -> bool {
+        Place::read(topic).is_some_and(|place| self.may_subscribe(place))
+    }
+
     /// The topic that a name means for this principal, if it may publish there.
     pub fn target<'a>(&self, aliases: &AliasTable, name: &'a str) -> Option<Target<'a>> {
         if !is_topic_name(name) {

@@ -11,9 +11,9 @@ use domain::registry::credential::{CertificateState, FingerprintQuery};
 use domain::registry::hook::BrokerHook;
 use domain::registry::outside::{Leave, Wish};
 use domain::registry::topic::Principal;
-use domain::registry::{DeviceId, Owner, RESOURCE_ID_CHARACTERS_MAX};
+use domain::registry::{DeviceId, Owner, OwnerKind, RESOURCE_ID_CHARACTERS_MAX, RegistryId};
 use domain::{ProjectId, Result};
-use store::registry::{brokers, credentials, devices, registries, standing};
+use store::registry::{access, registries, standing};
 use x509::Certificate;
 
 /// The greatest length of a certificate that a broker passes on, in characters.
@@ -38,10 +38,7 @@ impl Context {
         let project = hook.folder.project;
         // A password, when there is one, decides (contract §6.2).
         if !presented.password.is_empty() {
-            let Some(principal) = self.principal_named(project, presented.username).await? else { return Ok(None) };
-            let owner = principal.owner();
-            let holds = self.has_password(&owner, presented.password).await?;
-            return Ok(holds.then_some(owner));
+            return self.login_by_password(project, presented).await;
         }
         let Some(sha256) = fingerprint_of(presented.certificate) else { return Ok(None) };
         let row = standing::of_fingerprint(&self.db, sha256).await.map_err(failed)?;
@@ -55,6 +52,19 @@ impl Context {
         }
         let principal = self.principal_named(project, owner.id()).await?;
         Ok(principal.filter(|principal| principal.owner() == owner).map(|_| owner))
+    }
+
+    async fn login_by_password(&self, project: ProjectId, presented: &Presented<'_>) -> Result<Option<Owner>> {
+        if presented.password.len() > PASSWORD_OCTETS_MAX || !is_id(presented.username) {
+            return Ok(None);
+        }
+        // A name that there is not costs as much time as one that there is.
+        let candidates = access::passwords(&self.db, presented.username).await.map_err(failed)?;
+        let right = self.right_password(&candidates, presented.password.as_bytes()).await?;
+        match right {
+            None => Ok(None),
+            Some(_) => Ok(self.principal_named(project, presented.username).await?.map(|principal| principal.owner())),
+        }
     }
 
     /// Whether the client of that name is one that is let in.
@@ -75,39 +85,28 @@ impl Context {
     }
 
     async fn is_beside(&self, principal: &Principal, device: &DeviceId) -> Result<bool> {
-        let device = devices::by_id(&self.db, device.as_str()).await.map_err(failed)?;
-        Ok(device.is_some_and(|(device, _)| device.registry.as_str() == principal.space()))
+        let registry = RegistryId::from(principal.space());
+        access::has_device(&self.db, &registry, device).await.map_err(failed)
     }
 
     /// The registry, device or broker of that id in the project, unless it is disabled.
     async fn principal_named(&self, project: ProjectId, id: &str) -> Result<Option<Principal>> {
-        if id.is_empty() || id.len() > RESOURCE_ID_CHARACTERS_MAX || id.contains('\0') {
+        if !is_id(id) {
             return Ok(None);
         }
-        let device = devices::by_id(&self.db, id).await.map_err(failed)?;
-        let registry = match &device {
-            Some((device, _)) => device.registry.as_str(),
-            None => id,
-        };
-        if let Some(registry) = registries::by_id(&self.db, registry).await.map_err(failed)? {
-            let is_let_in = registry.folder.project == project && !registry.is_disabled;
-            return Ok(is_let_in.then(|| match device {
-                Some((device, _)) => Principal::Device { device: device.id, registry: registry.id },
-                None => Principal::Registry(registry.id),
-            }));
+        for kind in [OwnerKind::Device, OwnerKind::Registry, OwnerKind::Broker] {
+            let found = access::owner(&self.db, &Owner::of(kind, id)).await.map_err(failed)?;
+            if let Some(found) = found {
+                let is_let_in = found.project == project && !found.holder.is_disabled;
+                return Ok(is_let_in.then_some(found.holder.principal));
+            }
         }
-        let broker = brokers::by_id(&self.db, id).await.map_err(failed)?;
-        Ok(broker.filter(|broker| broker.folder.project == project).map(|broker| Principal::Broker(broker.id)))
+        Ok(None)
     }
+}
 
-    async fn has_password(&self, owner: &Owner, password: &str) -> Result<bool> {
-        if password.len() > PASSWORD_OCTETS_MAX {
-            return Ok(false);
-        }
-        let hashes = credentials::password_hashes(&self.db, owner).await.map_err(failed)?;
-        let hashes = hashes.into_iter().map(|(_, hash)| hash).collect();
-        self.is_any_password(password, hashes).await
-    }
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= RESOURCE_ID_CHARACTERS_MAX && !text.contains('\0')
 }
 
 /// Only SHA-256 lets anybody in (contract §5.2).

@@ -44,7 +44,7 @@ pub struct Provisioned {
 }
 
 /// A device that is made in the commit of its certificate.
-pub(crate) struct ReadyDevice {
+pub struct ReadyDevice {
     device: Device,
     changes: Changes,
     began: Time,

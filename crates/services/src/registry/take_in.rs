@@ -40,7 +40,7 @@ const REMEMBERED_MILLIS: i64 = 30_000;
 const REMEMBERED_MAX: usize = 10_000;
 
 /// What is remembered of certificates that were not taken in, and how many are looked at at once.
-pub(crate) struct TakeIn {
+pub(super) struct TakeIn {
     refused: Mutex<HashMap<[u8; 32], (Time, Option<Refusal>)>>,
     turns: Semaphore,
 }
@@ -53,7 +53,7 @@ impl Default for TakeIn {
 
 impl TakeIn {
     /// Forgets every refusal.
-    pub(crate) fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -100,15 +100,15 @@ impl Context {
         let digests: Vec<[u8; 32]> =
             std::iter::once(leaf_der).chain(given.iter().map(Vec::as_slice)).map(digest::sha256).collect();
         let what = digest::sha256(digests.as_flattened());
-        if let Some(answer) = self.state.take_in.remembered(&what, self.now()) {
+        if let Some(answer) = self.state.registry.take_in.remembered(&what, self.now()) {
             return answer;
         }
         let done = self.take_in_unremembered(leaf_der, given, address).await;
         match &done {
-            Ok(None) => self.state.take_in.remember(what, None, self.now()),
+            Ok(None) => self.state.registry.take_in.remember(what, None, self.now()),
             // What is refused for a moment only is not remembered.
             Err(Error::Refused(refusal)) if refusal.reason == domain::Reason::WrongState => {
-                self.state.take_in.remember(what, Some((**refusal).clone()), self.now());
+                self.state.registry.take_in.remember(what, Some((**refusal).clone()), self.now());
             }
             Ok(Some(_)) | Err(_) => {}
         }
@@ -221,7 +221,7 @@ impl Context {
         anchors: Vec<Certificate>,
         lists: Vec<Crl>,
     ) -> Result<Option<Vec<Certificate>>> {
-        let turn = self.state.take_in.turns.acquire().await;
+        let turn = self.state.registry.take_in.turns.acquire().await;
         let _turn = turn.map_err(|closed| Error::failed_because("the turns of taking in", closed))?;
         let (leaf, intermediates, now) = (leaf.clone(), intermediates.to_vec(), self.now());
         let validate = move || {

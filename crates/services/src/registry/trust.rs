@@ -113,7 +113,7 @@ impl Context {
         };
         self.record_change(caller, recorded).await?;
         // What was refused a moment ago may be taken in now.
-        self.state.take_in.forget();
+        self.state.registry.take_in.forget();
         Ok(trusted)
     }
 

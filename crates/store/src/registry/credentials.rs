@@ -137,14 +137,6 @@ pub async fn passwords(db: &Db, owner: &Owner) -> Result<Vec<RegisteredPassword>
         .collect()
 }
 
-/// The hashes of an owner's passwords, newest first.
-pub async fn password_hashes(db: &Db, owner: &Owner) -> Result<Vec<(PasswordId, String)>, StoreError> {
-    let sql = "SELECT id, hash FROM registered_passwords WHERE owner_kind = $1 AND owner_id = $2
-               ORDER BY created_at DESC, id";
-    let rows = db.rows(sql, params![owner.kind().as_str(), owner.id()]).await?;
-    rows.iter().map(|row| Ok((PasswordId(row.string(0)?), row.string(1)?))).collect()
-}
-
 pub(super) fn certificate_from(row: &Row) -> Result<RegisteredCertificate, StoreError> {
     let digest = |_| StoreError::Corrupt("a fingerprint has the wrong length".into());
     let fingerprint = Fingerprints {
