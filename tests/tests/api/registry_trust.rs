@@ -167,7 +167,7 @@ fn a_certificate_below_a_trusted_authority_of_ours_becomes_a_device() {
         let renewed = server.take_in(&client(&server, "pump 7").await, &[]).await.unwrap().unwrap();
         assert_eq!(device_id(&renewed), device_id(&taken));
         // Another text that only comes to the same name is another thing.
-        let other = client(&server, "pump/7").await;
+        let other = client(&server, "pump.7").await;
         assert_eq!(refused(server.take_in(&other, &[]).await), Reason::WrongState);
         // The trust ends; what was taken in stays.
         server.services.distrust_authority(&caller, &registry.id.0, trusted.id.as_str()).await.unwrap();
@@ -313,7 +313,8 @@ fn an_outside_authority_is_trusted_with_a_proof_and_its_chain_must_hold() {
         draft.set_purposes(&[ExtendedKeyUsage::ServerAuth]);
         assert_eq!(server.services.take_in(&draft.sign(&outside.key), &[], None).await.unwrap(), None);
         draft = outside.draft("meter-3", now);
-        draft.subject = x509::DistinguishedName::build(&[(x509::AttributeType::Organization, "none")]).unwrap().as_der().to_vec();
+        draft.subject =
+            x509::DistinguishedName::build(&[(x509::AttributeType::Organization, "none")]).unwrap().as_der().to_vec();
         assert_eq!(server.services.take_in(&draft.sign(&outside.key), &[], None).await.unwrap(), None);
         for der in [&between.der, &outside.der] {
             assert_eq!(server.services.take_in(der, &[], None).await.unwrap(), None);
