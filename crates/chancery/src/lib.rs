@@ -11,5 +11,6 @@ pub mod local;
 mod metrics;
 mod mqtt_listeners;
 mod open;
+mod reach;
 pub mod server;
 mod tls;

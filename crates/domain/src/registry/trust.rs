@@ -5,13 +5,14 @@
 //! text and a device's name is not, so other characters become `-` and what is too long is cut. Two certificates that
 //! differ only in what was replaced or cut would be one device; [`Expanded::exact`] tells them apart.
 
+use super::credential::Fingerprints;
 use super::{Labels, RegistryId, TrustedAuthorityId};
 use crate::error::Violation;
 use crate::id::{AuthorityId, ProjectId};
 use crate::inventory::serial_hex;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
-use x509::{AttributeType, Certificate, GeneralName};
+use x509::{AttributeType, Certificate, GeneralName, digest, pem};
 
 /// How many authorities a registry trusts at most.
 pub const TRUSTED_PER_REGISTRY_MAX: usize = 20;
@@ -89,6 +90,18 @@ enum Placeholder {
 enum Piece<'a> {
     Literal(&'a str),
     Placeholder(Placeholder),
+}
+
+impl TrustedAuthority {
+    /// Its certificate in PEM.
+    pub fn certificate_data(&self) -> String {
+        pem::encode(pem::CERTIFICATE, &self.der)
+    }
+
+    /// The digests of its certificate.
+    pub fn fingerprints(&self) -> Fingerprints {
+        Fingerprints { sha256: digest::sha256(&self.der), sha1: digest::sha1(&self.der), imported: None }
+    }
 }
 
 impl Default for Template {

@@ -74,13 +74,12 @@ impl Context {
         self.record_change(caller, recorded).await.map_err(|setback| setback.into_error(|_| None))
     }
 
-    /// The hook of a secret, and nothing when there is none or it is of another kind. The secret is found by its digest,
-    /// so that how long it takes says nothing of it.
-    pub async fn hook_of(&self, secret: &str, kind: HookKind) -> Result<Option<BrokerHook>> {
+    /// The hook of a secret, when there is one. The secret is found by its digest, so that how long it takes says nothing
+    /// of it.
+    pub async fn hook_of(&self, secret: &str) -> Result<Option<BrokerHook>> {
         if secret.len() > SECRET_CHARACTERS_MAX {
             return Ok(None);
         }
-        let hook = hooks::by_secret(&self.db, sha256(secret.as_bytes())).await.map_err(failed)?;
-        Ok(hook.filter(|hook| hook.kind == kind))
+        hooks::by_secret(&self.db, sha256(secret.as_bytes())).await.map_err(failed)
     }
 }

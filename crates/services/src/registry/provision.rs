@@ -27,8 +27,8 @@ pub struct NewProvision {
     pub name: String,
     /// The profile that its certificate comes from.
     pub profile: ProfileId,
-    /// The request that says which key it has; without one the key is made here.
-    pub csr: Option<Box<CertificationRequest>>,
+    /// The request that says which key it has, in PEM; without one the key is made here.
+    pub csr: Option<String>,
     /// Its labels.
     pub labels: Labels,
     /// Other names of its topics.
@@ -43,6 +43,13 @@ pub struct Provisioned {
     pub issued: Issued,
 }
 
+impl Provisioned {
+    /// The private key in PEM, when it was made here and the caller may have it.
+    pub fn private_key_pem(&self) -> Option<String> {
+        self.issued.private_key.as_ref().map(|key| pem::encode(pem::PRIVATE_KEY, key.expose()))
+    }
+}
+
 /// A device that is made in the commit of its certificate.
 pub struct ReadyDevice {
     device: Device,
@@ -50,6 +57,8 @@ pub struct ReadyDevice {
     began: Time,
 }
 
+/// The greatest length of a certification request.
+const CSR_OCTETS_MAX: usize = 64 * 1024;
 /// How often it is decided again when the registry or the profile changed meanwhile.
 const ATTEMPTS_MAX: usize = 4;
 
@@ -61,16 +70,30 @@ impl Context {
                 "name is empty: a device that is provisioned needs one, its certificate carries it",
             ));
         }
+        let csr = match &new.csr {
+            Some(text) if text.len() > CSR_OCTETS_MAX => {
+                return Err(Error::invalid(format!("csr has more than {CSR_OCTETS_MAX} octets")));
+            }
+            Some(text) => Some(Box::new(
+                CertificationRequest::from_pem(text).map_err(|error| Error::invalid(format!("csr: {error}")))?,
+            )),
+            None => None,
+        };
         let mut attempt = 1;
         loop {
-            match self.try_provision(caller, &new).await {
+            match self.try_provision(caller, &new, csr.clone()).await {
                 Err(error) if error.reason() == Some(Reason::Conflict) && attempt < ATTEMPTS_MAX => attempt += 1,
                 done => return done,
             }
         }
     }
 
-    async fn try_provision(&self, caller: &Caller, new: &NewProvision) -> Result<Provisioned> {
+    async fn try_provision(
+        &self,
+        caller: &Caller,
+        new: &NewProvision,
+        csr: Option<Box<CertificationRequest>>,
+    ) -> Result<Provisioned> {
         let began = self.now();
         let registry = self.registry_for(caller, &new.registry, Action::WriteRegistry).await?;
         let unknown =
@@ -91,7 +114,7 @@ impl Context {
         };
         let (device, changes, _) = self.ready_device(caller, &wanted, began).await?;
         let held = self.held_aliases(&device).await.map_err(|setback| setback.into_error(|_| None))?;
-        let (subject, wishes) = subject_and_wishes(&issuer, &new.name, new.csr.clone(), began);
+        let (subject, wishes) = subject_and_wishes(&issuer, &new.name, csr, began);
         let ready = ReadyDevice { device: device.clone(), changes: held.with(changes), began };
         let options = IssueOptions { device: Some(ready), ..IssueOptions::default() };
         let issued = self.issue(caller, new.profile, IssuanceRequest { subject, wishes }, options).await?;
