@@ -11,7 +11,7 @@ import sys
 
 import grpc
 import requests
-from google.protobuf import json_format
+from google.protobuf import empty_pb2, json_format  # noqa: F401, an Any may hold Empty
 from google.rpc import status_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 from yandex.cloud.iot.devices.v1 import device_pb2, device_service_pb2 as devices

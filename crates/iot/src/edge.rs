@@ -3,6 +3,7 @@
 
 use crate::app::App;
 use crate::error::{Error, TRACE_ID, request_id};
+use crate::extension::Extension;
 use crate::grpc;
 use crate::rest::Rest;
 use axum::Router;
@@ -17,6 +18,7 @@ use tower::ServiceExt;
 pub struct Edge {
     services: Router,
     rest: Rest,
+    extension: Extension,
 }
 
 /// The first parts of the paths of REST (contract §2.1).
@@ -42,7 +44,9 @@ impl Edge {
     /// All services, by gRPC and by REST.
     pub async fn new(app: App) -> Result<Self, String> {
         let services = grpc::router(&app).await;
-        Ok(Self { rest: Rest::new(services.clone())?, services })
+        let rest = Rest::new(services.clone())?;
+        let extension = Extension::new(app, rest.clone());
+        Ok(Self { rest, extension, services })
     }
 
     /// Answers a request that is ours.
@@ -50,6 +54,7 @@ impl Edge {
         let trace_id = request.headers().get(crate::error::REQUEST_ID).cloned();
         let mut response = match is_grpc(request.headers()) {
             true => self.services.oneshot(request).await.unwrap_or_else(|never| match never {}),
+            false if self.extension.answers(&request) => self.extension.answer(request).await,
             false => self.rest.answer(request).await,
         };
         if let Some(trace_id) = trace_id {

@@ -17,8 +17,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use domain::{Reason, Refusal};
 use http_body_util::BodyExt;
-use prost::Message;
+use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage};
+pub(crate) use read::percent_decoded;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use table::{Found, Route, Table};
@@ -81,6 +82,15 @@ impl Rest {
             response.headers_mut().insert(RETRY_AFTER, seconds);
         }
         response
+    }
+
+    /// A message of `proto/` as JSON.
+    pub(crate) fn json<M: Message + Name>(&self, message: &M) -> Result<Value, String> {
+        let name = M::full_name();
+        let descriptor = self.inner.pool.get_message_by_name(&name);
+        let descriptor = descriptor.ok_or_else(|| format!("{name} is not described by proto/"))?;
+        let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
+        write::message(&message.map_err(|error| format!("{name}: {error}"))?)
     }
 
     async fn transcoded(&self, request: Request<Body>, request_id: &str) -> Result<Response, Status> {
@@ -158,7 +168,7 @@ fn framed(message: &DynamicMessage) -> Bytes {
     frame.freeze()
 }
 
-async fn whole(body: Body) -> Result<Bytes, Refusal> {
+pub(crate) async fn whole(body: Body) -> Result<Bytes, Refusal> {
     let read = to_bytes(body, BODY_OCTETS_MAX).await;
     read.map_err(|error| {
         let is_too_large =
@@ -172,7 +182,7 @@ async fn whole(body: Body) -> Result<Bytes, Refusal> {
     })
 }
 
-fn written(status: StatusCode, json: &Value) -> Response {
+pub(crate) fn written(status: StatusCode, json: &Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], json.to_string()).into_response()
 }
 

@@ -243,18 +243,18 @@ impl Context {
         self.carry_out(asked, decided).await
     }
 
-    async fn must_have_room_for_device(&self, project: ProjectId) -> Result<()> {
+    pub(super) async fn must_have_room_for_device(&self, project: ProjectId) -> Result<()> {
         let Some(max) = self.registry_settings.devices_per_project else { return Ok(()) };
         let there = devices::count(&self.db, project).await.map_err(failed)?;
         super::must_be_below(there, max, "devices")
     }
 }
 
-fn checked_aliases(given: &BTreeMap<String, String>, device: &DeviceId) -> Result<BTreeMap<String, String>> {
+pub(super) fn checked_aliases(given: &BTreeMap<String, String>, device: &DeviceId) -> Result<BTreeMap<String, String>> {
     parse_aliases(given, device).map_err(|violations| Refusal::violations(Reason::Invalid, violations).into())
 }
 
-fn clash(constraint: &str, name: &str) -> Option<Error> {
+pub(super) fn clash(constraint: &str, name: &str) -> Option<Error> {
     match constraint {
         devices::UNIQUE_NAME => {
             Some(Error::already_exists(format!("there is a device \"{name}\" in this registry already")))
