@@ -47,7 +47,6 @@ pub use trust::{NewTemplate, NewTrust};
 use crate::context::{Context, Random};
 use domain::registry::credential::{CERTIFICATES_PER_OWNER, FingerprintFormat, PASSWORDS_PER_OWNER};
 use domain::{Error, Result};
-use follow::RecentEnds;
 use hub::Hub;
 use monitoring::Departed;
 use password::Passwords;
@@ -91,7 +90,6 @@ pub(crate) struct RegistryState {
     pub(crate) passwords: Passwords,
     pub(crate) values: Values,
     pub(crate) departed: Departed,
-    pub(crate) recent_ends: RecentEnds,
     take_in: TakeIn,
 }
 
@@ -102,7 +100,6 @@ impl RegistryState {
             passwords: Passwords::new(random.octets()),
             values: Values::default(),
             departed: Departed::default(),
-            recent_ends: RecentEnds::default(),
             take_in: TakeIn::default(),
         }
     }
