@@ -4,7 +4,7 @@
 //! commit, and repeated requests are answered with it.
 //!
 //! `connect.rs` lets somebody in, `publish.rs` and `values.rs` are the way of a message, `hub.rs` and `outbox.rs` hold the
-//! sessions of this process, `follow.rs` what happens while they are open.
+//! sessions of this process, `follow.rs` what happens while they are open, `relay.rs` the way to other nodes.
 
 mod brokers;
 pub mod connect;
@@ -25,6 +25,7 @@ mod password;
 mod provision;
 pub mod publish;
 mod registries;
+mod relay;
 mod states;
 mod take_in;
 mod trust;
@@ -50,6 +51,7 @@ use domain::{Error, Result};
 use hub::Hub;
 use monitoring::Departed;
 use password::Passwords;
+use relay::Relay;
 use std::collections::BTreeMap;
 use take_in::TakeIn;
 use values::Values;
@@ -91,6 +93,7 @@ pub(crate) struct RegistryState {
     pub(crate) values: Values,
     pub(crate) departed: Departed,
     take_in: TakeIn,
+    pub(crate) relay: Relay,
 }
 
 impl RegistryState {
@@ -101,6 +104,7 @@ impl RegistryState {
             values: Values::default(),
             departed: Departed::default(),
             take_in: TakeIn::default(),
+            relay: Relay::new(random.hex(16)),
         }
     }
 }
