@@ -6,6 +6,7 @@
 mod brokers;
 mod credentials;
 mod devices;
+mod export;
 mod folders;
 mod import;
 mod operations;
@@ -16,7 +17,8 @@ mod registries;
 pub use brokers::{BrokerChange, NewBroker};
 pub use credentials::NewCredentials;
 pub use devices::{DeviceChange, DevicesOf, NewDevice, SeenDevice};
-pub use import::{ImportLine, ImportMode, ImportOutcome, ImportedCertificate, ImportedObject};
+pub use export::Exported;
+pub use import::{ImportLine, ImportMode, ImportOutcome, ImportedCertificate, ImportedItem, ImportedObject};
 pub use operations::{Asked, Repeat};
 pub use page::{Page, PageRequest};
 pub use registries::{NewRegistry, RegistryChange};
