@@ -67,7 +67,7 @@ pub struct ImportedItem {
 pub enum ImportedObject {
     /// A registry; its folder is the one that it goes to.
     Registry(Registry),
-    /// A device; project and folder are those of its registry.
+    /// A device; project and folder are those of its registry, once that is there.
     Device(Device),
     /// A broker; its folder is the one that it goes to.
     Broker(Broker),
@@ -307,10 +307,8 @@ impl Context {
                 device.project = registry.folder.project;
                 device.folder_key = registry.folder.key;
             }
-            // In a dry run it is not there yet.
-            Err(error) if import.mode == ImportMode::DryRun && error.reason() == Some(Reason::NotFound) => {
-                device.project = import.caller.default_project.ok_or(error)?;
-            }
+            // In a dry run it may be one that is still to come, in the project that the device names.
+            Err(error) if import.mode == ImportMode::DryRun && error.reason() == Some(Reason::NotFound) => {}
             Err(error) => return Err(error),
         }
         device.topic_aliases = parse_aliases(&device.topic_aliases, &device.id)
