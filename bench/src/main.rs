@@ -24,6 +24,7 @@ mod http;
 mod latency;
 mod limits;
 mod load;
+mod mqtt;
 mod postgres;
 mod process;
 mod report;
@@ -46,6 +47,8 @@ enum Arguments {
     Run(Options),
     /// Measure revocation in an authority with a million revoked certificates.
     Revocation(revocation::Options),
+    /// Measure devices over MQTT, beside mosquitto.
+    Mqtt(mqtt::Options),
 }
 
 #[derive(clap::Args)]
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse() {
         Arguments::Run(options) => run(options),
         Arguments::Revocation(options) => revocation::run(&options).map(|()| Vec::new()),
+        Arguments::Mqtt(options) => mqtt::run(&options).map(|()| Vec::new()),
     };
     match outcome {
         Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,

@@ -54,6 +54,7 @@ impl Installation {
         command
             .arg("serve")
             .args(["--listen", &address.to_string(), "--tls-listen", "127.0.0.1:0"])
+            .args(["--mqtt-listen", "127.0.0.1:0", "--mqtt-ws-listen", "127.0.0.1:0"])
             .arg("--data")
             .arg(self.data())
             .stdin(Stdio::null())

@@ -16,15 +16,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
-    let mut config = prost_build::Config::new();
-    // An `Any` names the type of what it holds.
-    config.enable_type_names();
     tonic_prost_build::configure()
         .build_client(false)
         .build_transport(false)
         .include_file("proto.rs")
-        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+        .compile_fds_with_config(compiler.file_descriptor_set(), with_names())?;
     Ok(())
+}
+
+/// With the full name of every message, for the type URLs of what holds any of them; and with maps in the order of their
+/// keys, so that equal messages have equal octets.
+fn with_names() -> prost_build::Config {
+    let mut config = prost_build::Config::new();
+    config.enable_type_names();
+    config.btree_map(["."]);
+    config
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {

@@ -5,7 +5,7 @@ use crate::route::Application;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use domain::caller::Caller;
-use domain::identity::TrustedNetwork;
+use domain::identity::{TrustedNetwork, client_address};
 use services::Context;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,24 +22,8 @@ pub struct App {
 impl App {
     /// Where a request comes from: the peer, or what a trusted proxy says of it.
     pub fn address(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
-        let peer = peer?.ip().to_canonical();
-        if !self.is_proxy(peer) {
-            return Some(peer);
-        }
-        let forwarded = headers.get_all("x-forwarded-for").iter().rev().filter_map(|value| value.to_str().ok());
-        let addresses = forwarded.flat_map(|list| list.rsplit(',')).map(|text| text.trim().parse::<IpAddr>());
-        for address in addresses {
-            match address {
-                Ok(address) if self.is_proxy(address.to_canonical()) => {}
-                Ok(address) => return Some(address.to_canonical()),
-                Err(_) => break,
-            }
-        }
-        Some(peer)
-    }
-
-    fn is_proxy(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(address))
+        let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        Some(client_address(&self.trusted_proxies, peer?.ip(), forwarded))
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::http::uri::{PathAndQuery, Uri};
-use axum::http::{HeaderName, HeaderValue, Method, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use axum::response::Response;
 use axum::{BoxError, Router};
 use bytes::Bytes;
@@ -40,9 +40,24 @@ use crate::error::{ApiError, RequestId};
 #[derive(Clone)]
 pub struct Edge {
     router: Router,
+    family: Option<Family>,
     time_limit: Duration,
     counts: Arc<Counts>,
 }
+
+/// Requests of another API beside this one, which is answered by routes of its own and says no in its own shape.
+#[derive(Clone)]
+pub struct Family {
+    /// What answers them. Each comes with a name in its header `x-request-id`, whatever the client wrote there.
+    pub router: Router,
+    /// Whether a request is one of them.
+    pub is_theirs: fn(&Request<Body>) -> bool,
+    /// Writes out what went wrong outside of the routes.
+    pub refuse: Refuse,
+}
+
+/// From an error, and the headers of the request that it is about, to an answer.
+pub type Refuse = Arc<dyn Fn(&HeaderMap, domain::Error) -> Response + Send + Sync>;
 
 /// What was answered since the start.
 #[derive(Debug, Default)]
@@ -64,6 +79,8 @@ impl Counts {
     }
 }
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// How long a request may take, unless something else is configured.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
@@ -71,7 +88,12 @@ impl Edge {
     /// Around all routes. Unknown paths, and known ones with another method, are 404 in the shape of every other error.
     pub fn new(router: Router) -> Self {
         let router = router.fallback(no_route).method_not_allowed_fallback(no_route);
-        Self { router, time_limit: TIME_LIMIT, counts: Arc::default() }
+        Self { router, family: None, time_limit: TIME_LIMIT, counts: Arc::default() }
+    }
+
+    /// With the requests of another API.
+    pub fn with_family(self, family: Family) -> Self {
+        Self { family: Some(family), ..self }
     }
 
     /// With another limit to how long a request may take, its body included. One that takes longer is answered 504.
@@ -90,32 +112,82 @@ impl Edge {
     }
 
     async fn answer(mut self, mut request: Request<Body>) -> Response {
-        let request_id = RequestId::new();
         trim_trailing_slashes(request.uri_mut());
-        request.extensions_mut().insert(request_id);
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let mut family = self.family.take().filter(|family| (family.is_theirs)(&request));
+        let named = Named::new(&mut request, family.is_some());
+        let router = family.as_mut().map_or(&mut self.router, |family| &mut family.router);
         // Called inside the guarded future, so that a panic before the first await is caught too.
-        let guarded = AssertUnwindSafe(async { self.router.call(request).await }).catch_unwind();
-        let mut response = match tokio::time::timeout(self.time_limit, guarded).await {
-            Err(_) => say(&ApiError::too_slow(), &request_id, &method, &uri),
-            Ok(Ok(Ok(response))) => match response.extensions().get::<Arc<ApiError>>() {
-                Some(error) => say(error, &request_id, &method, &uri),
-                None => response,
-            },
+        let guarded = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
+        let answered = match tokio::time::timeout(self.time_limit, guarded).await {
+            Err(_) => Err(too_slow()),
+            Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(panic)) => {
                 self.counts.panics.fetch_add(1, Ordering::Relaxed);
-                let cause = domain::Error::failed(format!("a request panicked: {}", words(panic.as_ref())));
-                say(&cause.into(), &request_id, &method, &uri)
+                Err(domain::Error::failed(format!("a request panicked: {}", words(panic.as_ref()))))
+            }
+        };
+        let mut response = match (answered, &family) {
+            (Ok(response), _) => match response.extensions().get::<Arc<ApiError>>() {
+                Some(error) => named.say(error),
+                None => response,
+            },
+            (Err(error), None) => named.say(&error.into()),
+            (Err(error), Some(family)) => {
+                named.log(&error);
+                (family.refuse)(&named.headers, error)
             }
         };
         let class = usize::from(response.status().as_u16() / 100);
         if let Some(count) = self.counts.answers.get(class) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        let name = HeaderValue::from_str(request_id.as_str()).expect("a request id is made of letters and digits");
-        response.headers_mut().insert(HeaderName::from_static("x-request-id"), name);
+        response.headers_mut().insert(X_REQUEST_ID, named.name);
         response
+    }
+}
+
+/// A request as the log and the answers name it.
+struct Named {
+    request_id: RequestId,
+    /// What stands in `x-request-id`.
+    name: HeaderValue,
+    method: Method,
+    uri: Uri,
+    /// Those of a request of the other API.
+    headers: HeaderMap,
+}
+
+impl Named {
+    /// Names a request. The other API wants its names to be UUIDs, and looks for them in a header.
+    fn new(request: &mut Request<Body>, is_of_family: bool) -> Self {
+        let request_id = RequestId::new();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let text = if is_of_family { uuid::Uuid::new_v4().to_string() } else { request_id.to_string() };
+        let name = HeaderValue::from_str(&text).expect("a request id is made of letters, digits and hyphens");
+        request.extensions_mut().insert(request_id);
+        let mut headers = HeaderMap::new();
+        if is_of_family {
+            request.headers_mut().insert(X_REQUEST_ID, name.clone());
+            headers.clone_from(request.headers());
+        }
+        Self { request_id, name, method, uri, headers }
+    }
+
+    /// Writes an error out; a failure of ours is logged here and nowhere else.
+    fn say(&self, error: &ApiError) -> Response {
+        if let ApiError::Said(error) = error {
+            self.log(error);
+        }
+        error.answer(&self.request_id)
+    }
+
+    fn log(&self, error: &domain::Error) {
+        if let domain::Error::Failed(cause) = error {
+            // The path alone: a query may hold a secret.
+            let (name, path) = (self.name.to_str().unwrap_or_default(), self.uri.path());
+            tracing::error!(request.id = %name, method = %self.method, path, %cause, "a request failed");
+        }
     }
 }
 
@@ -142,13 +214,9 @@ async fn no_route() -> ApiError {
     ApiError::no_route()
 }
 
-/// Writes an error out; a failure of ours is logged here and nowhere else.
-fn say(error: &ApiError, request_id: &RequestId, method: &Method, uri: &Uri) -> Response {
-    if let Some(failure) = error.failure() {
-        // The path alone: a query may hold a secret.
-        tracing::error!(request.id = %request_id, %method, path = uri.path(), cause = %failure, "a request failed");
-    }
-    error.answer(request_id)
+/// The request took longer than it may.
+fn too_slow() -> domain::Error {
+    domain::Error::unavailable("The request took longer than the server allows; its outcome is unknown", 5)
 }
 
 fn words(panic: &(dyn Any + Send)) -> &str {
@@ -180,7 +248,6 @@ mod tests {
     use crate::schema::*;
     use axum::body::to_bytes;
     use axum::extract::ConnectInfo;
-    use axum::http::HeaderMap;
     use serde_json::{Value, json};
     use std::net::SocketAddr;
     use tower::ServiceExt;
@@ -377,6 +444,33 @@ mod tests {
     async fn the_edge_works_inside_a_router_too() {
         let answer = edge().into_router().oneshot(Request::get("/api/docs/").body(Body::empty()).expect("a request"));
         assert_eq!(answer.await.expect("it always answers").status(), 200);
+    }
+
+    #[tokio::test]
+    async fn another_api_is_answered_by_its_own_routes_and_refused_in_its_own_shape() {
+        let name = |headers: &HeaderMap| headers["x-request-id"].to_str().expect("text").to_owned();
+        let said = move |request: Request<Body>| async move {
+            assert_ne!(request.uri().path(), "/other/panic", "the other API is broken");
+            name(request.headers())
+        };
+        let family = Family {
+            router: Router::new().fallback(said),
+            is_theirs: |request| request.uri().path().starts_with("/other"),
+            refuse: Arc::new(move |headers, error| Response::new(format!("{} {error}", name(headers)).into())),
+        };
+        let edge = Edge::new(router(routes()).with_state(Toy)).with_family(family);
+        let peer = ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 4711)));
+        for (path, words) in [("/other", ""), ("/other/panic", " a request panicked: ")] {
+            let request = Request::get(path).extension(peer).header("x-request-id", "what the client wrote");
+            let response =
+                edge.clone().oneshot(request.body(Body::empty()).expect("a request")).await.expect("answers");
+            let named = response.headers()["x-request-id"].to_str().expect("text").to_owned();
+            assert!(uuid::Uuid::parse_str(&named).is_ok(), "{named}");
+            let body = to_bytes(response.into_body(), usize::MAX).await.expect("it is in memory");
+            assert!(body.starts_with(format!("{named}{words}").as_bytes()), "{path}: {body:?}");
+        }
+        assert_eq!(edge.counts().panics(), 1);
+        assert_eq!(send_to(&edge, "GET", "/nothing", &[], "").await.json()["error"], "NotFound");
     }
 
     #[tokio::test]

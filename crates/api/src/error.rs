@@ -42,11 +42,6 @@ impl ApiError {
         Refusal::new(Reason::TooLarge, format!("The body is larger than {limit} octets")).into()
     }
 
-    /// The request took longer than it may.
-    pub(crate) fn too_slow() -> Self {
-        domain::Error::unavailable("The request took longer than the server allows; its outcome is unknown", 5).into()
-    }
-
     /// The body with the status, written for this request.
     pub(crate) fn answer(&self, request_id: &RequestId) -> Response {
         let Shape { status, error, message, details, retry_after } = self.shape();
@@ -65,14 +60,6 @@ impl ApiError {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
-    }
-
-    /// The cause, when we failed: for the log.
-    pub(crate) fn failure(&self) -> Option<&domain::Failure> {
-        match self {
-            Self::Said(domain::Error::Failed(failure)) => Some(failure),
-            Self::Said(domain::Error::Refused(_)) | Self::Issues(_) => None,
-        }
     }
 
     fn shape(&self) -> Shape {

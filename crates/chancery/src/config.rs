@@ -25,6 +25,8 @@ pub struct Config {
     pub tls_names: Vec<String>,
     /// The address under which callers reach the API.
     pub public_url: Option<String>,
+    /// What the device registry tells its clients as the address of its services, `host:port`.
+    pub iot_endpoint: Option<String>,
     /// The http address that certificates carry.
     pub publication_url: Option<String>,
     /// A folder that every new revocation list is put into, too.
@@ -99,6 +101,7 @@ struct File {
     tls_key: Option<PathBuf>,
     tls_names: Vec<String>,
     public_url: Option<String>,
+    iot_endpoint: Option<String>,
     publication_url: Option<String>,
     crl_folder: Option<PathBuf>,
     crl_put_url: Option<String>,
@@ -205,6 +208,7 @@ impl Config {
             tls,
             tls_names: file.tls_names,
             public_url: url(arguments.public_url.clone().or(file.public_url), "public_url", &["http", "https"])?,
+            iot_endpoint: endpoint(arguments.iot_endpoint.clone().or(file.iot_endpoint))?,
             publication_url: url(
                 arguments.publication_url.clone().or(file.publication_url),
                 "publication_url",
@@ -292,6 +296,19 @@ fn network(text: &str) -> Result<IpNet, String> {
         .ok_or_else(|| format!("egress_allow: \"{text}\" is not a network such as 10.1.0.0/16"))
 }
 
+fn endpoint(text: Option<String>) -> Result<Option<String>, String> {
+    let is_endpoint = |text: &String| {
+        let authority = text.parse::<axum::http::uri::Authority>();
+        authority.is_ok_and(|authority| authority.port_u16().is_some() && !text.contains('@'))
+    };
+    match text {
+        Some(text) if !is_endpoint(&text) => {
+            Err(format!("iot_endpoint: \"{text}\" is not a host and a port, such as iot.example.com:443"))
+        }
+        text => Ok(text),
+    }
+}
+
 fn url(text: Option<String>, name: &str, schemes: &[&str]) -> Result<Option<String>, String> {
     let Some(text) = text else { return Ok(None) };
     let text = text.trim_end_matches('/').to_owned();
@@ -345,5 +362,21 @@ mod tests {
         for bad in ["https://pki.example", "pki.example", "ftp://pki.example", "http://"] {
             assert!(url(Some(bad.into()), "x", &["http"]).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_is_a_host_and_a_port() {
+        for (text, accepted) in [
+            ("iot.example.com:443", true),
+            ("[::1]:443", true),
+            ("iot.example.com", false),
+            ("https://iot.example.com:443", false),
+            ("a@iot.example.com:443", false),
+            ("iot.example.com:99999", false),
+            ("", false),
+        ] {
+            assert_eq!(endpoint(Some(text.into())).is_ok(), accepted, "{text}");
+        }
+        assert_eq!(endpoint(None), Ok(None));
     }
 }

@@ -10,5 +10,6 @@ mod listen;
 pub mod local;
 mod metrics;
 mod open;
+mod reach;
 pub mod server;
 mod tls;

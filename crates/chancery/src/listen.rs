@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use iot::app::ListenerAddress;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ const FAREWELL: Duration = Duration::from_secs(30);
 pub struct Service {
     /// The routes.
     pub edge: Edge,
+    /// Where this listener is reached, for what tells clients so.
+    pub listener: ListenerAddress,
     /// How many connections may be open at once.
     pub connections: Arc<Semaphore>,
     /// How long a client may take for the body of a request.
@@ -70,6 +73,7 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Ser
             if let Some(stream) = shake_hands(stream, tls).await {
                 let answer = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
                     request.extensions_mut().insert(ConnectInfo(peer));
+                    request.extensions_mut().insert(service.listener.clone());
                     let (give_back, given_back) = oneshot::channel();
                     let request = request.map(|body| PunctualBody::new(body, service.body_timeout, give_back));
                     let (under_way, mut edge) = (UnderWay::begin(&service.under_way), service.edge.clone());

@@ -5,15 +5,17 @@ use crate::first_run::{self, Reachable};
 use crate::listen::{self, Service};
 use crate::metrics::Metrics;
 use crate::open::{self, Access};
+use crate::reach::{self, first_url, reached, tls_url};
 use crate::tls::{self, Certificates};
 use api::app::App;
 use api::docs::Documentation;
-use api::edge::Edge;
+use api::edge::{Edge, Family};
 use api::error::ApiError;
 use api::openapi::About;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 use domain::connection::Credentials;
 use domain::secret::SecretText;
+use iot::app::ListenerAddress;
 use outbound::DeliveryError;
 use outbound::egress::EgressRules;
 use outbound::http::Http;
@@ -21,7 +23,7 @@ use outbound::list_target::ListTarget;
 use services::bootstrap::{Bootstrap, FirstStart};
 use services::{Addresses, Clock, Context, Outward};
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,10 +70,11 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let handed_out = handed_out.get("clientSecret").and_then(serde_json::Value::as_str);
     let first_start = services.bootstrap(handed_out).await.map_err(|error| error.to_string())?;
 
-    let edge = edge(&services, config);
+    let edge = edge(&services, config).await?;
     let (stop, stopped) = watch::channel(false);
     let service = Service {
         edge,
+        listener: ListenerAddress(reach::registry(config, address, None)),
         connections: Arc::new(Semaphore::new(config.connections_max)),
         // A slow client is told so before the whole request has taken too long.
         body_timeout: BODY_TIMEOUT_MAX.min(Duration::from_secs(config.request_seconds_max) / 2),
@@ -81,23 +84,29 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let mut reachable = Reachable { url: first_url, tls_url: None, tls_ca: None };
     let names = server_names(config);
     let is_tls = tls_listener.is_some() || config.first_is_tls();
-    let acceptor = if is_tls {
+    let (acceptor, certified) = if is_tls {
         let source = config.tls.clone().unwrap_or(TlsSource::Auto);
         let certificates = certificates(&services, &source, &names, &config.data.folder, &mut reachable).await?;
         tasks.push(tokio::spawn(tls::follow(certificates.clone(), source, services.clone(), stopped.clone())));
-        Some(certificates.acceptor()?)
+        let certified = certificates.dns_names();
+        (Some(certificates.acceptor()?), certified)
     } else {
-        None
+        (None, Vec::new())
+    };
+    let with_tls = |address| {
+        let listener = ListenerAddress(reach::registry(config, address, Some(&certified)));
+        Service { listener, ..service.clone() }
     };
     if let Some(listener) = tls_listener {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         reachable.tls_url = Some(tls_url(address));
-        tasks.push(tokio::spawn(listen::serve(listener, acceptor.clone(), service.clone(), stopped.clone())));
+        tasks.push(tokio::spawn(listen::serve(listener, acceptor.clone(), with_tls(address), stopped.clone())));
     } else if config.first_is_tls() {
         reachable.tls_url = Some(tls_url(address));
     }
-    let first_acceptor = if config.first_is_tls() { acceptor } else { None };
-    tasks.push(tokio::spawn(listen::serve(listener, first_acceptor, service, stopped.clone())));
+    let (first_acceptor, first_service) =
+        if config.first_is_tls() { (acceptor, with_tls(address)) } else { (None, service) };
+    tasks.push(tokio::spawn(listen::serve(listener, first_acceptor, first_service, stopped.clone())));
     let is_auto = is_tls && !matches!(config.tls, Some(TlsSource::Files { .. }));
     let settings = jobs::Settings {
         node: open::node_name(&config.data.folder)?,
@@ -131,7 +140,7 @@ impl RunningServer {
     }
 }
 
-fn edge(services: &Context, config: &Config) -> Edge {
+async fn edge(services: &Context, config: &Config) -> Result<Edge, String> {
     let app = App { services: services.clone(), trusted_proxies: config.trusted_proxies.clone().into() };
     let routes = api::routes::routes();
     let about = About {
@@ -149,37 +158,20 @@ fn edge(services: &Context, config: &Config) -> Edge {
         .merge(metrics.router());
     let edge = Edge::new(router).with_time_limit(Duration::from_secs(config.request_seconds_max));
     metrics.observe(edge.counts());
-    edge
+    Ok(edge.with_family(registry(services, config).await?))
+}
+
+/// The device registry, which answers by gRPC and by paths of its own, and says no in another shape.
+async fn registry(services: &Context, config: &Config) -> Result<Family, String> {
+    let app = iot::app::App { services: services.clone(), trusted_proxies: config.trusted_proxies.clone().into() };
+    let registry = iot::edge::Edge::new(app).await?;
+    let router = registry.clone().into_router();
+    let refuse = Arc::new(move |headers: &HeaderMap, error| registry.refusal(headers, error));
+    Ok(Family { router, is_theirs: iot::edge::is_ours, refuse })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
-}
-
-/// Where a program on this machine reaches a listener. One on every address is reached on the loopback too.
-fn reached(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-fn first_url(config: &Config, address: SocketAddr) -> String {
-    match config.first_is_tls() {
-        true => tls_url(address),
-        false => format!("http://{}", reached(address)),
-    }
-}
-
-/// By a name that stands in the server's own certificate.
-fn tls_url(address: SocketAddr) -> String {
-    let reached = reached(address);
-    match reached.ip().is_loopback() {
-        true => format!("https://localhost:{}", reached.port()),
-        false => format!("https://{reached}"),
-    }
 }
 
 /// How other systems are reached, and where lists are put.
@@ -288,18 +280,6 @@ mod tests {
             let names = server_names(&config(listen, tls_listen, public_url));
             assert_eq!(names[..2], ["localhost", "127.0.0.1"]);
             assert_eq!(names[2..], *more, "{listen} {tls_listen:?} {public_url:?}");
-        }
-    }
-
-    #[test]
-    fn a_listener_on_every_address_is_named_by_one_that_can_be_called() {
-        for (listen, url) in [
-            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
-            ("[::1]:8080", "http://[::1]:8080"),
-            ("0.0.0.0:443", "https://localhost:443"),
-            ("192.0.2.7:443", "https://192.0.2.7:443"),
-        ] {
-            assert_eq!(first_url(&config(listen, None, None), listen.parse().unwrap()), url);
         }
     }
 }

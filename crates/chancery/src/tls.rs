@@ -30,6 +30,18 @@ impl Certificates {
         Ok(Arc::new(Self(RwLock::new(certified(&read(certificate)?, &read(key)?)?))))
     }
 
+    /// The DNS names that it is for.
+    pub fn dns_names(&self) -> Vec<String> {
+        let present = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let read = present.cert.first().and_then(|der| x509::Certificate::from_der(der.to_vec()).ok());
+        let names = read.and_then(|certificate| certificate.contents().extensions().subject_alt_names().ok().flatten());
+        let dns = |name: &x509::GeneralName| match name {
+            x509::GeneralName::Dns(name) => Some(name.as_str().to_owned()),
+            _ => None,
+        };
+        names.iter().flat_map(|names| names.valid()).filter_map(dns).collect()
+    }
+
     fn replace(&self, new: Arc<CertifiedKey>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
     }

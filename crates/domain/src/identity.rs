@@ -193,6 +193,29 @@ pub fn is_trusted(networks: &[TrustedNetwork], address: Option<IpAddr>) -> bool 
     address.is_none_or(|address| networks.iter().any(|network| network.contains(address)))
 }
 
+/// Where a caller is: the peer of the connection, or when that is a proxy that we trust, what it and the trusted ones before
+/// it say of theirs. `forwarded` are the lists that they wrote, `X-Forwarded-For`, each appending what it saw.
+pub fn client_address<'a>(
+    proxies: &[TrustedNetwork],
+    peer: IpAddr,
+    forwarded: impl DoubleEndedIterator<Item = &'a str>,
+) -> IpAddr {
+    let peer = peer.to_canonical();
+    let is_proxy = |address: IpAddr| proxies.iter().any(|network| network.contains(address));
+    if !is_proxy(peer) {
+        return peer;
+    }
+    let addresses = forwarded.rev().flat_map(|list| list.rsplit(',')).map(|text| text.trim().parse::<IpAddr>());
+    for address in addresses {
+        match address.map(|address| address.to_canonical()) {
+            Ok(address) if is_proxy(address) => {}
+            Ok(address) => return address,
+            Err(_) => break,
+        }
+    }
+    peer
+}
+
 /// A client secret. The secret itself is kept as its SHA-256 only.
 #[derive(Clone, Debug)]
 pub struct ClientSecret {

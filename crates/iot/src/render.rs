@@ -1,6 +1,8 @@
 //! From nouns to messages: what the wire shows of registries, devices, brokers, credentials and operations
 //! (contract §3.1, §3.5, §4).
 
+use crate::app::Call;
+use crate::error::packed;
 use crate::proto::yandex::cloud::iot::broker::v1 as broker_v1;
 use crate::proto::yandex::cloud::iot::devices::v1 as devices_v1;
 use crate::proto::yandex::cloud::operation::{self, Operation as OperationMessage};
@@ -8,7 +10,6 @@ use domain::Time;
 use domain::registry::credential::{FingerprintFormat, RegisteredCertificate, RegisteredPassword};
 use domain::registry::operation::{Operation, Outcome};
 use domain::registry::{Broker, Device, LogDestination, LogOptions, Monitoring, Owner, Registry};
-use prost::{Message, Name};
 use prost_types::{Any, Timestamp};
 
 /// A time on the wire.
@@ -102,6 +103,11 @@ pub fn broker(broker: Broker) -> broker_v1::Broker {
 pub struct Shown(pub FingerprintFormat);
 
 impl Shown {
+    /// As the operator chose.
+    pub(crate) fn of(call: &Call) -> Self {
+        Self(call.services.registry_settings.fingerprint_format)
+    }
+
     /// A certificate of a registry.
     pub fn registry_certificate(self, certificate: RegisteredCertificate) -> devices_v1::RegistryCertificate {
         devices_v1::RegistryCertificate {
@@ -152,32 +158,32 @@ impl Shown {
         use devices_v1 as v1;
         match outcome {
             Outcome::CreateRegistry(made) => {
-                (any(&v1::CreateRegistryMetadata { registry_id: made.id.0.clone() }), any(&registry(made)))
+                (packed(&v1::CreateRegistryMetadata { registry_id: made.id.0.clone() }), packed(&registry(made)))
             }
             Outcome::UpdateRegistry(changed) => {
-                (any(&v1::UpdateRegistryMetadata { registry_id: changed.id.0.clone() }), any(&registry(changed)))
+                (packed(&v1::UpdateRegistryMetadata { registry_id: changed.id.0.clone() }), packed(&registry(changed)))
             }
             Outcome::DisableRegistry(changed) => {
-                (any(&v1::DisableRegistryMetadata { registry_id: changed.id.0.clone() }), any(&registry(changed)))
+                (packed(&v1::DisableRegistryMetadata { registry_id: changed.id.0.clone() }), packed(&registry(changed)))
             }
             Outcome::EnableRegistry(changed) => {
-                (any(&v1::EnableRegistryMetadata { registry_id: changed.id.0.clone() }), any(&registry(changed)))
+                (packed(&v1::EnableRegistryMetadata { registry_id: changed.id.0.clone() }), packed(&registry(changed)))
             }
-            Outcome::DeleteRegistry(id) => (any(&v1::DeleteRegistryMetadata { registry_id: id.0 }), empty()),
+            Outcome::DeleteRegistry(id) => (packed(&v1::DeleteRegistryMetadata { registry_id: id.0 }), empty()),
             Outcome::CreateDevice(made) => {
-                (any(&v1::CreateDeviceMetadata { device_id: made.id.0.clone() }), any(&device(made, None)))
+                (packed(&v1::CreateDeviceMetadata { device_id: made.id.0.clone() }), packed(&device(made, None)))
             }
             Outcome::UpdateDevice(changed) => {
-                (any(&v1::UpdateDeviceMetadata { device_id: changed.id.0.clone() }), any(&device(changed, None)))
+                (packed(&v1::UpdateDeviceMetadata { device_id: changed.id.0.clone() }), packed(&device(changed, None)))
             }
-            Outcome::DeleteDevice(id) => (any(&v1::DeleteDeviceMetadata { device_id: id.0 }), empty()),
+            Outcome::DeleteDevice(id) => (packed(&v1::DeleteDeviceMetadata { device_id: id.0 }), empty()),
             Outcome::CreateBroker(made) => {
-                (any(&broker_v1::CreateBrokerMetadata { broker_id: made.id.0.clone() }), any(&broker(made)))
+                (packed(&broker_v1::CreateBrokerMetadata { broker_id: made.id.0.clone() }), packed(&broker(made)))
             }
             Outcome::UpdateBroker(changed) => {
-                (any(&broker_v1::UpdateBrokerMetadata { broker_id: changed.id.0.clone() }), any(&broker(changed)))
+                (packed(&broker_v1::UpdateBrokerMetadata { broker_id: changed.id.0.clone() }), packed(&broker(changed)))
             }
-            Outcome::DeleteBroker(id) => (any(&broker_v1::DeleteBrokerMetadata { broker_id: id.0 }), empty()),
+            Outcome::DeleteBroker(id) => (packed(&broker_v1::DeleteBrokerMetadata { broker_id: id.0 }), empty()),
             Outcome::AddCertificate(certificate) => self.added_certificate(*certificate),
             Outcome::DeleteCertificate { owner, fingerprint } => (deleted_certificate(owner, fingerprint), empty()),
             Outcome::AddPassword(password) => added_password(password),
@@ -189,16 +195,16 @@ impl Shown {
         let fingerprint = certificate.fingerprint.shown(self.0);
         match certificate.owner.clone() {
             Owner::Registry(id) => (
-                any(&devices_v1::AddRegistryCertificateMetadata { registry_id: id.0, fingerprint }),
-                any(&self.registry_certificate(certificate)),
+                packed(&devices_v1::AddRegistryCertificateMetadata { registry_id: id.0, fingerprint }),
+                packed(&self.registry_certificate(certificate)),
             ),
             Owner::Device(id) => (
-                any(&devices_v1::AddDeviceCertificateMetadata { device_id: id.0, fingerprint }),
-                any(&self.device_certificate(certificate)),
+                packed(&devices_v1::AddDeviceCertificateMetadata { device_id: id.0, fingerprint }),
+                packed(&self.device_certificate(certificate)),
             ),
             Owner::Broker(id) => (
-                any(&broker_v1::AddBrokerCertificateMetadata { broker_id: id.0, fingerprint }),
-                any(&self.broker_certificate(certificate)),
+                packed(&broker_v1::AddBrokerCertificateMetadata { broker_id: id.0, fingerprint }),
+                packed(&self.broker_certificate(certificate)),
             ),
         }
     }
@@ -206,9 +212,9 @@ impl Shown {
 
 fn deleted_certificate(owner: Owner, fingerprint: String) -> Any {
     match owner {
-        Owner::Registry(id) => any(&devices_v1::DeleteRegistryCertificateMetadata { registry_id: id.0, fingerprint }),
-        Owner::Device(id) => any(&devices_v1::DeleteDeviceCertificateMetadata { device_id: id.0, fingerprint }),
-        Owner::Broker(id) => any(&broker_v1::DeleteBrokerCertificateMetadata { broker_id: id.0, fingerprint }),
+        Owner::Registry(id) => packed(&devices_v1::DeleteRegistryCertificateMetadata { registry_id: id.0, fingerprint }),
+        Owner::Device(id) => packed(&devices_v1::DeleteDeviceCertificateMetadata { device_id: id.0, fingerprint }),
+        Owner::Broker(id) => packed(&broker_v1::DeleteBrokerCertificateMetadata { broker_id: id.0, fingerprint }),
     }
 }
 
@@ -216,25 +222,25 @@ fn added_password(password: RegisteredPassword) -> (Any, Any) {
     let password_id = password.id.0.clone();
     match password.owner.clone() {
         Owner::Registry(id) => (
-            any(&devices_v1::AddRegistryPasswordMetadata { registry_id: id.0, password_id }),
-            any(&registry_password(password)),
+            packed(&devices_v1::AddRegistryPasswordMetadata { registry_id: id.0, password_id }),
+            packed(&registry_password(password)),
         ),
         Owner::Device(id) => (
-            any(&devices_v1::AddDevicePasswordMetadata { device_id: id.0, password_id }),
-            any(&device_password(password)),
+            packed(&devices_v1::AddDevicePasswordMetadata { device_id: id.0, password_id }),
+            packed(&device_password(password)),
         ),
         Owner::Broker(id) => (
-            any(&broker_v1::AddBrokerPasswordMetadata { broker_id: id.0, password_id }),
-            any(&broker_password(password)),
+            packed(&broker_v1::AddBrokerPasswordMetadata { broker_id: id.0, password_id }),
+            packed(&broker_password(password)),
         ),
     }
 }
 
 fn deleted_password(owner: Owner, password_id: String) -> Any {
     match owner {
-        Owner::Registry(id) => any(&devices_v1::DeleteRegistryPasswordMetadata { registry_id: id.0, password_id }),
-        Owner::Device(id) => any(&devices_v1::DeleteDevicePasswordMetadata { device_id: id.0, password_id }),
-        Owner::Broker(id) => any(&broker_v1::DeleteBrokerPasswordMetadata { broker_id: id.0, password_id }),
+        Owner::Registry(id) => packed(&devices_v1::DeleteRegistryPasswordMetadata { registry_id: id.0, password_id }),
+        Owner::Device(id) => packed(&devices_v1::DeleteDevicePasswordMetadata { device_id: id.0, password_id }),
+        Owner::Broker(id) => packed(&broker_v1::DeleteBrokerPasswordMetadata { broker_id: id.0, password_id }),
     }
 }
 
@@ -265,11 +271,6 @@ pub fn broker_password(password: RegisteredPassword) -> broker_v1::BrokerPasswor
     }
 }
 
-/// A message as an `Any`, under the type URL that every client understands (contract §4).
-fn any<M: Message + Name>(message: &M) -> Any {
-    Any { type_url: format!("type.googleapis.com/{}", M::full_name()), value: message.encode_to_vec() }
-}
-
 fn empty() -> Any {
-    Any { type_url: "type.googleapis.com/google.protobuf.Empty".into(), value: Vec::new() }
+    packed(&())
 }

@@ -14,6 +14,7 @@ pub mod connections;
 pub mod context;
 pub mod foreign_lists;
 pub mod fsck;
+pub mod iam_token;
 pub mod idempotency;
 pub mod identities;
 mod import_certificate;

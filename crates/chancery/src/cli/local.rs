@@ -92,6 +92,10 @@ pub struct ServeArguments {
     /// The address under which callers reach the API [default: http:// and the plain listener].
     #[arg(long, env = "CHANCERY_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
+    /// What the device registry tells its clients as the address of all its services [default: the public URL's, or the
+    /// listener that was asked].
+    #[arg(long, env = "CHANCERY_IOT_ENDPOINT", value_name = "HOST:PORT")]
+    pub iot_endpoint: Option<String>,
     /// The http address that certificates carry for CRL, OCSP and CA certificates [default: the plain listener].
     #[arg(long, env = "CHANCERY_PUBLICATION_URL", value_name = "URL")]
     pub publication_url: Option<String>,

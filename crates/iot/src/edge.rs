@@ -1,0 +1,72 @@
+//! The outside of this family of paths, for the server's own edge: which requests are its, its router, and its words for
+//! what went wrong outside of the router.
+
+use crate::app::App;
+use crate::error::{Error, TRACE_ID, request_id};
+use crate::grpc;
+use crate::rest::Rest;
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Request};
+use axum::response::Response;
+use tower::ServiceExt;
+
+/// Everything that the device registry answers.
+#[derive(Clone)]
+pub struct Edge {
+    services: Router,
+    rest: Rest,
+}
+
+/// The first parts of the paths of REST (contract §2.1).
+const PATHS: [&str; 5] = ["/iot-devices", "/iot-broker", "/operations", "/endpoints", "/iam"];
+
+/// Whether a request is for the device registry: a call of gRPC, or a path below one of its own.
+pub fn is_ours(request: &Request<Body>) -> bool {
+    let path = request.uri().path();
+    let is_below =
+        |first: &&str| path.strip_prefix(*first).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':']));
+    PATHS.iter().any(|first| is_below(first)) || is_grpc(request.headers())
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.and_then(|kind| kind.strip_prefix("application/grpc")).is_some_and(|rest| {
+        // Not gRPC-Web, which is framed otherwise.
+        rest.is_empty() || rest.starts_with(['+', ';', ' '])
+    })
+}
+
+impl Edge {
+    /// All services, by gRPC and by REST.
+    pub async fn new(app: App) -> Result<Self, String> {
+        let services = grpc::router(&app).await;
+        Ok(Self { rest: Rest::new(services.clone())?, services })
+    }
+
+    /// Answers a request that is ours.
+    pub async fn answer(self, request: Request<Body>) -> Response {
+        let trace_id = request.headers().get(crate::error::REQUEST_ID).cloned();
+        let mut response = match is_grpc(request.headers()) {
+            true => self.services.oneshot(request).await.unwrap_or_else(|never| match never {}),
+            false => self.rest.answer(request).await,
+        };
+        if let Some(trace_id) = trace_id {
+            response.headers_mut().insert(TRACE_ID, trace_id);
+        }
+        response
+    }
+
+    /// Says what went wrong outside of the handlers: a time limit, a panic.
+    pub fn refusal(&self, request_headers: &HeaderMap, error: domain::Error) -> Response {
+        let name = request_id(request_headers);
+        let status = Error::from(error).status(name);
+        if is_grpc(request_headers) { status.into_http() } else { self.rest.refusal(&status, name) }
+    }
+
+    /// As a router.
+    pub fn into_router(self) -> Router {
+        Router::new().fallback(move |request: Request<Body>| self.clone().answer(request))
+    }
+}
