@@ -3,6 +3,7 @@
 
 use crate::app::App;
 use crate::error::{Error, TRACE_ID, request_id};
+use crate::extension;
 use crate::grpc;
 use crate::rest::Rest;
 use axum::Router;
@@ -16,6 +17,8 @@ use tower::ServiceExt;
 #[derive(Clone)]
 pub struct Edge {
     services: Router,
+    /// REST: the vendor's methods and ours.
+    paths: Router,
     rest: Rest,
 }
 
@@ -42,16 +45,15 @@ impl Edge {
     /// All services, by gRPC and by REST.
     pub async fn new(app: App) -> Result<Self, String> {
         let services = grpc::router(&app).await;
-        Ok(Self { rest: Rest::new(services.clone())?, services })
+        let rest = Rest::new(services.clone())?;
+        Ok(Self { paths: extension::router(app, rest.clone()), rest, services })
     }
 
     /// Answers a request that is ours.
     pub async fn answer(self, request: Request<Body>) -> Response {
         let trace_id = request.headers().get(crate::error::REQUEST_ID).cloned();
-        let mut response = match is_grpc(request.headers()) {
-            true => self.services.oneshot(request).await.unwrap_or_else(|never| match never {}),
-            false => self.rest.answer(request).await,
-        };
+        let router = if is_grpc(request.headers()) { self.services } else { self.paths };
+        let mut response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
         if let Some(trace_id) = trace_id {
             response.headers_mut().insert(TRACE_ID, trace_id);
         }

@@ -8,6 +8,7 @@ pub mod app;
 pub mod check;
 pub mod edge;
 pub mod error;
+mod extension;
 mod grpc;
 pub mod proto;
 pub mod render;

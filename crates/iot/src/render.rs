@@ -212,7 +212,9 @@ impl Shown {
 
 fn deleted_certificate(owner: Owner, fingerprint: String) -> Any {
     match owner {
-        Owner::Registry(id) => packed(&devices_v1::DeleteRegistryCertificateMetadata { registry_id: id.0, fingerprint }),
+        Owner::Registry(id) => {
+            packed(&devices_v1::DeleteRegistryCertificateMetadata { registry_id: id.0, fingerprint })
+        }
         Owner::Device(id) => packed(&devices_v1::DeleteDeviceCertificateMetadata { device_id: id.0, fingerprint }),
         Owner::Broker(id) => packed(&broker_v1::DeleteBrokerCertificateMetadata { broker_id: id.0, fingerprint }),
     }

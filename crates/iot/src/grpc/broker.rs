@@ -30,10 +30,7 @@ impl BrokerService for Brokers {
         answer.await
     }
 
-    async fn list(
-        &self,
-        request: Request<ListBrokersRequest>,
-    ) -> Result<Response<ListBrokersResponse>, Status> {
+    async fn list(&self, request: Request<ListBrokersRequest>) -> Result<Response<ListBrokersResponse>, Status> {
         let answer = self.0.answer(request, |call, asked| async move {
             let mut checks = Checks::new();
             checks.id("folder_id", &asked.folder_id);

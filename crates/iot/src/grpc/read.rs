@@ -15,10 +15,8 @@ pub(super) const PAGE_SIZE_MAX: u32 = 1000;
 impl Call {
     /// Who asks for a change with this message, and how a repetition of it is recognised.
     pub(super) fn asked<M: Message>(&self, method: &str, message: &M) -> Asked<'_> {
-        let repeat = self
-            .idempotency_key
-            .as_deref()
-            .map(|key| Repeat::new(&self.caller, method, key, &message.encode_to_vec()));
+        let repeat =
+            self.idempotency_key.as_deref().map(|key| Repeat::new(&self.caller, method, key, &message.encode_to_vec()));
         Asked { caller: &self.caller, repeat }
     }
 }
@@ -30,7 +28,7 @@ pub(super) fn page(checks: &mut Checks, size: i64, token: String, size_max: u32)
 }
 
 /// Log options of a registry.
-pub(super) fn log_options(checks: &mut Checks, options: Option<devices_v1::LogOptions>) -> LogOptions {
+pub(crate) fn log_options(checks: &mut Checks, options: Option<devices_v1::LogOptions>) -> LogOptions {
     use devices_v1::log_options::Destination;
     let Some(options) = options else { return LogOptions::default() };
     let destination = options.destination.map(|destination| match destination {
@@ -41,7 +39,7 @@ pub(super) fn log_options(checks: &mut Checks, options: Option<devices_v1::LogOp
 }
 
 /// Log options of a broker.
-pub(super) fn broker_log_options(checks: &mut Checks, options: Option<broker_v1::LogOptions>) -> LogOptions {
+pub(crate) fn broker_log_options(checks: &mut Checks, options: Option<broker_v1::LogOptions>) -> LogOptions {
     use broker_v1::log_options::Destination;
     let Some(options) = options else { return LogOptions::default() };
     let destination = options.destination.map(|destination| match destination {
@@ -51,12 +49,7 @@ pub(super) fn broker_log_options(checks: &mut Checks, options: Option<broker_v1:
     checked(checks, options.disabled, destination, options.min_level)
 }
 
-fn checked(
-    checks: &mut Checks,
-    is_disabled: bool,
-    destination: Option<LogDestination>,
-    min_level: i32,
-) -> LogOptions {
+fn checked(checks: &mut Checks, is_disabled: bool, destination: Option<LogDestination>, min_level: i32) -> LogOptions {
     match &destination {
         Some(LogDestination::LogGroup(id)) => checks.log_id("log_options.log_group_id", id),
         Some(LogDestination::Folder(id)) => checks.log_id("log_options.folder_id", id),

@@ -46,10 +46,7 @@ impl RegistryService for Registries {
         answer.await
     }
 
-    async fn list(
-        &self,
-        request: Request<ListRegistriesRequest>,
-    ) -> Result<Response<ListRegistriesResponse>, Status> {
+    async fn list(&self, request: Request<ListRegistriesRequest>) -> Result<Response<ListRegistriesResponse>, Status> {
         let answer = self.0.answer(request, |call, asked| async move {
             let mut checks = Checks::new();
             checks.id("folder_id", &asked.folder_id);

@@ -142,8 +142,8 @@ impl Context {
     }
 
     async fn import_group(&self, import: &Import<'_>, group: &[&ImportedItem]) -> Vec<ImportLine> {
-        let ready: Vec<Result<Ready, Setback>> =
-            stream::iter(group).map(|item| self.ready(import, item)).buffered(READ_AT_ONCE).collect().await;
+        let reading: Vec<_> = group.iter().map(|item| self.ready(import, item)).collect();
+        let ready: Vec<Result<Ready, Setback>> = stream::iter(reading).buffered(READ_AT_ONCE).collect().await;
         let mut whole = Whole::default();
         let is_in: Vec<bool> =
             ready.iter().map(|ready| ready.as_ref().is_ok_and(|ready| whole.takes_in(ready))).collect();
