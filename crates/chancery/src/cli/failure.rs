@@ -44,7 +44,7 @@ impl Failure {
     /// What a server refused, from its status and body (contract §1.2, 1.3).
     pub(crate) fn answered(status: u16, body: &Value) -> Self {
         let mut failure = match body.get("message") {
-            Some(Value::String(message)) => Self::new(message.trim()),
+            Some(Value::String(message)) if !message.trim().is_empty() => Self::new(message.trim()),
             Some(Value::Array(issues)) => {
                 let start = Self::new("the server does not accept the request");
                 issues.iter().fold(start, |failure, issue| failure.detail(issue_in_words(issue)))

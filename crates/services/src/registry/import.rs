@@ -206,13 +206,19 @@ impl Context {
         }
         let mut added: Vec<RegisteredCertificate> = Vec::new();
         for given in &item.certificates {
-            let outcome = self.ready_certificate(import, given, &owner, project, registry.clone(), &mut ready.lines);
-            let outcome = outcome.await?;
-            // The same one twice is one.
-            added.extend(outcome.filter(|one| added.iter().all(|other| other.fingerprint != one.fingerprint)));
+            let mut lines = Vec::new();
+            let outcome =
+                self.ready_certificate(import, given, &owner, project, registry.clone(), &mut lines).await?;
+            let is_twice = outcome.as_ref().is_some_and(|one| {
+                added.iter().any(|other| other.fingerprint.sha256 == one.fingerprint.sha256)
+            });
+            if !is_twice {
+                ready.lines.extend(lines);
+                added.extend(outcome);
+            }
         }
         must_fit(&added, self.registry_settings.certificates_per_owner.max(CERTIFICATES_MAX), &owner)?;
-        if item.certificates.is_empty() && credentials::passwords(&self.db, &owner).await?.is_empty() {
+        if item.certificates.is_empty() && !self.has_credentials(&owner).await? {
             ready.lines.push(needs_password(&owner));
         }
         match there {
@@ -227,6 +233,12 @@ impl Context {
         let record = audit::record(import.caller, Some(project), "device-registry-imported", kind, &detail, self.now());
         ready.changes = written.with(ReadyCredentials::of(added).changes(project)).audit(record);
         Ok(ready)
+    }
+
+    /// Whether somebody gave it what it connects with, since it was taken over.
+    async fn has_credentials(&self, owner: &Owner) -> Result<bool, Setback> {
+        let has_password = !credentials::passwords(&self.db, owner).await?.is_empty();
+        Ok(has_password || !credentials::certificates(&self.db, owner).await?.is_empty())
     }
 
     /// Refuses a new object that the schema would refuse, or a limit, so that a dry run says so, too.
@@ -267,8 +279,11 @@ impl Context {
     /// The registry whose aliases a device's are decided on, as it is now.
     async fn held_registry(&self, import: &Import<'_>, device: &Device) -> Result<Option<(RegistryId, i64)>, Setback> {
         let is_there = registries::by_id(&self.db, device.registry.as_str()).await?.is_some();
-        // In a dry run it may be one that is still to come, and has no aliases.
-        if import.mode == ImportMode::DryRun && !is_there { Ok(None) } else { self.room_for_aliases(device).await }
+        match import.mode == ImportMode::DryRun && !is_there {
+            // It may be one that is still to come, and has no aliases.
+            true => Ok(Some((device.registry.clone(), 0))),
+            false => self.room_for_aliases(device).await,
+        }
     }
 
     /// The object in its place, and its version when it is there already.

@@ -71,11 +71,12 @@ pub(super) async fn run(api: &Api<'_>, arguments: ImportArguments) -> Result<Out
     let mut sent = 0;
     for (list, objects) in [("registries", registries), ("devices", devices), ("brokers", brokers)] {
         for part in parts(objects) {
-            sent += part.len();
             let body = json!({ "folderId": api.folder, "dryRun": arguments.dry_run, list: part });
-            let answer = api.post(&["iot-devices", "v1", "imports"], &body).await.map_err(|failure| {
-                failure.detail("what was sent before this is taken over; the import can be repeated")
+            let answer = api.post(&["iot-devices", "v1", "imports"], &body).await.map_err(|failure| match sent {
+                0 => failure,
+                sent => failure.detail(format!("{sent} of {count} were taken over before; the import can be repeated")),
             })?;
+            sent += body[list].as_array().map_or(0, Vec::len);
             lines.extend(list_at(&answer, "/lines"));
             show_progress(sent, count);
         }
