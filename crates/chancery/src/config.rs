@@ -1,6 +1,6 @@
 //! Configuration: a TOML file, before it the environment, before that the command line. Unknown keys are refused.
 
-use crate::cli::local::{DatabaseArguments, LogFormat, ServeArguments, TlsMode};
+use crate::cli::local::{AddressOrOff, DatabaseArguments, LogFormat, ServeArguments, TlsMode};
 use domain::identity::TrustedNetwork;
 use domain::registry::credential::FingerprintFormat;
 use ipnet::IpNet;
@@ -19,6 +19,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// A further listener with TLS.
     pub tls_listen: Option<SocketAddr>,
+    /// MQTT over TLS.
+    pub mqtt_listen: ListenAt,
+    /// MQTT over WebSocket.
+    pub mqtt_ws_listen: ListenAt,
+    /// Whether certificates give access to MQTT before their beginning and after their end.
+    pub mqtt_accept_expired: bool,
+    /// MQTT connections that are open at once.
+    pub mqtt_connections_max: usize,
     /// Where TLS certificates come from.
     pub tls: Option<TlsSource>,
     /// Names of the server's own certificate beside localhost and 127.0.0.1.
@@ -39,6 +47,8 @@ pub struct Config {
     pub egress_allow: Vec<IpNet>,
     /// What syncs may do on this host.
     pub places: LocalPlaces,
+    /// The key file of the server's own account at Google.
+    pub google_key_file: Option<PathBuf>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<TrustedNetwork>,
     /// How to log; by the kind of the output when absent.
@@ -49,6 +59,17 @@ pub struct Config {
     pub connections_max: usize,
     /// The device registry.
     pub iot: services::registry::Settings,
+}
+
+/// Where a listener is to be that is there unless it is switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenAt {
+    /// Nowhere.
+    Off,
+    /// Where somebody asked for it.
+    Asked(SocketAddr),
+    /// Where it is when nobody asks. When something else is there already, the server goes on without it.
+    Usual(SocketAddr),
 }
 
 /// A bucket that speaks S3.
@@ -96,6 +117,10 @@ struct File {
     master_key_file: Option<PathBuf>,
     listen: Option<SocketAddr>,
     tls_listen: Option<SocketAddr>,
+    mqtt_listen: Option<String>,
+    mqtt_ws_listen: Option<String>,
+    mqtt_accept_expired_certificates: bool,
+    mqtt_connections_max: Option<usize>,
     tls: Option<String>,
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -111,6 +136,7 @@ struct File {
     egress_allow: Vec<String>,
     local_directories: Vec<PathBuf>,
     local_commands: bool,
+    google_key_file: Option<PathBuf>,
     trusted_proxies: Vec<String>,
     log_format: Option<String>,
     request_seconds_max: Option<u64>,
@@ -131,6 +157,9 @@ struct IotFile {
 }
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const MQTT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8883);
+const MQTT_WS_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8884);
+const MQTT_CONNECTIONS_MAX: usize = 100_000;
 const REQUEST_SECONDS_MAX: u64 = 60;
 const CONNECTIONS_MAX: usize = 10_000;
 
@@ -205,6 +234,10 @@ impl Config {
             data: DataLocation::merged(&arguments.database, file.data, file.database_url, file.master_key_file),
             listen: arguments.listen.or(file.listen).unwrap_or(LISTEN),
             tls_listen: arguments.tls_listen.or(file.tls_listen),
+            mqtt_listen: listen_at(arguments.mqtt_listen, file.mqtt_listen, "mqtt_listen", MQTT_LISTEN)?,
+            mqtt_ws_listen: listen_at(arguments.mqtt_ws_listen, file.mqtt_ws_listen, "mqtt_ws_listen", MQTT_WS_LISTEN)?,
+            mqtt_accept_expired: file.mqtt_accept_expired_certificates,
+            mqtt_connections_max: file.mqtt_connections_max.unwrap_or(MQTT_CONNECTIONS_MAX),
             tls,
             tls_names: file.tls_names,
             public_url: url(arguments.public_url.clone().or(file.public_url), "public_url", &["http", "https"])?,
@@ -226,6 +259,7 @@ impl Config {
                 },
                 commands_allowed: arguments.local_commands || file.local_commands,
             },
+            google_key_file: arguments.google_key_file.clone().or(file.google_key_file),
             trusted_proxies,
             log_format,
             request_seconds_max: file.request_seconds_max.unwrap_or(REQUEST_SECONDS_MAX),
@@ -248,9 +282,25 @@ impl Config {
         ))
     }
 
+    /// Every address that it listens on, or is to.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let mqtt = [self.mqtt_listen, self.mqtt_ws_listen].into_iter().filter_map(ListenAt::address);
+        [Some(self.listen), self.tls_listen].into_iter().flatten().chain(mqtt)
+    }
+
     /// Whether the first listener speaks TLS: on every address that is not a loopback one, when TLS is configured.
     pub fn first_is_tls(&self) -> bool {
         !self.listen.ip().is_loopback() && self.tls.is_some()
+    }
+}
+
+impl ListenAt {
+    /// Where it is to be.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::Asked(address) | Self::Usual(address) => Some(address),
+        }
     }
 }
 
@@ -283,6 +333,24 @@ fn iot(arguments: &ServeArguments, file: IotFile) -> Result<services::registry::
         passwords_per_owner: file.passwords_per_owner.unwrap_or(default.passwords_per_owner),
         registries_per_project: file.registries_per_project,
         devices_per_project: file.devices_per_project,
+    })
+}
+
+fn listen_at(
+    argument: Option<AddressOrOff>,
+    file: Option<String>,
+    name: &str,
+    usual: SocketAddr,
+) -> Result<ListenAt, String> {
+    let asked = match (argument, file) {
+        (Some(asked), _) => Some(asked),
+        (None, Some(text)) => Some(text.parse().map_err(|error| format!("{name}: {error}"))?),
+        (None, None) => None,
+    };
+    Ok(match asked {
+        None => ListenAt::Usual(usual),
+        Some(AddressOrOff::Off) => ListenAt::Off,
+        Some(AddressOrOff::At(address)) => ListenAt::Asked(address),
     })
 }
 

@@ -14,6 +14,10 @@ pub struct Reachable {
     pub tls_url: Option<String>,
     /// The certificate to trust there, a file in PEM.
     pub tls_ca: Option<PathBuf>,
+    /// The host and port of MQTT over TLS.
+    pub mqtt: Option<String>,
+    /// The URL of MQTT over WebSocket.
+    pub mqtt_web_socket: Option<String>,
 }
 
 /// What bootstrap.json of an earlier start says; nothing at the first start.
@@ -51,10 +55,14 @@ pub fn write_facts(
     if let Value::Object(fresh) = fresh {
         facts.extend(fresh);
     }
+    let tls_ca: Option<Value> = reachable.tls_ca.as_ref().map(|path| path.display().to_string().into());
     let optional = [
         ("clientSecret", kept.map(Value::from)),
         ("tlsUrl", reachable.tls_url.clone().map(Value::from)),
-        ("tlsCa", reachable.tls_ca.as_ref().map(|path| path.display().to_string().into())),
+        ("tlsCa", tls_ca.clone().filter(|_| reachable.tls_url.is_some())),
+        ("mqtt", reachable.mqtt.clone().map(Value::from)),
+        ("mqttWebSocket", reachable.mqtt_web_socket.clone().map(Value::from)),
+        ("mqttCa", tls_ca.filter(|_| reachable.mqtt.is_some() || reachable.mqtt_web_socket.is_some())),
     ];
     for (name, value) in optional {
         match value {

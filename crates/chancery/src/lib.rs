@@ -9,6 +9,7 @@ mod first_run;
 mod listen;
 pub mod local;
 mod metrics;
+mod mqtt_listeners;
 mod open;
 mod reach;
 pub mod server;

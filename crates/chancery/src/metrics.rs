@@ -11,15 +11,16 @@ use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use services::Context;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use store::Db;
 
 /// The numbers and where they come from.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
-    db: Db,
+    services: Context,
     counts: OnceLock<Arc<Counts>>,
 }
 
@@ -37,9 +38,9 @@ impl EncodeLabelSet for Label {
 }
 
 impl Metrics {
-    /// Over a database.
-    pub fn new(db: Db) -> Self {
-        Self(Arc::new(Inner { db, counts: OnceLock::new() }))
+    /// Over the use cases and their database.
+    pub fn new(services: Context) -> Self {
+        Self(Arc::new(Inner { services, counts: OnceLock::new() }))
     }
 
     /// Also over what the edge counts.
@@ -68,14 +69,33 @@ impl Metrics {
 
     async fn text(&self) -> Result<String, String> {
         let mut registry = Registry::with_prefix("chancery");
-        let statistics = self.0.db.statistics();
+        let Inner { services, .. } = &*self.0;
+        let statistics = services.db.statistics();
         let totals = [
             ("commits", "Changes that were committed", statistics.commits),
             ("commit_batches", "Durable transactions that held them", statistics.batches),
             ("commit_failures", "Changes that were refused or failed", statistics.failures),
             ("panics", "Requests that panicked", self.0.counts.get().map_or(0, |counts| counts.panics())),
+            (
+                "sync_unproven",
+                "Certificates that were delivered and not seen being served in time",
+                services.unproven_certificates(),
+            ),
         ];
         for (name, help, value) in totals {
+            let gauge: Gauge = Gauge::default();
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            registry.register(name, help, gauge);
+        }
+        let mqtt = &self.0.services.hub().counts;
+        let sessions = u64::try_from(mqtt.sessions.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
+        for (name, help, value) in [
+            ("mqtt_sessions", "MQTT sessions that are open", sessions),
+            ("mqtt_messages_in", "Messages that were published", mqtt.messages_in.load(Ordering::Relaxed)),
+            ("mqtt_messages_out", "Messages that were given to sessions", mqtt.messages_out.load(Ordering::Relaxed)),
+            ("mqtt_dropped", "Messages that slow readers lost", mqtt.dropped.load(Ordering::Relaxed)),
+            ("mqtt_refused", "MQTT connections that were refused", mqtt.refused.load(Ordering::Relaxed)),
+        ] {
             let gauge: Gauge = Gauge::default();
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             registry.register(name, help, gauge);
@@ -92,7 +112,7 @@ impl Metrics {
         for status in ["queued", "parked"] {
             jobs.get_or_create(&Label { name: "status", value: status.into() }).set(0);
         }
-        for (status, count) in store::job::counts(&self.0.db).await.map_err(|error| error.to_string())? {
+        for (status, count) in store::job::counts(&services.db).await.map_err(|error| error.to_string())? {
             jobs.get_or_create(&Label { name: "status", value: status }).set(count);
         }
         registry.register("jobs", "Jobs by status", jobs);

@@ -4,6 +4,7 @@ use crate::config::{Bucket, Config, TlsSource};
 use crate::first_run::{self, Reachable};
 use crate::listen::{self, Service};
 use crate::metrics::Metrics;
+use crate::mqtt_listeners::MqttListeners;
 use crate::open::{self, Access};
 use crate::reach::{self, first_url, reached, tls_url};
 use crate::tls::{self, Certificates};
@@ -17,6 +18,7 @@ use domain::connection::Credentials;
 use domain::secret::SecretText;
 use iot::app::ListenerAddress;
 use outbound::DeliveryError;
+use outbound::connection::gcp::ServerIdentity;
 use outbound::egress::EgressRules;
 use outbound::http::Http;
 use outbound::list_target::ListTarget;
@@ -61,6 +63,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         None => None,
         Some(address) => Some(bind(address).await?),
     };
+    let mut mqtt_listeners = MqttListeners::bind(config).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let first_url = first_url(config, address);
     let addresses = addresses(config, address, &first_url);
@@ -81,21 +84,34 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         under_way: Arc::default(),
     };
     let mut tasks = Vec::new();
-    let mut reachable = Reachable { url: first_url, tls_url: None, tls_ca: None };
+    let mut reachable = Reachable { url: first_url, tls_url: None, tls_ca: None, mqtt: None, mqtt_web_socket: None };
     let names = server_names(config);
     let is_tls = tls_listener.is_some() || config.first_is_tls();
-    let (acceptor, certified) = if is_tls {
-        let source = config.tls.clone().unwrap_or(TlsSource::Auto);
-        let certificates = certificates(&services, &source, &names, &config.data.folder, &mut reachable).await?;
-        tasks.push(tokio::spawn(tls::follow(certificates.clone(), source, services.clone(), stopped.clone())));
-        let certified = certificates.dns_names();
-        (Some(certificates.acceptor()?), certified)
-    } else {
-        (None, Vec::new())
+    let source = config.tls.clone().unwrap_or(TlsSource::Auto);
+    let shown = match is_tls || mqtt_listeners.are_there() {
+        false => None,
+        true => match certificates(&services, &source, &names, &config.data.folder, &mut reachable).await {
+            Ok(shown) => Some(shown),
+            Err(error) if !is_tls && !mqtt_listeners.were_asked_for() => {
+                tracing::warn!(%error, "there is no certificate for MQTT, so it is not served");
+                mqtt_listeners = MqttListeners::default();
+                None
+            }
+            Err(error) => return Err(error),
+        },
     };
+    if let Some(shown) = &shown {
+        tasks.push(tokio::spawn(tls::follow(shown.clone(), source.clone(), services.clone(), stopped.clone())));
+        tasks.extend(mqtt_listeners.serve(shown, &services, config, &mut reachable, &stopped)?);
+    }
+    let certified = shown.as_ref().map(|shown| shown.dns_names()).unwrap_or_default();
     let with_tls = |address| {
         let listener = ListenerAddress(reach::registry(config, address, Some(&certified)));
         Service { listener, ..service.clone() }
+    };
+    let acceptor = match &shown {
+        Some(shown) if is_tls => Some(shown.clone().acceptor()?),
+        Some(_) | None => None,
     };
     if let Some(listener) = tls_listener {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -107,7 +123,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let (first_acceptor, first_service) =
         if config.first_is_tls() { (acceptor, with_tls(address)) } else { (None, service) };
     tasks.push(tokio::spawn(listen::serve(listener, first_acceptor, first_service, stopped.clone())));
-    let is_auto = is_tls && !matches!(config.tls, Some(TlsSource::Files { .. }));
+    let is_auto = shown.is_some() && source == TlsSource::Auto;
     let settings = jobs::Settings {
         node: open::node_name(&config.data.folder)?,
         server_names: is_auto.then_some(names),
@@ -115,6 +131,10 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         list_folder: config.crl_folder.clone(),
         places: Arc::default(),
     };
+    tasks.push(tokio::spawn({
+        let (services, stopped) = (services.clone(), stopped.clone());
+        async move { services.follow_registry(stopped).await }
+    }));
     tasks.push(tokio::spawn(jobs::run(services.clone(), settings, stopped)));
 
     let FirstStart { bootstrap, secret, .. } = &first_start;
@@ -150,7 +170,7 @@ async fn edge(services: &Context, config: &Config) -> Result<Edge, String> {
         public_url: services.addresses.public_url.clone(),
     };
     let documentation = Documentation::new(&about, &routes, &api::routes::beside());
-    let metrics = Metrics::new(services.db.clone());
+    let metrics = Metrics::new(services.clone());
     let router = api::route::router(routes)
         .with_state(app)
         .merge(documentation.router())
@@ -170,7 +190,7 @@ async fn registry(services: &Context, config: &Config) -> Result<Family, String>
     Ok(Family { router, is_theirs: iot::edge::is_ours, refuse })
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
@@ -187,7 +207,8 @@ fn outward(config: &Config) -> Result<Outward, String> {
         list_targets.push(target.map_err(|error| format!("crl_s3: {error}"))?);
     }
     let http = Http::new(EgressRules::public_and(config.egress_allow.clone())).map_err(text)?;
-    Ok(Outward { http, list_targets, places: config.places.clone() })
+    let google = config.google_key_file.clone().map(ServerIdentity::of_key_file).unwrap_or_default();
+    Ok(Outward { http, list_targets, places: config.places.clone(), google })
 }
 
 fn keys_of_environment() -> Result<Credentials, &'static str> {
@@ -218,8 +239,8 @@ fn server_names(config: &Config) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let host = config.public_url.as_deref().and_then(|url| url.parse::<Uri>().ok());
     let host = host.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']).to_owned());
-    let listening = [Some(config.listen), config.tls_listen].into_iter().flatten();
-    let listening = listening.map(|address| address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+    let listening =
+        config.addresses().map(|address| address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
     for name in host.into_iter().chain(listening).chain(config.tls_names.iter().cloned()) {
         if !name.is_empty() && !names.contains(&name) {
             names.push(name);

@@ -6,8 +6,10 @@
 
 pub mod alias;
 pub mod credential;
+mod filter;
 mod id;
 pub mod operation;
+pub mod topic;
 
 use credential::hex;
 pub use id::{

@@ -216,6 +216,7 @@ mod tests {
                 "read",
                 "",
             ),
+            ("iot", "read write publish-device publish-registry", "read", ""),
             ("project", "read", "read", "read"),
             ("role", "read", "read", ""),
             ("member", "read", "read", ""),

@@ -1,18 +1,27 @@
 //! The use cases of the device registry: registries, devices, brokers, their credentials and topics.
 //!
 //! What is not found and what the caller may not know of answer alike. Every change is an operation, kept in the same
-//! commit, and repeated requests are answered with it.
+//! commit, and repeated requests are answered with it. `connect.rs` lets somebody in over MQTT, `publish.rs` and `values.rs` are
+//! the way of a message, `hub.rs` and `outbox.rs` hold the sessions of this process, `follow.rs` what happens while they are
+//! open.
 
 mod brokers;
+pub mod connect;
 mod credentials;
 mod devices;
 mod export;
 mod folders;
+mod follow;
+pub mod hub;
 mod import;
+pub mod monitoring;
 mod operations;
+pub mod outbox;
 mod page;
-mod password_hash;
+mod password;
+pub mod publish;
 mod registries;
+pub mod values;
 
 pub use brokers::{BrokerChange, NewBroker};
 pub use credentials::NewCredentials;
@@ -23,11 +32,14 @@ pub use operations::{Asked, Repeat};
 pub use page::{Page, PageRequest};
 pub use registries::{NewRegistry, RegistryChange};
 
-use crate::context::Context;
-use domain::registry::AccessEnd;
+use crate::context::{Context, Random};
 use domain::registry::credential::{CERTIFICATES_PER_OWNER, FingerprintFormat, PASSWORDS_PER_OWNER};
 use domain::{Error, Result};
+use hub::Hub;
+use monitoring::Departed;
+use password::Passwords;
 use std::collections::BTreeMap;
+use values::Values;
 
 /// What the operator chose for the registry.
 #[derive(Clone, Debug)]
@@ -59,6 +71,25 @@ impl Default for Settings {
     }
 }
 
+/// What the device registry remembers between calls.
+pub(crate) struct RegistryState {
+    pub(crate) hub: Hub,
+    pub(crate) passwords: Passwords,
+    pub(crate) values: Values,
+    pub(crate) departed: Departed,
+}
+
+impl RegistryState {
+    pub(crate) fn new(random: &Random) -> Self {
+        Self {
+            hub: Hub::default(),
+            passwords: Passwords::new(random.octets()),
+            values: Values::default(),
+            departed: Departed::default(),
+        }
+    }
+}
+
 fn must_be_below(there: i64, max: u32, what: &str) -> Result<()> {
     match there < i64::from(max) {
         true => Ok(()),
@@ -67,8 +98,8 @@ fn must_be_below(there: i64, max: u32, what: &str) -> Result<()> {
 }
 
 impl Context {
-    /// Closes the sessions that stand on what ended, on this node.
-    pub(crate) fn end_access(&self, ends: &[AccessEnd]) {
-        let _ = ends;
+    /// The sessions of this process.
+    pub fn hub(&self) -> &Hub {
+        &self.state.registry.hub
     }
 }

@@ -1,8 +1,12 @@
 //! The device registry: registries, devices, brokers, what they prove themselves with, and what their topics hold.
 
+pub mod access;
 pub mod access_end;
 pub mod brokers;
 pub mod credentials;
 pub mod devices;
+pub mod monitoring;
 pub mod operations;
 pub mod registries;
+pub mod topic_message;
+pub mod topic_value;

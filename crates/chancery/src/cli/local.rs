@@ -80,6 +80,12 @@ pub struct ServeArguments {
     /// A further address, with TLS and every service; port 0 takes a free one.
     #[arg(long, env = "CHANCERY_TLS_LISTEN", value_name = "ADDRESS")]
     pub tls_listen: Option<SocketAddr>,
+    /// The address of MQTT over TLS; port 0 takes a free one, `off` switches it off [default: 127.0.0.1:8883].
+    #[arg(long, env = "CHANCERY_MQTT_LISTEN", value_name = "ADDRESS")]
+    pub mqtt_listen: Option<AddressOrOff>,
+    /// The address of MQTT over WebSocket (wss); port 0 takes a free one, `off` switches it off [default: 127.0.0.1:8884].
+    #[arg(long, env = "CHANCERY_MQTT_WS_LISTEN", value_name = "ADDRESS")]
+    pub mqtt_ws_listen: Option<AddressOrOff>,
     /// Where TLS certificates come from: `auto` has one issued by an internal CA and renews it.
     #[arg(long, env = "CHANCERY_TLS", value_name = "MODE")]
     pub tls: Option<TlsMode>,
@@ -130,12 +136,38 @@ pub struct ServeArguments {
     /// The digest by which certificates of devices are shown: sha256, or sha1 as the vendor does [default: sha256].
     #[arg(long, env = "CHANCERY_IOT_FINGERPRINT_FORMAT", value_name = "DIGEST")]
     pub iot_fingerprint_format: Option<String>,
+    /// The key file of a service account at Google, as which this server reaches Google Cloud [default: none].
+    #[arg(long, env = "GOOGLE_APPLICATION_CREDENTIALS", value_name = "FILE")]
+    pub google_key_file: Option<PathBuf>,
     /// Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.168.1.5.
     #[arg(long, env = "CHANCERY_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,
     /// How to log [default: human on a terminal, json otherwise].
     #[arg(long, env = "CHANCERY_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+}
+
+/// Where a listener is, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressOrOff {
+    /// There.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl std::str::FromStr for AddressOrOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => text
+                .parse()
+                .map(Self::At)
+                .map_err(|_| format!("\"{text}\" is neither \"off\" nor an address such as 127.0.0.1:8883")),
+        }
+    }
 }
 
 /// Where the server's TLS certificate comes from.

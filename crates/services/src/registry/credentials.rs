@@ -115,7 +115,7 @@ impl Context {
 
     async fn ready_password(&self, password: &str, owner: &Owner, now: Time) -> Result<(RegisteredPassword, String)> {
         check_password(password).map_err(|violation| Refusal::violations(Reason::Invalid, vec![violation]))?;
-        let hash = self.hash_of_password(password).await?;
+        let hash = self.hash_registered_password(password).await?;
         let id = PasswordId::from_random(self.random.octets());
         Ok((RegisteredPassword { id, owner: owner.clone(), created_at: now }, hash))
     }
