@@ -15,6 +15,7 @@ mod environment;
 mod failure;
 mod files;
 mod identity;
+mod iot;
 mod job;
 pub mod local;
 mod login;
@@ -68,7 +69,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Remote(command) => run_to_output(command, environment, json),
     };
     Next::Done(match result.and_then(|output| output.print(json)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.print(),
     })
 }
@@ -137,6 +138,7 @@ enum RemoteCommand {
     Project(project::ProjectArguments),
     Connection(app_connection::AppConnectionArguments),
     Sync(Box<sync::SyncArguments>),
+    Iot(Box<iot::IotArguments>),
     Job(job::JobArguments),
     Completions(completions::CompletionsArguments),
     Version(VersionArguments),
@@ -162,6 +164,10 @@ impl RemoteCommand {
             }
             Self::Sync(arguments) => {
                 sync::run(&connect(&arguments.remote, environment).await?, arguments.command).await
+            }
+            Self::Iot(arguments) => {
+                let client = connect(&arguments.remote, environment).await?;
+                iot::run(&client, arguments.folder, arguments.command).await
             }
             Self::Job(arguments) => job::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
             Self::Identity(arguments) => {

@@ -1,5 +1,5 @@
 //! What goes beyond the vendor's API, by REST alone: authorities that a registry trusts, provisioning, states of certificates
-//! and what else is known of them, the report of those that end soon, hooks for brokers outside.
+//! and what else is known of them, the report of those that end soon, hooks for brokers outside, import and export.
 //!
 //! These calls stand beside the transcoder, with the same tokens, the same errors and the same paging. They answer the
 //! resource itself, not an operation. The vendor's own shape stays closed: what is added to certificates is shown with
@@ -7,14 +7,16 @@
 
 mod authorities;
 mod certificates;
+mod export;
 mod hooks;
+mod import;
 mod provision;
 mod questions;
 mod read;
 
 use crate::app::{App, Call};
 use crate::error::{Error, Result, request_id};
-use crate::rest::{Rest, percent_decoded, whole, written};
+use crate::rest::{BODY_OCTETS_MAX, Rest, percent_decoded, whole, written};
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{Method, Request, StatusCode};
@@ -45,6 +47,8 @@ enum Place {
     Hooks,
     Hook { id: String },
     Question { secret: String, question: String },
+    Imports,
+    Exports,
 }
 
 impl Extension {
@@ -123,6 +127,11 @@ impl Extension {
                 call.services.delete_hook(&call.caller, &id).await?;
                 Ok(json!({}))
             }
+            (Place::Imports, &Method::POST) => {
+                let body = whole(body, import::BODY_OCTETS_MAX).await?;
+                import::import(call, query, &body, self.rest.pool().clone()).await
+            }
+            (Place::Exports, &Method::GET) => export::export(call, &parts.uri, self.rest.pool()).await,
             _ => Err(Error::Unsupported("this path has no such method")),
         }
     }
@@ -131,7 +140,7 @@ impl Extension {
 /// The body of a call that takes no parameters.
 async fn body_alone(query: &str, body: Body) -> Result<Fields> {
     Fields::of_query(query).finish()?;
-    let octets: Bytes = whole(body).await?;
+    let octets: Bytes = whole(body, BODY_OCTETS_MAX).await?;
     Ok(Fields::of_body(&octets))
 }
 
@@ -153,6 +162,8 @@ fn place(path: &str) -> Option<Place> {
     };
     match parts.as_slice() {
         ["iot-devices", "v1", "devices:provision"] => Some(Place::Provision),
+        ["iot-devices", "v1", "imports"] => Some(Place::Imports),
+        ["iot-devices", "v1", "exports"] => Some(Place::Exports),
         ["iot-devices", "v1", "hooks"] => Some(Place::Hooks),
         ["iot-devices", "v1", "hooks", id] => Some(Place::Hook { id: text(id)? }),
         ["iot-devices", "v1", "hooks", secret, question] => {

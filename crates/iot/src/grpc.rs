@@ -6,7 +6,7 @@ mod device;
 mod endpoint;
 mod iam;
 mod operation;
-mod read;
+pub(crate) mod read;
 mod registry;
 
 use crate::app::App;

@@ -2,9 +2,9 @@
 //!
 //! Which method a path is for stands in the `google.api.http` options of `proto/`; no handler knows of REST.
 
-mod read;
+pub(crate) mod read;
 mod table;
-mod write;
+pub(crate) mod write;
 
 use crate::error::{Error, REQUEST_ID, packed, request_id, request_info};
 use crate::proto::DESCRIPTORS;
@@ -40,7 +40,7 @@ struct Inner {
 }
 
 /// How many octets of a body are read: a message of 262144 bytes in base64, and more.
-const BODY_OCTETS_MAX: usize = 1 << 20;
+pub(crate) const BODY_OCTETS_MAX: usize = 1 << 20;
 /// What stands before a message of gRPC: a flag and the length.
 const FRAME_OCTETS: usize = 5;
 
@@ -50,6 +50,11 @@ impl Rest {
         let pool = DescriptorPool::decode(DESCRIPTORS).map_err(|error| format!("proto/: {error}"))?;
         let table = Table::new(&pool)?;
         Ok(Self { inner: Arc::new(Inner { pool, table }), services })
+    }
+
+    /// What `proto/` describes.
+    pub(crate) fn pool(&self) -> &DescriptorPool {
+        &self.inner.pool
     }
 
     /// Answers a request, whatever it is.
@@ -102,7 +107,7 @@ impl Rest {
             Found::OtherVerb => return Err(Error::Unsupported("this path has no such method").status(request_id)),
             Found::Nothing => return Err(said(domain::Error::not_found("there is no such path"))),
         };
-        let body = whole(body).await.map_err(|refusal| said(refusal.into()))?;
+        let body = whole(body, BODY_OCTETS_MAX).await.map_err(|refusal| said(refusal.into()))?;
         let mut reader = read::Reader::new(route.method.input(), &path);
         match route.has_body {
             true => reader.body(&body),
@@ -168,13 +173,14 @@ fn framed(message: &DynamicMessage) -> Bytes {
     frame.freeze()
 }
 
-pub(crate) async fn whole(body: Body) -> Result<Bytes, Refusal> {
-    let read = to_bytes(body, BODY_OCTETS_MAX).await;
+/// A body of at most so many octets.
+pub(crate) async fn whole(body: Body, octets_max: usize) -> Result<Bytes, Refusal> {
+    let read = to_bytes(body, octets_max).await;
     read.map_err(|error| {
         let is_too_large =
             std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         let (rule, what) = match is_too_large {
-            true => ("size", format!("must have at most {BODY_OCTETS_MAX} bytes")),
+            true => ("size", format!("must have at most {octets_max} bytes")),
             false => ("incomplete", "did not arrive whole, or not in time".to_owned()),
         };
         let violation = domain::Violation::new("body", rule, format!("body {what}"));
@@ -182,6 +188,7 @@ pub(crate) async fn whole(body: Body) -> Result<Bytes, Refusal> {
     })
 }
 
+/// An answer in JSON.
 pub(crate) fn written(status: StatusCode, json: &Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], json.to_string()).into_response()
 }

@@ -32,13 +32,23 @@ pub(crate) struct Client {
     project: Option<String>,
 }
 
-/// A request: where it goes, below `/api`, and what it carries.
+/// A request: where it goes and what it carries.
 struct Request<'a> {
     method: Method,
+    below: Below,
     path: &'a [&'a str],
     query: &'a [(&'a str, &'a str)],
     body: Option<&'a Value>,
     idempotency_key: Option<&'a str>,
+}
+
+/// Where a path begins.
+#[derive(Clone, Copy)]
+enum Below {
+    /// At `/api`.
+    Api,
+    /// At the server's address itself.
+    Address,
 }
 
 impl Client {
@@ -80,12 +90,21 @@ impl Client {
 
     /// GET; the path is below `/api`.
     pub(crate) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Failure> {
-        self.send(Request { method: Method::GET, path, query, body: None, idempotency_key: None }).await
+        self.send(Request { below: Below::Api, method: Method::GET, path, query, body: None, idempotency_key: None })
+            .await
     }
 
     /// DELETE with a body.
     pub(crate) async fn delete_with(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
-        self.send(Request { method: Method::DELETE, path, query: &[], body: Some(body), idempotency_key: None }).await
+        self.send(Request {
+            below: Below::Api,
+            method: Method::DELETE,
+            path,
+            query: &[],
+            body: Some(body),
+            idempotency_key: None,
+        })
+        .await
     }
 
     /// GET of a list that belongs to the project.
@@ -103,21 +122,61 @@ impl Client {
 
     /// POST with an `Idempotency-Key`: sent again under the same key it has the same answer and happens once.
     pub(crate) async fn post_once(&self, path: &[&str], body: &Value, key: Option<&str>) -> Result<Value, Failure> {
-        self.send(Request { method: Method::POST, path, query: &[], body: Some(body), idempotency_key: key }).await
+        self.send(Request {
+            below: Below::Api,
+            method: Method::POST,
+            path,
+            query: &[],
+            body: Some(body),
+            idempotency_key: key,
+        })
+        .await
     }
 
     /// PATCH.
     pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
-        self.send(Request { method: Method::PATCH, path, query: &[], body: Some(body), idempotency_key: None }).await
+        self.send(Request {
+            below: Below::Api,
+            method: Method::PATCH,
+            path,
+            query: &[],
+            body: Some(body),
+            idempotency_key: None,
+        })
+        .await
     }
 
     /// DELETE.
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
-        self.send(Request { method: Method::DELETE, path, query: &[], body: None, idempotency_key: None }).await
+        self.send(Request {
+            below: Below::Api,
+            method: Method::DELETE,
+            path,
+            query: &[],
+            body: None,
+            idempotency_key: None,
+        })
+        .await
+    }
+
+    /// A request of the device registry, whose paths begin at the server's address.
+    pub(crate) async fn registry(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        self.send(Request { below: Below::Address, method, path, query, body, idempotency_key: None }).await
+    }
+
+    /// The project that the caller named, as it was named.
+    pub(crate) fn named_project(&self) -> Option<&str> {
+        self.project.as_deref()
     }
 
     async fn send(&self, request: Request<'_>) -> Result<Value, Failure> {
-        let url = url(&self.base, request.path, request.query);
+        let url = url(&self.base, request.below, request.path, request.query);
         let mut repeats = 0;
         loop {
             let mut builder = self.http.request(request.method.clone(), url.clone());
@@ -169,10 +228,14 @@ fn read_roots(path: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
 }
 
 /// Every part of a path is text from somewhere, and is encoded as one segment.
-fn url(base: &Url, path: &[&str], query: &[(&str, &str)]) -> Url {
+fn url(base: &Url, below: Below, path: &[&str], query: &[(&str, &str)]) -> Url {
     let mut url = base.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().push("api").extend(path);
+        let segments = segments.pop_if_empty();
+        match below {
+            Below::Api => segments.push("api").extend(path),
+            Below::Address => segments.extend(path),
+        };
     }
     if !query.is_empty() {
         url.query_pairs_mut().extend_pairs(query);
@@ -241,8 +304,10 @@ mod tests {
     #[test]
     fn parts_of_a_path_stay_one_segment_each() {
         let base = Url::parse("https://a.example/pki/").unwrap();
-        let url = url(&base, &["v1", "projects", "slug", "a/../b?c#d"], &[("search", "x&y=z")]);
-        assert_eq!(url.as_str(), "https://a.example/pki/api/v1/projects/slug/a%2F..%2Fb%3Fc%23d?search=x%26y%3Dz");
+        let api = url(&base, Below::Api, &["v1", "projects", "slug", "a/../b?c#d"], &[("search", "x&y=z")]);
+        assert_eq!(api.as_str(), "https://a.example/pki/api/v1/projects/slug/a%2F..%2Fb%3Fc%23d?search=x%26y%3Dz");
+        let registry = url(&base, Below::Address, &["iot-devices", "v1", "registries", "a/b:disable"], &[]);
+        assert_eq!(registry.as_str(), "https://a.example/pki/iot-devices/v1/registries/a%2Fb:disable");
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Failure {
     /// What a server refused, from its status and body (contract §1.2, 1.3).
     pub(crate) fn answered(status: u16, body: &Value) -> Self {
         let mut failure = match body.get("message") {
-            Some(Value::String(message)) => Self::new(message.trim()),
+            Some(Value::String(message)) if !message.trim().is_empty() => Self::new(message.trim()),
             Some(Value::Array(issues)) => {
                 let start = Self::new("the server does not accept the request");
                 issues.iter().fold(start, |failure, issue| failure.detail(issue_in_words(issue)))
@@ -52,7 +52,9 @@ impl Failure {
             Some(_) | None => Self::new(format!("the server answered with status {status}")),
         };
         failure.status = Some(status);
-        failure.request_id = body.get("reqId").and_then(Value::as_str).map(str::to_owned);
+        // The device registry names the request in the details of its refusals.
+        let request_id = body.get("reqId").or_else(|| body.pointer("/details/0/requestId"));
+        failure.request_id = request_id.and_then(Value::as_str).map(str::to_owned);
         let kind = body.get("error").and_then(Value::as_str).unwrap_or_default();
         match hint_for(status, kind) {
             Some(hint) => failure.hint(hint),
@@ -86,7 +88,9 @@ impl fmt::Display for Failure {
 fn hint_for(status: u16, kind: &str) -> Option<&'static str> {
     match (status, kind) {
         (401, _) | (403, "TokenError") => Some("check the CHANCERY_… variables, or run chancery login again"),
-        (403, "PermissionDenied") => Some("an admin of the project can give the role: chancery identity grant --help"),
+        (403, "PermissionDenied" | "") => {
+            Some("an admin of the project can give the role: chancery identity grant --help")
+        }
         (403, "ProjectMembershipNotFound") => {
             Some("an admin of the project can make this identity a member: chancery identity grant --help")
         }
@@ -140,6 +144,11 @@ mod tests {
             401,
             json!({ "message": "unknown token", "error": "UnauthorizedError" }),
             "error: unknown token\n  hint: check the CHANCERY_… variables, or run chancery login again\n",
+        );
+        check(
+            404,
+            json!({ "code": 5, "message": "there is no device x", "details": [{ "requestId": "req-abc" }] }),
+            "error: there is no device x\n  request id: req-abc\n",
         );
         check(404, Value::Null, "error: the server answered with status 404\n");
     }

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -66,20 +66,26 @@ pub(crate) fn must_be_free(paths: &[PathBuf], existing: Existing) -> Result<(), 
 
 /// Reads a text file, or standard input for `-`.
 pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
+    let octets = read_octets(path, INPUT_BYTES_MAX)?;
+    String::from_utf8(octets).map_err(|_| Failure::new(format!("cannot read {}: it is not UTF-8", path.display())))
+}
+
+/// Reads a file of at most so many octets, or standard input for `-`.
+pub(crate) fn read_octets(path: &Path, octets_max: u64) -> Result<Vec<u8>, Failure> {
     let read = |source: &mut dyn Read| {
-        let mut text = String::new();
-        source.take(INPUT_BYTES_MAX + 1).read_to_string(&mut text).map(|_| text)
+        let mut octets = Vec::new();
+        source.take(octets_max + 1).read_to_end(&mut octets).map(|_| octets)
     };
-    let text = if path == Path::new("-") {
+    let octets = if path == Path::new("-") {
         read(&mut io::stdin().lock())
     } else {
         File::open(path).and_then(|mut file| read(&mut file))
     };
-    let text = text.map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
-    if text.len() as u64 > INPUT_BYTES_MAX {
-        return Err(Failure::new(format!("{} is longer than 1 MiB", path.display())));
+    let octets = octets.map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
+    if octets.len() as u64 > octets_max {
+        return Err(Failure::new(format!("{} is longer than {} KiB", path.display(), octets_max / 1024)));
     }
-    Ok(text)
+    Ok(octets)
 }
 
 /// Reads a JSON object, for `--file`.
@@ -119,6 +125,38 @@ pub(crate) fn file_name(name: &str) -> String {
         None if safe.is_empty() => "certificate".to_owned(),
         None => safe,
     }
+}
+
+/// Makes a folder that only its owner can look into, or takes one that is there and empty.
+pub(crate) fn empty_folder(path: &Path) -> Result<(), Failure> {
+    let cannot = |error: io::Error| Failure::new(format!("cannot write to {}: {error}", path.display()));
+    match fs::read_dir(path) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(Failure::new(format!("{} is not empty", path.display())).hint("name a new folder")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => private_folder(path),
+        Err(error) => Err(cannot(error)),
+    }
+}
+
+/// Makes a folder that only its owner can look into.
+pub(crate) fn private_folder(path: &Path) -> Result<(), Failure> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Failure::new(format!("cannot make {}: {error}", path.display())))
+}
+
+/// Writes one of many new private files; only [`settle`] brings them to the disk, all at once.
+pub(crate) fn write_one_of_many(path: &Path, contents: &[u8]) -> Result<(), Failure> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = opened.and_then(|mut file| file.write_all(contents));
+    written.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+}
+
+/// Returns once what was written into a folder is on the disk.
+pub(crate) fn settle(folder: &Path) -> Result<(), Failure> {
+    let settled = File::open(folder).and_then(|file| Ok(rustix::fs::syncfs(file)?));
+    settled.map_err(|error| Failure::new(format!("cannot bring {} to the disk: {error}", folder.display())))
 }
 
 fn is_there(path: &Path) -> Failure {

@@ -1,6 +1,9 @@
 //! How results are printed: JSON for scripts, tables and lists for people.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
@@ -11,12 +14,18 @@ use crate::cli::failure::Failure;
 pub(crate) struct Output {
     json: Value,
     text: String,
+    exit_code: u8,
 }
 
 impl Output {
     /// The API's own answer, and the same for people.
     pub(crate) fn new(json: Value, text: impl Into<String>) -> Self {
-        Self { json, text: text.into() }
+        Self { json, text: text.into(), exit_code: 0 }
+    }
+
+    /// The same, of a command of which a part failed.
+    pub(crate) fn of_failure(self) -> Self {
+        Self { exit_code: 1, ..self }
     }
 
     #[cfg(test)]
@@ -29,8 +38,8 @@ impl Output {
         &self.text
     }
 
-    /// Prints one of the two forms to standard output. A reader that has gone away is no error.
-    pub(crate) fn print(&self, json: bool) -> Result<(), Failure> {
+    /// Prints one of the two forms to standard output, and gives the exit code. A reader that has gone away is no error.
+    pub(crate) fn print(&self, json: bool) -> Result<ExitCode, Failure> {
         let text = if json { format!("{:#}", self.json) } else { self.text.clone() };
         let mut standard_output = io::stdout().lock();
         let written = standard_output
@@ -38,8 +47,8 @@ impl Output {
             .and_then(|()| if text.ends_with('\n') { Ok(()) } else { standard_output.write_all(b"\n") })
             .and_then(|()| standard_output.flush());
         match written {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Ok(()) => Ok(ExitCode::from(self.exit_code)),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(self.exit_code)),
             Err(error) => Err(Failure::new(format!("cannot write the result: {error}"))),
         }
     }
@@ -120,9 +129,10 @@ fn in_words(value: &Value) -> String {
     }
 }
 
-/// `2026-02-01T12:30:00.000Z` as `2026-02-01 12:30 UTC`; none for any other text.
+/// `2026-02-01T12:30:00.000Z` as `2026-02-01 12:30 UTC`, with any of the usual numbers of digits; none for any other text.
 fn time_in_words(text: &str) -> Option<String> {
-    let looks_like_time = text.len() == 24 && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T');
+    let looks_like_time =
+        matches!(text.len(), 20 | 24 | 27 | 30) && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T');
     if !looks_like_time || text.parse::<jiff::Timestamp>().is_err() {
         return None;
     }
@@ -138,7 +148,7 @@ mod tests {
     fn values_read_as_people_write_them() {
         let value = json!({
             "text": "a", "none": null, "empty": "", "time": "2026-02-01T12:30:59.000Z", "list": ["a", "b"], "no": [],
-            "yes": true, "number": 7, "evil": "a\u{1b}[31m\nb", "nested": { "deep": "x" },
+            "short": "2026-02-01T12:30:59Z", "yes": true, "number": 7, "evil": "a\u{1b}[31m\nb", "nested": { "deep": "x" },
         });
         for (pointer, expected) in [
             ("/text", "a"),
@@ -146,6 +156,7 @@ mod tests {
             ("/missing", "-"),
             ("/empty", "-"),
             ("/time", "2026-02-01 12:30 UTC"),
+            ("/short", "2026-02-01 12:30 UTC"),
             ("/list", "a, b"),
             ("/no", "-"),
             ("/yes", "yes"),

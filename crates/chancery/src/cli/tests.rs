@@ -102,6 +102,14 @@ fn what_cannot_be_meant_is_refused_when_it_is_typed() {
         "chancery profile create x --policy p",
         "chancery profile create x --policy p --issuer ca",
         "chancery identity grant x",
+        "chancery iot certificate add a.pem",
+        "chancery iot certificate add a.pem --registry r --device d",
+        "chancery iot device create d",
+        "chancery iot password add --registry r --generate --password-file f",
+        "chancery iot publish --device d --topic t",
+        "chancery iot publish --device d --topic t message --file f",
+        "chancery iot registry update r --label a=b --no-labels",
+        "chancery iot import",
         "chancery login --token t --client-id i",
         "chancery serve --listen localhost",
         "chancery serve --tls-certificate a.pem",
@@ -123,6 +131,8 @@ fn json_and_the_connection_can_stand_before_and_after_the_command() {
         "chancery ca list --url https://a.example --project p --ca-file c.pem --data d",
         "chancery cert issue --profile p --common-name a --key-algorithm p256",
         "chancery cert issue --profile p --san a --signature-algorithm ecdsa-sha256 --usage none --eku none",
+        "chancery iot --folder f registry list",
+        "chancery iot registry list --folder f --json",
         "chancery version --json",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}\n{error}"));

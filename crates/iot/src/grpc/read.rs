@@ -28,7 +28,7 @@ pub(super) fn page(checks: &mut Checks, size: i64, token: String, size_max: u32)
 }
 
 /// Log options of a registry.
-pub(super) fn log_options(checks: &mut Checks, options: Option<devices_v1::LogOptions>) -> LogOptions {
+pub(crate) fn log_options(checks: &mut Checks, options: Option<devices_v1::LogOptions>) -> LogOptions {
     use devices_v1::log_options::Destination;
     let Some(options) = options else { return LogOptions::default() };
     let destination = options.destination.map(|destination| match destination {
@@ -39,7 +39,7 @@ pub(super) fn log_options(checks: &mut Checks, options: Option<devices_v1::LogOp
 }
 
 /// Log options of a broker.
-pub(super) fn broker_log_options(checks: &mut Checks, options: Option<broker_v1::LogOptions>) -> LogOptions {
+pub(crate) fn broker_log_options(checks: &mut Checks, options: Option<broker_v1::LogOptions>) -> LogOptions {
     use broker_v1::log_options::Destination;
     let Some(options) = options else { return LogOptions::default() };
     let destination = options.destination.map(|destination| match destination {

@@ -9,7 +9,7 @@ use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::alias::parse_aliases;
 use domain::registry::operation::{Operation, Outcome};
-use domain::registry::{AccessEnd, Device, DeviceId, Labels, Monitoring, Owner};
+use domain::registry::{AccessEnd, Device, DeviceId, Labels, Monitoring, Owner, RegistryId};
 use domain::{Error, ProjectId, Reason, Refusal, Result, Time};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -166,8 +166,15 @@ impl Context {
 
     /// What holds a commit to the aliases of the registry as they are now, in which those of this device have room.
     pub(super) async fn held_aliases(&self, device: &Device) -> Result<Changes, Setback> {
+        let held = self.room_for_aliases(device).await?;
+        let touched = held.map(|(registry, version)| registries::touch(&registry, version));
+        Ok(touched.into_iter().fold(Changes::new(), Changes::statement))
+    }
+
+    /// The registry in which the aliases of this device have room, and its version; none for a device without aliases.
+    pub(super) async fn room_for_aliases(&self, device: &Device) -> Result<Option<(RegistryId, i64)>, Setback> {
         if device.topic_aliases.is_empty() {
-            return Ok(Changes::new());
+            return Ok(None);
         }
         let registry = registries::by_id(&self.db, device.registry.as_str()).await?;
         let registry = registry.ok_or_else(|| Error::not_found(format!("there is no registry {}", device.registry)))?;
@@ -180,7 +187,7 @@ impl Context {
                 .into());
             }
         }
-        Ok(Changes::new().statement(registries::touch(&registry.id, registry.version)))
+        Ok(Some((registry.id, registry.version)))
     }
 
     /// Changes a device.

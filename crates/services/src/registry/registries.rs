@@ -246,7 +246,7 @@ impl Context {
         self.carry_out(asked, decided).await
     }
 
-    async fn must_have_room_for_registry(&self, project: ProjectId) -> Result<()> {
+    pub(super) async fn must_have_room_for_registry(&self, project: ProjectId) -> Result<()> {
         let Some(max) = self.registry_settings.registries_per_project else { return Ok(()) };
         let there = registries::count(&self.db, project).await.map_err(failed)?;
         super::must_be_below(there, max, "registries")

@@ -80,6 +80,13 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Broker>, StoreError> {
     db.row(select_broker!("WHERE id = $1"), params![id]).await?.as_ref().map(broker_from).transpose()
 }
 
+/// A broker by its name.
+pub async fn by_name(db: &Db, folder: &Folder, name: &str) -> Result<Option<Broker>, StoreError> {
+    let sql = select_broker!("WHERE project_id = $1 AND folder_key = $2 AND name = $3 AND name <> ''");
+    let row = db.row(sql, params![folder.project, folder.key.as_str(), name]).await?;
+    row.as_ref().map(broker_from).transpose()
+}
+
 /// The brokers of a folder after this place, oldest first.
 pub async fn page(db: &Db, folder: &Folder, after: &(Time, String), limit: u32) -> Result<Vec<Broker>, StoreError> {
     let sql = select_broker!(
