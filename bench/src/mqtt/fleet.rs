@@ -180,9 +180,7 @@ pub async fn publish(reader: &mut Client, devices: &mut Vec<Device>, load: &Load
                 }
                 sent.fetch_add(1, Ordering::Relaxed);
                 device.client.send(&packet).await?;
-                if quality == Quality::AtLeastOnce
-                    && !matches!(device.client.receive().await?, Packet::Acknowledged)
-                {
+                if quality == Quality::AtLeastOnce && !matches!(device.client.receive().await?, Packet::Acknowledged) {
                     return Err("a message was not acknowledged".to_owned());
                 }
             }

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::error::Result;
-use crate::render::{Page, page, timestamp, wrapped, wrapper};
+use crate::render::{Page, optional_timestamp, page, timestamp, wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
 use crate::schema::{Schema, any, date, integer, list, object, one_of, optional, required, text, uuid};
 use domain::caller::Caller;
@@ -18,7 +18,10 @@ const STATUSES: &[&str] = &[JobStatus::Queued.as_str(), JobStatus::Running.as_st
 pub fn routes() -> Vec<Route<App>> {
     vec![
         Endpoint::get("/api/v1/jobs", TAG, "List jobs")
-            .describe("The next one first. A job that was done is removed; one that failed too often is parked.")
+            .describe(
+                "The next one first. A job that was done is removed; one that failed too often is parked, and runs when \
+                 somebody says so.",
+            )
             .query([optional("status", one_of(STATUSES))])
             .query(page(25, 1000))
             .returns(object([required("jobs", list(job_schema())), required("totalCount", integer())]))
@@ -41,7 +44,7 @@ fn job_schema() -> Schema {
         required("about", any()),
         required("status", one_of(STATUSES)),
         required("attempts", integer()),
-        required("runAt", date()),
+        required("runAt", date().nullable()),
         required("lastError", text().nullable()),
         required("createdAt", date()),
     ])
@@ -54,11 +57,11 @@ fn shown(record: &JobRecord) -> Value {
     }
     json!({
         "id": record.id,
-        "kind": record.job.kind(),
+        "kind": record.job.kind().as_str(),
         "about": about,
         "status": record.status.as_str(),
         "attempts": record.attempts,
-        "runAt": timestamp(record.run_at),
+        "runAt": optional_timestamp(record.run_at),
         "lastError": record.last_error,
         "createdAt": timestamp(record.created_at),
     })

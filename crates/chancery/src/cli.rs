@@ -136,7 +136,7 @@ enum RemoteCommand {
     Identity(identity::IdentityArguments),
     Project(project::ProjectArguments),
     Connection(app_connection::AppConnectionArguments),
-    Sync(sync::SyncArguments),
+    Sync(Box<sync::SyncArguments>),
     Job(job::JobArguments),
     Completions(completions::CompletionsArguments),
     Version(VersionArguments),

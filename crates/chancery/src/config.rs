@@ -47,6 +47,8 @@ pub struct Config {
     pub egress_allow: Vec<IpNet>,
     /// What syncs may do on this host.
     pub places: LocalPlaces,
+    /// The key file of the server's own account at Google.
+    pub google_key_file: Option<PathBuf>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<TrustedNetwork>,
     /// How to log; by the kind of the output when absent.
@@ -134,6 +136,7 @@ struct File {
     egress_allow: Vec<String>,
     local_directories: Vec<PathBuf>,
     local_commands: bool,
+    google_key_file: Option<PathBuf>,
     trusted_proxies: Vec<String>,
     log_format: Option<String>,
     request_seconds_max: Option<u64>,
@@ -256,6 +259,7 @@ impl Config {
                 },
                 commands_allowed: arguments.local_commands || file.local_commands,
             },
+            google_key_file: arguments.google_key_file.clone().or(file.google_key_file),
             trusted_proxies,
             log_format,
             request_seconds_max: file.request_seconds_max.unwrap_or(REQUEST_SECONDS_MAX),

@@ -69,12 +69,18 @@ impl Metrics {
 
     async fn text(&self) -> Result<String, String> {
         let mut registry = Registry::with_prefix("chancery");
-        let statistics = self.0.services.db.statistics();
+        let Inner { services, .. } = &*self.0;
+        let statistics = services.db.statistics();
         let totals = [
             ("commits", "Changes that were committed", statistics.commits),
             ("commit_batches", "Durable transactions that held them", statistics.batches),
             ("commit_failures", "Changes that were refused or failed", statistics.failures),
             ("panics", "Requests that panicked", self.0.counts.get().map_or(0, |counts| counts.panics())),
+            (
+                "sync_unproven",
+                "Certificates that were delivered and not seen being served in time",
+                services.unproven_certificates(),
+            ),
         ];
         for (name, help, value) in totals {
             let gauge: Gauge = Gauge::default();
@@ -106,7 +112,7 @@ impl Metrics {
         for status in ["queued", "parked"] {
             jobs.get_or_create(&Label { name: "status", value: status.into() }).set(0);
         }
-        for (status, count) in store::job::counts(&self.0.services.db).await.map_err(|error| error.to_string())? {
+        for (status, count) in store::job::counts(&services.db).await.map_err(|error| error.to_string())? {
             jobs.get_or_create(&Label { name: "status", value: status }).set(count);
         }
         registry.register("jobs", "Jobs by status", jobs);

@@ -18,6 +18,7 @@ use domain::connection::Credentials;
 use domain::secret::SecretText;
 use iot::app::ListenerAddress;
 use outbound::DeliveryError;
+use outbound::connection::gcp::ServerIdentity;
 use outbound::egress::EgressRules;
 use outbound::http::Http;
 use outbound::list_target::ListTarget;
@@ -103,14 +104,14 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         tasks.push(tokio::spawn(tls::follow(shown.clone(), source.clone(), services.clone(), stopped.clone())));
         tasks.extend(mqtt_listeners.serve(shown, &services, config, &mut reachable, &stopped)?);
     }
-    let acceptor = match &shown {
-        Some(shown) if is_tls => Some(shown.clone().acceptor()?),
-        Some(_) | None => None,
-    };
     let certified = shown.as_ref().map(|shown| shown.dns_names()).unwrap_or_default();
     let with_tls = |address| {
         let listener = ListenerAddress(reach::registry(config, address, Some(&certified)));
         Service { listener, ..service.clone() }
+    };
+    let acceptor = match &shown {
+        Some(shown) if is_tls => Some(shown.clone().acceptor()?),
+        Some(_) | None => None,
     };
     if let Some(listener) = tls_listener {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -206,7 +207,8 @@ fn outward(config: &Config) -> Result<Outward, String> {
         list_targets.push(target.map_err(|error| format!("crl_s3: {error}"))?);
     }
     let http = Http::new(EgressRules::public_and(config.egress_allow.clone())).map_err(text)?;
-    Ok(Outward { http, list_targets, places: config.places.clone() })
+    let google = config.google_key_file.clone().map(ServerIdentity::of_key_file).unwrap_or_default();
+    Ok(Outward { http, list_targets, places: config.places.clone(), google })
 }
 
 fn keys_of_environment() -> Result<Credentials, &'static str> {

@@ -51,30 +51,23 @@ pub enum Job {
 }
 
 impl Job {
-    /// The name of the kind.
-    pub const fn kind(&self) -> &'static str {
+    /// The kind.
+    pub const fn kind(&self) -> JobKind {
         match self {
-            Self::RenewServerCertificate => "renew-server-certificate",
-            Self::PublishCrl { .. } => "publish-crl",
-            Self::DeliverCrl { .. } => "deliver-crl",
-            Self::RunSync { .. } => "run-sync",
-            Self::ClearSync { .. } => "clear-sync",
-            Self::ProveSync { .. } => "prove-sync",
-            Self::RenewCertificate { .. } => "renew-certificate",
-            Self::RenewAuthority { .. } => "renew-authority",
+            Self::RenewServerCertificate => JobKind::RenewServerCertificate,
+            Self::PublishCrl { .. } => JobKind::PublishCrl,
+            Self::DeliverCrl { .. } => JobKind::DeliverCrl,
+            Self::RunSync { .. } => JobKind::RunSync,
+            Self::ClearSync { .. } => JobKind::ClearSync,
+            Self::ProveSync { .. } => JobKind::ProveSync,
+            Self::RenewCertificate { .. } => JobKind::RenewCertificate,
+            Self::RenewAuthority { .. } => JobKind::RenewAuthority,
         }
     }
 
     /// Whom it must not keep waiting.
     pub const fn lane(&self) -> Lane {
-        match self {
-            Self::PublishCrl { .. } => Lane::Lists,
-            Self::RenewServerCertificate | Self::RenewCertificate { .. } | Self::RenewAuthority { .. } => {
-                Lane::Renewals
-            }
-            Self::DeliverCrl { .. } | Self::RunSync { .. } | Self::ClearSync { .. } => Lane::Outward,
-            Self::ProveSync { .. } => Lane::Proofs,
-        }
+        self.kind().lane()
     }
 
     /// What makes two of them the same work.
@@ -95,6 +88,65 @@ impl Job {
     pub fn retry_at(&self, attempts: u32, now: Time) -> Option<Time> {
         const ATTEMPTS_MAX: u32 = 20;
         (attempts < ATTEMPTS_MAX).then(|| now.plus_seconds(i64::from(2_u32.saturating_pow(attempts.min(10)).min(600))))
+    }
+}
+
+/// A kind of work, without what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobKind {
+    /// [`Job::RenewServerCertificate`].
+    RenewServerCertificate,
+    /// [`Job::PublishCrl`].
+    PublishCrl,
+    /// [`Job::DeliverCrl`].
+    DeliverCrl,
+    /// [`Job::RunSync`].
+    RunSync,
+    /// [`Job::ClearSync`].
+    ClearSync,
+    /// [`Job::ProveSync`].
+    ProveSync,
+    /// [`Job::RenewCertificate`].
+    RenewCertificate,
+    /// [`Job::RenewAuthority`].
+    RenewAuthority,
+}
+
+impl JobKind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::RenewServerCertificate,
+        Self::PublishCrl,
+        Self::DeliverCrl,
+        Self::RunSync,
+        Self::ClearSync,
+        Self::ProveSync,
+        Self::RenewCertificate,
+        Self::RenewAuthority,
+    ];
+
+    /// The name on the wire and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RenewServerCertificate => "renew-server-certificate",
+            Self::PublishCrl => "publish-crl",
+            Self::DeliverCrl => "deliver-crl",
+            Self::RunSync => "run-sync",
+            Self::ClearSync => "clear-sync",
+            Self::ProveSync => "prove-sync",
+            Self::RenewCertificate => "renew-certificate",
+            Self::RenewAuthority => "renew-authority",
+        }
+    }
+
+    /// Whom it must not keep waiting.
+    pub const fn lane(self) -> Lane {
+        match self {
+            Self::PublishCrl => Lane::Lists,
+            Self::RenewServerCertificate | Self::RenewCertificate | Self::RenewAuthority => Lane::Renewals,
+            Self::DeliverCrl | Self::RunSync | Self::ClearSync => Lane::Outward,
+            Self::ProveSync => Lane::Proofs,
+        }
     }
 }
 
@@ -152,8 +204,8 @@ pub struct JobRecord {
     pub status: JobStatus,
     /// Attempts so far.
     pub attempts: u32,
-    /// When it is due.
-    pub run_at: Time,
+    /// When it is due; none while it is parked, since then only a person lets it run.
+    pub run_at: Option<Time>,
     /// Until when somebody works on it.
     pub lease_until: Time,
     /// Why its last attempt failed.

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod name;
+pub mod region;
 
 pub use config::{DestinationConfig, FieldMappings, SyncOptions};
 

@@ -29,7 +29,7 @@ pub fn is_ours(request: &Request<Body>) -> bool {
     let path = request.uri().path();
     let is_below =
         |first: &&str| path.strip_prefix(*first).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':']));
-    PATHS.iter().any(|first| is_below(first)) || is_grpc(request.headers())
+    PATHS.iter().any(is_below) || is_grpc(request.headers())
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

@@ -1,7 +1,7 @@
 //! Every gRPC service of this edge. Each is reached as it is, and by REST through [`crate::rest`].
 
 mod broker;
-// mod data;
+mod data;
 mod device;
 mod endpoint;
 mod iam;
@@ -37,9 +37,9 @@ pub(crate) async fn router(app: &App) -> Router {
     services.add(RegistryServiceServer::new(registry::Registries(app.clone()))).await;
     services.add(DeviceServiceServer::new(device::Devices(app.clone()))).await;
     services.add(BrokerServiceServer::new(broker::Brokers(app.clone()))).await;
-    //     services.add(RegistryDataServiceServer::new(data::Data(app.clone()))).await;
-    //     services.add(DeviceDataServiceServer::new(data::Data(app.clone()))).await;
-    //     services.add(BrokerDataServiceServer::new(data::Data(app.clone()))).await;
+    services.add(RegistryDataServiceServer::new(data::Data(app.clone()))).await;
+    services.add(DeviceDataServiceServer::new(data::Data(app.clone()))).await;
+    services.add(BrokerDataServiceServer::new(data::Data(app.clone()))).await;
     services.add(OperationServiceServer::new(operation::Operations(app.clone()))).await;
     services.finish()
 }

@@ -3,10 +3,12 @@
 //! Several nodes may run it over one database: a job is taken by a lease that runs out, never by a transaction that is
 //! held open. Jobs are idempotent, so one that is done twice after a crash does no harm.
 
+pub mod ends;
 mod export;
 
 use domain::job::{Job, JobRecord, Lane};
 use domain::{Error, Result};
+use ends::Ends;
 use export::ListFolder;
 use services::Context;
 use std::path::PathBuf;
@@ -106,6 +108,7 @@ pub async fn run(services: Context, settings: Settings, mut stop: watch::Receive
     if let Err(error) = services.db.commit(give_back).await {
         tracing::warn!(%error, "jobs that this node held before cannot be given back");
     }
+    let mut ends = Ends::default();
     let mut list_folder = settings.list_folder.clone().map(ListFolder::new);
     while !*stop.borrow() {
         let is_time_to_look = looked_at.is_none_or(|at| at.elapsed() >= LOOK);
@@ -118,7 +121,7 @@ pub async fn run(services: Context, settings: Settings, mut stop: watch::Receive
         let worked = match services.clock.now_to_sign() {
             Ok(_) => {
                 is_held_up = false;
-                round(&services, &settings, is_time_to_look).await
+                round(&services, &settings, &mut ends, is_time_to_look).await
             }
             Err(error) => {
                 if !std::mem::replace(&mut is_held_up, true) {
@@ -143,8 +146,12 @@ pub async fn run(services: Context, settings: Settings, mut stop: watch::Receive
 }
 
 /// Says how much was done. What cannot be done now is tried again in the next round.
-async fn round(services: &Context, settings: &Settings, is_time_to_look: bool) -> usize {
-    if is_time_to_look && let Err(error) = look_ahead(services, settings).await {
+async fn round(services: &Context, settings: &Settings, ends: &mut Ends, is_time_to_look: bool) -> usize {
+    let looked = match is_time_to_look {
+        true => ends.look(services, LOOK).await.and(look_ahead(services, settings).await),
+        false => ends.pass(services, LOOK).await,
+    };
+    if let Err(error) = looked {
         tracing::warn!(%error, "looking for work that is due soon failed");
     }
     match work(services, settings).await {
@@ -277,7 +284,7 @@ async fn settle(services: &Context, settings: &Settings, record: &JobRecord, out
         Ok(()) => store::job::done(record, &settings.node),
         Err(error) => {
             let retry_at = record.job.retry_at(record.attempts + 1, now);
-            tracing::warn!(job.kind = record.job.kind(), job.id = %record.id, parked = retry_at.is_none(), %error, "a job failed");
+            tracing::warn!(job.kind = record.job.kind().as_str(), job.id = %record.id, parked = retry_at.is_none(), %error, "a job failed");
             Changes::new().statement(store::job::failed(record, &settings.node, retry_at, &error.to_string(), now))
         }
     };

@@ -14,10 +14,15 @@ pub mod webhook;
 
 use crate::{DeliveryError, http::Http};
 use domain::connection::Credentials;
+use gcp::ServerIdentity;
 
 /// Asks the other system, and gives back what is to be kept: the credentials, with what was learned (a host key that is
-/// pinned from now on).
-pub async fn check(http: &Http, credentials: Credentials) -> Result<Credentials, DeliveryError> {
+/// pinned from now on). `google` is who the server itself is at Google.
+pub async fn check(
+    http: &Http,
+    credentials: Credentials,
+    google: &ServerIdentity,
+) -> Result<Credentials, DeliveryError> {
     match &credentials {
         Credentials::AwsAccessKey { .. } | Credentials::AwsAssumeRole { .. } => {
             aws::check(http, &credentials).await.map(drop)?;
@@ -26,7 +31,7 @@ pub async fn check(http: &Http, credentials: Credentials) -> Result<Credentials,
         Credentials::ChefUserKey { .. } => chef::check(http, &credentials).await?,
         Credentials::CloudflareApiToken { .. } => cloudflare::check(http, &credentials).await?,
         Credentials::F5BasicAuth { .. } => f5::check(http, &credentials).await?,
-        Credentials::GcpImpersonation { .. } => gcp::check(http, &credentials).await?,
+        Credentials::GcpImpersonation { .. } => gcp::check(http, &credentials, google.clone()).await?,
         Credentials::VaultAccessToken { .. } => vault::check(http, &credentials).await?,
         Credentials::KubernetesToken { .. } => kubernetes::check(http, &credentials).await?,
         Credentials::SshPassword { .. } | Credentials::SshKey { .. } => return ssh::check(http, &credentials).await,

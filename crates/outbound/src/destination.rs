@@ -156,6 +156,17 @@ pub trait Destination {
     /// The object of that identifier; none only when the other system says that there is none.
     fn look(&self, id: &str) -> impl Future<Output = Result<Option<Found>, DeliveryError>> + Send;
 
+    /// What somebody else changed beside the content of an object that was just looked at, such as the mode of a file; none
+    /// where nothing of the kind can be. [`Destination::replace`] puts it right.
+    fn strayed(
+        &self,
+        found: &Found,
+        item: &Item,
+    ) -> impl Future<Output = Result<Option<String>, DeliveryError>> + Send {
+        let _ = (found, item);
+        std::future::ready(Ok(None))
+    }
+
     /// The objects that stand in the item's place: that bear its mark, or its name where names are unique. `mark` is set to the
     /// item's own where the object surely is the one that an interrupted [`Destination::create`] of this item made.
     fn find(&self, item: &Item) -> impl Future<Output = Result<Vec<Found>, DeliveryError>> + Send;

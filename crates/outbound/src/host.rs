@@ -8,9 +8,10 @@
 use crate::DeliveryError;
 use crate::destination::{Changed, Destination, Fingerprint, Found, Item};
 use crate::files::{self, CommandValues, FilePlan, Form, Part, Wanted};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 /// How long a command may take.
@@ -108,7 +109,17 @@ pub struct HostFiles<H> {
     /// What this run changed, in order.
     journal: Mutex<Vec<Change>>,
     swept: Mutex<HashSet<String>>,
+    /// Modes and owners of files that were looked at, until it is asked for them.
+    beside: Mutex<HashMap<String, Beside>>,
+    /// The owner and group that files are to have, in numbers, once the host was asked.
+    owner: OnceCell<Numbers>,
 }
+
+/// The mode of a file, and the numbers of its owner and group.
+type Beside = (u32, (u32, u32));
+
+/// Numbers of an owner and a group; none where nothing is wanted, or where the host does not say.
+type Numbers = (Option<u32>, Option<u32>);
 
 /// A file that was changed.
 struct Change {
@@ -142,8 +153,8 @@ impl<H: Host> HostFiles<H> {
         post_sync_command: Option<String>,
         health_check_command: Option<String>,
     ) -> Self {
-        let (journal, swept) = (Mutex::default(), Mutex::default());
-        Self { host, plan, directory, post_sync_command, health_check_command, journal, swept }
+        let (journal, swept, beside, owner) = (Mutex::default(), Mutex::default(), Mutex::default(), OnceCell::new());
+        Self { host, plan, directory, post_sync_command, health_check_command, journal, swept, beside, owner }
     }
 
     async fn present(&self, directory: &str, base: &str, form: Form) -> Result<Present, DeliveryError> {
@@ -284,6 +295,35 @@ impl<H: Host> HostFiles<H> {
         Err(DeliveryError::Refused(format!("{field} {failure}; {said}")))
     }
 
+    /// Why a file is not as it is wanted although its content is; none when it is.
+    async fn stray(&self, path: &str, (mode, owner): Beside, wanted: u32) -> Result<Option<String>, DeliveryError> {
+        if mode != wanted {
+            return Ok(Some(format!("{path} has the mode {mode:03o} and not {wanted:03o}")));
+        }
+        let Some(named) = self.plan.owner() else { return Ok(None) };
+        let (user, group) = *self.owner.get_or_try_init(|| self.numbers_of(named)).await?;
+        let is_theirs = user.is_none_or(|user| user == owner.0) && group.is_none_or(|group| group == owner.1);
+        Ok((!is_theirs).then(|| format!("{path} belongs to {}:{} and not to {named}", owner.0, owner.1)))
+    }
+
+    /// Asks the host for the numbers of an owner. A host that does not know is not held to it: `chown` says so when files are
+    /// written.
+    async fn numbers_of(&self, owner: &str) -> Result<Numbers, DeliveryError> {
+        let (user, group) = owner.split_once(':').unwrap_or((owner, ""));
+        let mut numbers = (None, None);
+        for (name, ask, number) in [(user, "id -u", &mut numbers.0), (group, "getent group", &mut numbers.1)] {
+            if name.is_empty() {
+                continue;
+            }
+            let end = self.host.run(&format!("{ask} {}", files::shell_literal(name))).await?;
+            let said = String::from_utf8_lossy(&end.output).trim().to_owned();
+            // `getent` answers with a line of the group file: name, password, number, members.
+            let said = said.split(':').nth(2).unwrap_or(&said);
+            *number = said.parse().ok().filter(|_| end.failure.is_none());
+        }
+        Ok(numbers)
+    }
+
     fn journal(&self) -> MutexGuard<'_, Vec<Change>> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -364,7 +404,26 @@ impl<H: Host> Destination for HostFiles<H> {
 
     async fn look(&self, id: &str) -> Result<Option<Found>, DeliveryError> {
         let present = self.present_at(id).await?;
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        for (part, stored) in &present.files {
+            if let Stored::File(file) = stored {
+                beside.insert(present.path(*part), (file.mode, file.owner));
+            }
+        }
         Ok((!present.is_empty()).then(|| present.found()))
+    }
+
+    async fn strayed(&self, found: &Found, item: &Item) -> Result<Option<String>, DeliveryError> {
+        let (directory, base, form) = set_of(&found.id)?;
+        for file in self.plan.files(item)? {
+            let path = files::join(&directory, &file.part.file_name(&base, form));
+            let seen = self.beside.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
+            let Some(seen) = seen else { continue };
+            if let Some(why) = self.stray(&path, seen, file.mode).await? {
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
     }
 
     async fn find(&self, item: &Item) -> Result<Vec<Found>, DeliveryError> {
@@ -415,7 +474,12 @@ impl<H: Host> Destination for HostFiles<H> {
             let stored = self.host.read(&path).await?;
             kept.push(path.clone());
             match &stored {
-                Stored::File(old) if old.content == file.content && old.mode == file.mode => continue,
+                Stored::File(old)
+                    if old.content == file.content
+                        && self.stray(&path, (old.mode, old.owner), file.mode).await?.is_none() =>
+                {
+                    continue;
+                }
                 Stored::Absent => {}
                 Stored::File(_) | Stored::Other if recorded.contains(&path) => {}
                 Stored::File(_) | Stored::Other => return Err(taken(&path)),

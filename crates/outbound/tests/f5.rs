@@ -3,7 +3,7 @@
 
 mod appliance;
 
-use appliance::{http, item, key_of, must_fail, never_without, pem_of, root_of, serve_tls, successor};
+use appliance::{http, item, key_of, must_fail, never_without, pem_of, root_of, successor};
 use domain::connection::Credentials;
 use domain::secret::SecretText;
 use domain::sync::config::SyncCredentials;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use testkit::chains::{Draft, TestKey, common_name};
 use testkit::stand_ins::f5::{F5, USER};
+use testkit::stand_ins::tls::serve_tls;
 use testkit::stand_ins::{Fault, Material};
 use x509::Certificate;
 

@@ -92,7 +92,7 @@ fn open_as(
         options,
         secrets: &SyncCredentials::default(),
     };
-    CertificateManager::open_as(&opening, identity)
+    CertificateManager::open(&opening, identity)
 }
 
 fn full(name: &str) -> String {
@@ -136,7 +136,7 @@ async fn a_certificate_is_created_looked_at_replaced_and_removed() {
 async fn an_identity_that_is_not_believed_is_an_error_of_the_connection() {
     let world = World::new().await;
     let good = world.identity(&world.stand_in.key_file());
-    gcp::check_as(&http(), &world.credentials(), good.clone()).await.unwrap();
+    gcp::check(&http(), &world.credentials(), good.clone()).await.unwrap();
     let stranger = Credentials::GcpImpersonation {
         service_account_email: "other@stand-in-project.iam.gserviceaccount.com".into(),
         endpoint_url: Some(world.stand_in.base_url.clone()),
@@ -157,7 +157,7 @@ async fn an_identity_that_is_not_believed_is_an_error_of_the_connection() {
         (stranger, good.clone(), "serviceAccountTokenCreator"),
         (elsewhere, good, "InvalidAudience"),
     ] {
-        let checked = gcp::check_as(&http(), &credentials, identity.clone()).await.unwrap_err();
+        let checked = gcp::check(&http(), &credentials, identity.clone()).await.unwrap_err();
         let google = open_as(&credentials, &config(None), &options(), identity).unwrap();
         let created = google.create(&item(NAME, &world.issue())).await.unwrap_err();
         for error in [checked, created] {
@@ -186,9 +186,8 @@ async fn a_token_that_was_not_given_out_for_the_account_is_refused() {
 
 #[tokio::test]
 async fn a_server_without_an_identity_says_what_is_missing() {
-    // The tests run without the variable.
     let world = World::new().await;
-    let error = gcp::check(&http(), &world.credentials()).await.unwrap_err();
+    let error = gcp::check(&http(), &world.credentials(), ServerIdentity::default()).await.unwrap_err();
     assert!(error.is_of_connection() && error.to_string().contains("no identity at Google"), "{error:?}");
 }
 

@@ -3,7 +3,7 @@
 
 mod appliance;
 
-use appliance::{http, item, must_fail, never_without, public_http, root_of, serve_tls, successor};
+use appliance::{http, item, must_fail, never_without, public_http, root_of, successor};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::connection::Credentials;
@@ -18,6 +18,7 @@ use outbound::http::Http;
 use serde_json::json;
 use std::time::Duration;
 use testkit::stand_ins::kubernetes::{Access, Kubernetes};
+use testkit::stand_ins::tls::serve_tls;
 use testkit::stand_ins::{Fault, Material};
 use x509::{Certificate, pem};
 

@@ -363,6 +363,46 @@ async fn files_go_to_the_owner_that_is_named() {
     assert_eq!(names(place.folder.path()), ["a.chain.pem", "a.key", "a.pem"]);
 }
 
+#[tokio::test]
+async fn modes_and_owners_that_somebody_changed_are_seen_and_put_right() {
+    let mut place = Place::new();
+    let owner = fs::metadata(place.folder.path()).unwrap();
+    place.options.owner = Some(name_of("-un", owner.uid()));
+    place.options.group = Some(name_of("-gn", owner.uid()));
+    let (item, _) = place.create("a").await;
+    let id = place.path("a.pem").to_str().unwrap().to_owned();
+    let look = async || {
+        let destination = place.open();
+        let found = destination.look(&id).await.unwrap().unwrap();
+        let strayed = destination.strayed(&found, &item).await.unwrap();
+        (destination, found, strayed)
+    };
+    assert_eq!(look().await.2, None);
+    fs::set_permissions(place.path("a.chain.pem"), fs::Permissions::from_mode(0o666)).unwrap();
+    let (destination, found, strayed) = look().await;
+    assert!(strayed.unwrap().ends_with("a.chain.pem has the mode 666 and not 644"));
+    destination.replace(&found, &item).await.unwrap();
+    assert_eq!(look().await.2, None);
+    // Only root gives files away.
+    if owner.uid() == 0 {
+        for (user, group) in [(Some(nobody()), None), (None, Some(nobody()))] {
+            std::os::unix::fs::chown(place.path("a.key"), user, group).unwrap();
+            let (destination, found, strayed) = look().await;
+            assert!(strayed.as_ref().unwrap().contains("a.key belongs to"), "{strayed:?}");
+            destination.replace(&found, &item).await.unwrap();
+            let now = fs::metadata(place.path("a.key")).unwrap();
+            assert_eq!((now.uid(), now.gid(), now.permissions().mode() & 0o777), (0, owner.gid(), 0o600));
+            assert_eq!(look().await.2, None);
+        }
+    }
+}
+
+/// What `id` says of a user.
+fn name_of(what: &str, user: u32) -> String {
+    let output = Command::new("id").args([what, &user.to_string()]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 fn nobody() -> u32 {
     let output = Command::new("id").args(["-u", "nobody"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()

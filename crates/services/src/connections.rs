@@ -2,7 +2,7 @@
 //! nothing is kept that the other system did not accept.
 
 use crate::audit::{self, Object};
-use crate::context::{Context, failed, key_failed};
+use crate::context::{Context, Outward, failed, key_failed};
 use crate::vault::SERVER;
 use domain::caller::Caller;
 use domain::connection::{Connection, ConnectionKind, Credentials};
@@ -204,7 +204,8 @@ impl Context {
     async fn checked(&self, credentials: Credentials) -> Result<Credentials> {
         let kind = credentials.kind();
         must_be_private(&credentials)?;
-        outbound::connection::check(&self.outward.http, credentials).await.map_err(|error| {
+        let Outward { http, google, .. } = &*self.outward;
+        outbound::connection::check(http, credentials, google).await.map_err(|error| {
             let (DeliveryError::Connection(cause)
             | DeliveryError::Refused(cause)
             | DeliveryError::Taken(cause)

@@ -7,12 +7,13 @@ use crate::authenticate::CallerCache;
 use crate::issuer::IssuerCache;
 use domain::{CrlId, Error, Result, Time};
 use keys::{KeyPool, Keyring, PrivateKey};
+use outbound::connection::gcp::ServerIdentity;
 use outbound::destination::local_directory::LocalPlaces;
 use outbound::egress::EgressRules;
 use outbound::http::Http;
 use outbound::list_target::ListTarget;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{Changes, Db, StoreError};
@@ -57,6 +58,8 @@ pub struct Outward {
     pub list_targets: Vec<ListTarget>,
     /// What the operator allows on the server's own host.
     pub places: LocalPlaces,
+    /// Who this server is at Google.
+    pub google: ServerIdentity,
 }
 
 impl Outward {
@@ -64,7 +67,7 @@ impl Outward {
     pub fn nowhere() -> Result<Self> {
         let http = Http::new(EgressRules::public_and(Vec::new()));
         let http = http.map_err(|error| Error::failed_because("the HTTP client", error))?;
-        Ok(Self { http, list_targets: Vec::new(), places: LocalPlaces::default() })
+        Ok(Self { http, list_targets: Vec::new(), places: LocalPlaces::default(), google: ServerIdentity::default() })
     }
 }
 
@@ -76,6 +79,8 @@ pub(crate) struct State {
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
     pub(crate) publishing: Turns,
+    /// Certificates that this node delivered and did not see being served in time.
+    pub(crate) unproven: AtomicU64,
     pub(crate) registry: crate::registry::RegistryState,
 }
 
@@ -94,6 +99,11 @@ impl Turns {
 }
 
 impl Context {
+    /// How many certificates this node delivered and did not see being served in time, since it was started.
+    pub fn unproven_certificates(&self) -> u64 {
+        self.state.unproven.load(Ordering::Relaxed)
+    }
+
     /// A context over an open database.
     pub fn new(
         db: Db,
@@ -111,6 +121,7 @@ impl Context {
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
+            unproven: AtomicU64::new(0),
             registry: crate::registry::RegistryState::new(&random),
         };
         Self {

@@ -208,8 +208,8 @@ impl Context {
         }
         if let Some(predecessor) = options.renews {
             changes = changes
-                .with(store::renewal::insert(predecessor, issued.id, now))
-                .with(self.syncs_follow_renewal(predecessor, issued.id).await?);
+                .with(self.syncs_follow_renewal(predecessor, issued.id).await?)
+                .with(store::renewal::insert(predecessor, issued.id, now));
         }
         let planned = domain::renewal::days_of_profile(profile.document.api.as_ref(), &certificate, now)
             .or_else(|| options.renew_before_days.filter(|days| can_be_planned(renew_at(&certificate, *days), now)));

@@ -123,7 +123,10 @@ impl Context {
         let (mut changes, event) = match RevocationStep::of(record.row.revocation_reason, reason)? {
             RevocationStep::Revoke => {
                 let insert = store::revocation::insert(issued.project, issued.id, &by, certificate, reason, now);
-                (insert, "certificate-revoked")
+                // A device that is connected with it is disconnected, on every node.
+                let id = self.random.id(now);
+                let end = store::registry::access_end::insert_if_registered(id, &certificate.sha256(), now);
+                (insert.statement(end), "certificate-revoked")
             }
             RevocationStep::ChangeReason { from } => {
                 detail["reasonBefore"] = from.as_str().into();

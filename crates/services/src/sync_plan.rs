@@ -51,6 +51,8 @@ pub(crate) enum Decision {
     Create,
     /// Something of ours is there that is to hold it.
     Replace(Found),
+    /// It is there, and what is beside its content was changed by somebody else.
+    Mend(Found, String),
 }
 
 /// Why a certificate is not at its destination.
@@ -130,6 +132,7 @@ impl Context {
                         reason.map(|object| format!("it takes the place of certificate {}", object.certificate));
                     (&mut preview.replace, item.name, reason)
                 }
+                Ok((item, Decision::Mend(_, why))) => (&mut preview.replace, item.name, Some(why)),
                 Err(Obstacle::Ours(error)) if error.reason().is_none() => return Err(error),
                 Err(obstacle) => {
                     let name = object.map(|object| object.name.clone());
@@ -226,8 +229,10 @@ impl<'a> Planner<'a> {
         let mut names = self.names.lock().map_err(|_| Error::failed("the names of a run"))?;
         match names.get(&name) {
             Some(other) if *other != member.certificate() => Err(Error::wrong_state(format!(
-                "certificate {other} has the name \"{name}\" at this destination already: let certificateNameSchema hold \
-                 {{{{certificateId}}}}"
+                "certificates {other} and {} both have the name \"{name}\" at this destination, and the first one keeps it: \
+                 let certificateNameSchema hold {{{{certificateId}}}} or {{{{shortCertificateId}}}}, or take one of them \
+                 out of the sync",
+                member.certificate()
             ))),
             _ => {
                 names.insert(name.clone(), member.certificate());
@@ -275,7 +280,10 @@ impl<'a> Planner<'a> {
         match (object.state, is_wanted) {
             // A part that is gone is put back.
             (ObjectState::There, true) if object.fingerprint.as_deref() == Some(found.fingerprint.as_str()) => {
-                Ok(Decision::Nothing)
+                Ok(match self.destination.strayed(&found, item).await? {
+                    None => Decision::Nothing,
+                    Some(why) => Decision::Mend(Found { details: object.details.clone(), ..found }, why),
+                })
             }
             (_, true) if self.stands(&found, item) => Ok(Decision::Confirm(found)),
             // What was recorded beside it, such as files of another form, goes with it.

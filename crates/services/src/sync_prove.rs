@@ -11,6 +11,7 @@ use domain::sync::{Sync, SyncStatus};
 use domain::{Result, SyncId};
 use outbound::probe::served_certificate;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use store::Changes;
 
@@ -61,13 +62,14 @@ impl Context {
             Some(_) if member.link.prove_until.is_some_and(|until| now < until) => Ok(false),
             Some(problem) => {
                 let message = format!("after {} seconds {problem}", prove.timeout_seconds);
-                tracing::error!(sync.id = %sync.id, certificate.id = %certificate, problem, "a delivered certificate is not served");
+                tracing::error!(sync.id = %sync.id, sync.name = sync.name, certificate.id = %certificate, problem, "a delivered certificate is not served");
                 let detail = json!({ "name": sync.name, "certificate": certificate.to_string(), "problem": problem });
                 let caller = Caller::node(sync.organization);
                 let object = Object::new("pki-sync", sync.id);
                 let alert =
                     audit::record(&caller, Some(sync.project), "sync-certificate-unproven", object, &detail, now);
                 self.commit(settled(SyncStatus::Succeeded, &message).audit(alert)).await?;
+                self.state.unproven.fetch_add(1, Ordering::Relaxed);
                 Ok(true)
             }
         }

@@ -29,6 +29,13 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How many certificates of one sync are worked on at once.
 const AT_ONCE: usize = 8;
 
+/// The last step of a run: a command, saving a configuration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LastStep {
+    ToCome,
+    Done,
+}
+
 /// One run.
 struct Run<'a> {
     services: &'a Context,
@@ -232,6 +239,11 @@ impl<'a> Run<'a> {
                 self.set_link(certificate, SyncStatus::Running, Some("it is being delivered"), None).await?;
                 self.create(object, &item).await
             }
+            Decision::Mend(found, why) => {
+                tracing::warn!(sync.id = %self.sync.id, certificate.id = %certificate, why, "a file is put right");
+                let object = object.ok_or_else(|| Error::failed("a mending without a row of the ledger"))?;
+                self.replace(object, found, &item).await
+            }
             Decision::Replace(found) => {
                 let object = object.ok_or_else(|| Error::failed("a replacement without a row of the ledger"))?;
                 self.set_link(certificate, SyncStatus::Running, Some("it is being delivered"), None).await?;
@@ -312,20 +324,20 @@ impl<'a> Run<'a> {
 
     /// Writes down, before anything is changed, that the last step is to come: a run that breaks off leaves it to the next.
     async fn note_unfinished(&self) -> Result<()> {
-        let has_last_step = self.destination.has_last_step() || has_command(self.sync);
-        if !has_last_step || self.is_unfinished.swap(true, Ordering::Relaxed) {
-            return Ok(());
+        match self.destination.has_last_step() || has_command(self.sync) {
+            true => self.note_last_step(LastStep::ToCome).await,
+            false => Ok(()),
         }
-        self.services.commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, true))).await
     }
 
-    async fn note_finished(&self) -> Result<()> {
-        match self.is_unfinished.swap(false, Ordering::Relaxed) {
-            false => Ok(()),
-            true => {
-                self.services.commit(Changes::new().statement(store::sync::set_unfinished(self.sync.id, false))).await
-            }
+    /// Writes down whether the last step is to come, unless that is written down already.
+    async fn note_last_step(&self, step: LastStep) -> Result<()> {
+        let is_unfinished = step == LastStep::ToCome;
+        if self.is_unfinished.swap(is_unfinished, Ordering::Relaxed) == is_unfinished {
+            return Ok(());
         }
+        let noted = store::sync::set_unfinished(self.sync.id, is_unfinished);
+        self.services.commit(Changes::new().statement(noted)).await
     }
 
     /// Removes what is not to be there any more.
@@ -454,7 +466,7 @@ impl<'a> Run<'a> {
         let changed = match (is_unchanged, self.sync.is_unfinished) {
             // What may have been done and was not answered is confirmed by the next run, and wants its last step then.
             (true, false) if self.failures.lock().is_ok_and(|failures| failures.is_empty()) => {
-                return self.note_finished().await;
+                return self.note_last_step(LastStep::Done).await;
             }
             (true, false) => return Ok(()),
             (true, true) => self.everything().await?,
@@ -465,7 +477,7 @@ impl<'a> Run<'a> {
                 for (object, found) in unconfirmed {
                     self.services.confirm_delivery(self.sync, object, found).await?;
                 }
-                self.note_finished().await
+                self.note_last_step(LastStep::Done).await
             }
             Err(error) => {
                 let message = error.to_string();

@@ -13,7 +13,7 @@ use domain::permission::{Action, Field, ObjectFields};
 use domain::sync::config::SyncCredentials;
 use domain::sync::name::NameSchema;
 use domain::sync::{DestinationConfig, DestinationKind, LastRun, Sync, SyncLink, SyncOptions, SyncStatus};
-use domain::{CertificateId, ConnectionId, Error, ProjectId, Result, SyncId, Time};
+use domain::{CertificateId, ConnectionId, Error, ProjectId, Result, SyncId, SyncLinkId, Time};
 use keys::Place;
 use outbound::destination::Opening;
 use outbound::destination::any::AnyDestination;
@@ -116,7 +116,9 @@ impl Context {
         let secrets = self.seal_sync_secrets(&sync, &new.secrets).await?;
         let mut changes = Changes::new().statement(store::sync::insert(&sync, secrets.as_ref()));
         for certificate in &new.certificates {
-            changes = changes.statement(store::sync::link::insert(&self.new_link(&sync, *certificate, now)));
+            changes = changes
+                .statement(store::sync::link::hold(*certificate))
+                .statement(store::sync::link::insert(&self.new_link(&sync, *certificate, now)));
         }
         if sync.is_automatic {
             changes = changes.statement(self.run_soon(sync.id, now));
@@ -164,7 +166,7 @@ impl Context {
             options: &sync.options,
             secrets,
         };
-        AnyDestination::open(&opening, &self.outward.places)
+        AnyDestination::open(&opening, &self.outward.places, &self.outward.google)
             .map(drop)
             .map_err(|error| Error::invalid(error.to_string()))
     }
@@ -188,7 +190,8 @@ impl Context {
             options: &sync.options,
             secrets: &secrets,
         };
-        AnyDestination::open(&opening, &self.outward.places).map_err(|error| Error::wrong_state(error.to_string()))
+        AnyDestination::open(&opening, &self.outward.places, &self.outward.google)
+            .map_err(|error| Error::wrong_state(error.to_string()))
     }
 
     async fn seal_sync_secrets(&self, sync: &Sync, secrets: &SyncCredentials) -> Result<Option<SealedCredentials>> {
@@ -395,7 +398,9 @@ impl Context {
         let now = self.now();
         let mut changes = Changes::new();
         for certificate in &wanted {
-            changes = changes.statement(store::sync::link::insert(&self.new_link(&sync, *certificate, now)));
+            changes = changes
+                .statement(store::sync::link::hold(*certificate))
+                .statement(store::sync::link::insert(&self.new_link(&sync, *certificate, now)));
         }
         if sync.is_automatic {
             changes = changes.statement(store::sync::queued(id, now)).statement(self.run_soon(id, now));
@@ -526,25 +531,25 @@ impl Context {
         predecessor: CertificateId,
         successor: CertificateId,
     ) -> Result<Changes, StoreError> {
-        let now = self.now();
-        let mut changes = Changes::new();
-        for (sync, is_automatic) in store::sync::link::syncs_of(&self.db, predecessor).await? {
-            changes = changes.statement(store::sync::link::hand_over(self.new_id(), sync, successor, now));
-            if is_automatic {
-                changes = changes.statement(store::sync::queued(sync, now)).statement(self.run_soon(sync, now));
-            }
-        }
-        Ok(changes)
+        let linked = store::sync::link::syncs_of(&self.db, predecessor).await?;
+        let links: Vec<(SyncLinkId, SyncId)> = linked.iter().map(|(sync, _)| (self.new_id(), *sync)).collect();
+        let handed_over = store::sync::link::hand_over(predecessor, successor, &links, self.now());
+        Ok(handed_over.with(self.run_automatic(&linked)))
     }
 
     /// What follows for syncs when a certificate is revoked or deleted, in the same commit.
     pub(crate) async fn syncs_follow(&self, certificate: CertificateId) -> Result<Changes> {
+        let linked = store::sync::link::syncs_of(&self.db, certificate).await.map_err(failed)?;
+        Ok(self.run_automatic(&linked))
+    }
+
+    /// Lets those syncs run that do so by themselves.
+    fn run_automatic(&self, syncs: &[(SyncId, bool)]) -> Changes {
         let now = self.now();
-        let mut changes = Changes::new();
-        for sync in store::sync::automatic_with(&self.db, certificate).await.map_err(failed)? {
-            changes = changes.statement(store::sync::queued(sync, now)).statement(self.run_soon(sync, now));
-        }
-        Ok(changes)
+        let automatic = syncs.iter().filter(|(_, is_automatic)| *is_automatic);
+        automatic.fold(Changes::new(), |changes, (sync, _)| {
+            changes.statement(store::sync::queued(*sync, now)).statement(self.run_soon(*sync, now))
+        })
     }
 
     /// Lets every sync that runs by itself look at its destination once a day, after midnight in UTC.
@@ -560,6 +565,12 @@ impl Context {
             self.commit(Changes::new().statement(job).statement(revived)).await?;
         }
         Ok(())
+    }
+
+    /// When a certificate ends next that a sync carries which runs by itself, if that is in so many seconds.
+    pub async fn next_end_in_syncs(&self, seconds: i64) -> Result<Option<Time>> {
+        let now = self.now();
+        store::sync::next_end(&self.db, now, now.plus_seconds(seconds)).await.map_err(failed)
     }
 
     /// Lets the syncs run whose certificates have expired meanwhile.

@@ -39,7 +39,7 @@ impl Context {
         self.must_operate(caller, "run its jobs again").await?;
         let record = self.find_job(id).await?;
         let now = self.now();
-        let detail = json!({ "kind": record.job.kind(), "statusBefore": record.status.as_str() });
+        let detail = json!({ "kind": record.job.kind().as_str(), "statusBefore": record.status.as_str() });
         let changes = Changes::new().statement(store::job::retry(&record, now)).audit(audit::record(
             caller,
             None,

@@ -5,8 +5,8 @@ use crate::columns::{number, parse_document, time};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
-use crate::value::Row;
-use domain::job::{Job, JobRecord, JobStatus, Lane};
+use crate::value::{Row, Value};
+use domain::job::{Job, JobKind, JobRecord, JobStatus, Lane};
 use domain::{JobId, Time};
 
 macro_rules! insert_job {
@@ -29,7 +29,7 @@ pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
                   THEN jobs.run_at ELSE excluded.run_at END,
          updated_at = excluded.updated_at"
         ),
-        params![id, job.kind(), job.dedupe(), crate::columns::document(job), run_at, now,],
+        params![id, job.kind().as_str(), job.dedupe(), crate::columns::document(job), run_at, now,],
     )
 }
 
@@ -37,7 +37,7 @@ pub fn enqueue(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
 pub fn enqueue_if_absent(id: JobId, job: &Job, run_at: Time, now: Time) -> Statement {
     Statement::new(
         insert_job!("DO NOTHING"),
-        params![id, job.kind(), job.dedupe(), crate::columns::document(job), run_at, now],
+        params![id, job.kind().as_str(), job.dedupe(), crate::columns::document(job), run_at, now],
     )
 }
 
@@ -59,24 +59,20 @@ pub async fn due(db: &Db, lane: Lane, now: Time, limit: u32) -> Result<Vec<JobRe
         .rows(
             select_job!(
                 "WHERE status = 'queued' AND run_at <= $1 AND (lease_until <= $1 OR lease_until > $2)
-             AND CASE WHEN kind = 'publish-crl' THEN 'lists'
-                 WHEN kind IN ('deliver-crl', 'run-sync', 'clear-sync') THEN 'outward' WHEN kind = 'prove-sync' THEN 'proofs'
-                 ELSE 'renewals' END = $4
+             AND kind IN ($4, $5, $6, $7, $8, $9, $10, $11)
              ORDER BY run_at LIMIT $3"
             ),
-            params![now, now.plus_seconds(LEASE_SECONDS_MAX), limit, lane_name(lane)],
+            due_params(lane, now, limit),
         )
         .await?;
     rows.iter().map(|row| record_from(row, now)).collect()
 }
 
-fn lane_name(lane: Lane) -> &'static str {
-    match lane {
-        Lane::Lists => "lists",
-        Lane::Renewals => "renewals",
-        Lane::Outward => "outward",
-        Lane::Proofs => "proofs",
-    }
+/// With a place for each kind there is; one that is not of the lane leaves its place to what no kind is named.
+fn due_params(lane: Lane, now: Time, limit: u32) -> Vec<Value> {
+    let mut params = params![now, now.plus_seconds(LEASE_SECONDS_MAX), limit];
+    params.extend(JobKind::ALL.map(|kind| Value::from(if kind.lane() == lane { kind.as_str() } else { "" })));
+    params
 }
 
 macro_rules! of_status {
@@ -185,17 +181,18 @@ pub async fn counts(db: &Db) -> Result<Vec<(String, i64)>, StoreError> {
 
 fn record_from(row: &Row, now: Time) -> Result<JobRecord, StoreError> {
     let lease_until = time(row, 4)?;
+    let status = match row.text(5)? {
+        "parked" => JobStatus::Parked,
+        _ if lease_until > now => JobStatus::Running,
+        _ => JobStatus::Queued,
+    };
     Ok(JobRecord {
         id: JobId(row.uuid(0)?),
         job: parse_document(row, 1)?,
         attempts: number(row, 2)?,
-        run_at: time(row, 3)?,
+        run_at: if status == JobStatus::Parked { None } else { Some(time(row, 3)?) },
         lease_until,
-        status: match row.text(5)? {
-            "parked" => JobStatus::Parked,
-            _ if lease_until > now => JobStatus::Running,
-            _ => JobStatus::Queued,
-        },
+        status,
         last_error: row.opt_text(6)?.map(Into::into),
         created_at: time(row, 7)?,
         planned: row.int(8)?,

@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::params;
 use crate::value::{Row, Value};
 use domain::sync::{DestinationKind, LastRun, Sync, SyncStatus};
-use domain::{CertificateId, ConnectionId, JobId, OrganizationId, ProjectId, SyncId, Time};
+use domain::{ConnectionId, JobId, OrganizationId, ProjectId, SyncId, Time};
 
 /// The constraint that keeps names unique in a project, as a [`StoreError::Conflict`] names it.
 pub const UNIQUE_NAME: &str = "syncs_name";
@@ -110,19 +110,20 @@ pub async fn secrets(db: &Db, id: SyncId) -> Result<Option<SealedCredentials>, S
         .transpose()
 }
 
-/// The syncs that run by themselves and carry a certificate.
-pub async fn automatic_with(db: &Db, certificate: CertificateId) -> Result<Vec<SyncId>, StoreError> {
-    let sql = "SELECT s.id FROM sync_links l JOIN syncs s ON s.id = l.sync_id
-               WHERE l.certificate_id = $1 AND s.is_automatic = $2 ORDER BY s.id";
-    ids(&db.rows(sql, params![certificate, true]).await?)
-}
-
 /// The syncs that run by themselves and carry a certificate that has ended since its link was looked at.
 pub async fn with_expired(db: &Db, now: Time) -> Result<Vec<SyncId>, StoreError> {
     let sql = "SELECT DISTINCT s.id FROM sync_links l JOIN syncs s ON s.id = l.sync_id
                JOIN certificates c ON c.id = l.certificate_id
                WHERE s.is_automatic = $2 AND c.not_after < $1 AND l.updated_at <= c.not_after ORDER BY s.id";
     ids(&db.rows(sql, params![now, true]).await?)
+}
+
+/// When the next certificate ends, from a moment to another one, that a sync carries which runs by itself.
+pub async fn next_end(db: &Db, from: Time, until: Time) -> Result<Option<Time>, StoreError> {
+    let sql = "SELECT MIN(c.not_after) FROM sync_links l JOIN syncs s ON s.id = l.sync_id
+               JOIN certificates c ON c.id = l.certificate_id
+               WHERE s.is_automatic = $3 AND c.not_after >= $1 AND c.not_after < $2";
+    db.row(sql, params![from, until, true]).await?.map_or(Ok(None), |row| opt_time(&row, 0))
 }
 
 /// The syncs that run by themselves and have not done so since a moment.

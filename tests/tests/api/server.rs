@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chancery::cli::local::{DatabaseArguments, ServeArguments};
+use chancery::cli::local::{AddressOrOff, DatabaseArguments, ServeArguments};
 use chancery::config::Config;
 use domain::caller::{Caller, OrganizationRole};
 use domain::identity::{Membership, Organization, RoleAssignment, UniversalAuthSettings};
@@ -25,6 +25,8 @@ pub struct Server {
     pub start: Time,
     /// Where syncs may write on this machine.
     pub places: std::path::PathBuf,
+    /// The key file of its account at Google; there is none before a test writes it.
+    pub google_key_file: std::path::PathBuf,
     pub services: Context,
     pub organization: OrganizationId,
     /// The organisation's first project, which is meant when a request names none.
@@ -108,6 +110,9 @@ fn config(engine: TestEngine, folder: &std::path::Path) -> Config {
         egress_allow: vec!["127.0.0.0/8".into()],
         local_directories: vec![places],
         local_commands: true,
+        google_key_file: Some(folder.join("google.json")),
+        mqtt_listen: Some(AddressOrOff::Off),
+        mqtt_ws_listen: Some(AddressOrOff::Off),
         ..ServeArguments::default()
     };
     Config::from_arguments(&arguments).unwrap()
@@ -128,6 +133,7 @@ impl Server {
             url: running.reachable.url.clone(),
             start: lives.start,
             places: lives.config.places.roots[0].clone(),
+            google_key_file: lives.config.google_key_file.clone().unwrap(),
             services: running.services.clone(),
             organization: bootstrap.organization_id,
             project: bootstrap.project_id,

@@ -5,10 +5,14 @@ use crate::authorities::DAY;
 use crate::issuing::{REQUEST, issue, profile};
 use crate::renewal::run_jobs;
 use crate::server::{Server, for_each_engine, members, text};
+use domain::CertificateId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 use testkit::stand_ins::aws::{AwsStandIn, Fault, REGION};
+use testkit::stand_ins::tls::serve_tls;
 
 const SYNCS: &str = "/api/v1/pki/syncs";
 const SYNCS_NEW: &str = "/api/v1/cert-manager/syncs";
@@ -411,5 +415,172 @@ fn what_cannot_work_is_refused_before_anything_is_sent() {
         let mut constant = body(&place, json!({"certificateNameSchema": "site"}));
         constant["certificateIds"] = json!(two);
         server.post(&url, constant).await.refused(400, "BadRequest");
+    });
+}
+
+/// The links of a sync, by certificate.
+async fn by_certificate(server: &Server, sync: &str) -> BTreeMap<String, Value> {
+    certificates(server, sync).await.into_iter().map(|one| (text(&one["certificateId"]), one)).collect()
+}
+
+#[test]
+fn two_certificates_of_one_name_are_both_named_with_what_mends_it() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, pem) = issued(&server, &open, "www.example.com").await;
+        let (second, _) = issued(&server, &open, "www.example.com").await;
+        let (sync, place) = to_directory(&server, "web", json!({}), &[&first, &second]).await;
+        run_jobs(&server).await;
+        let links = by_certificate(&server, &sync).await;
+        let failed: Vec<&Value> = links.values().filter(|link| link["syncStatus"] == "failed").collect();
+        assert_eq!(failed.len(), 1, "{links:?}");
+        let message = text(&failed[0]["lastSyncMessage"]);
+        for part in [first.as_str(), second.as_str(), "www.example.com", "{{certificateId}}"] {
+            assert!(message.contains(part), "{part} is not in {message}");
+        }
+        assert_eq!(files(&place).len(), 3);
+        let is_first = failed[0]["certificateId"] == json!(second);
+        assert_eq!(files(&place)["www.example.com.pem"].trim() == pem.trim(), is_first);
+    });
+}
+
+#[test]
+fn a_region_that_is_none_is_refused() {
+    for_each_engine(|server| async move {
+        for destination in ["aws-certificate-manager", "aws-secrets-manager"] {
+            let body = json!({"name": "a", "projectId": server.project, "connectionId": server.project,
+                "destinationConfig": {"region": "eu-centrall-1"}});
+            let issues = server.post(&format!("{SYNCS}/{destination}"), body).await.issues();
+            assert_eq!(issues, ["destinationConfig.region"]);
+        }
+        assert!(domain::sync::region::AWS_REGIONS.contains(&REGION));
+        assert!(domain::sync::region::AWS_REGIONS.is_sorted());
+    });
+}
+
+#[test]
+fn a_certificate_that_is_not_served_raises_an_alert_that_says_where_and_what_is() {
+    for_each_engine(|server| async move {
+        let (address, other) = serve_tls("127.0.0.1:9".parse().unwrap()).await;
+        let other = domain::inventory::serial_hex(&x509::Certificate::from_der(other.leaf).unwrap());
+        let open = profile(&server, "open", json!({})).await;
+        let (first, _) = issued(&server, &open, "www.example.com").await;
+        let prove = json!({"addresses": [{"host": "127.0.0.1", "port": address.port()}], "timeoutSeconds": 5});
+        let (sync, _) = to_directory(&server, "web", json!({"prove": prove}), &[&first]).await;
+        let passing_time = async {
+            for second in 1.. {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                server.at(second);
+            }
+        };
+        tokio::select! { () = run_jobs(&server) => {}, () = passing_time => {} }
+        let link = certificates(&server, &sync).await.remove(0);
+        assert_eq!(link["syncStatus"], "succeeded", "it is there, and not proven: {link}");
+        let place = format!("127.0.0.1:{}", address.port());
+        let said = text(&link["lastSyncMessage"]);
+        assert!(said.contains(&place) && said.contains(&other), "{said}");
+        let sql = "SELECT detail FROM audit_records WHERE event = 'sync-certificate-unproven'";
+        let alerts = server.services.db.rows(sql, vec![]).await.unwrap();
+        assert_eq!(alerts.len(), 1);
+        let alert = alerts[0].text(0).unwrap();
+        for part in ["\"web\"", first.as_str(), place.as_str(), other.as_str()] {
+            assert!(alert.contains(part), "{part} is not in {alert}");
+        }
+        let (_, _, metrics) = server.fetch("/metrics").await;
+        let metrics = String::from_utf8(metrics).unwrap();
+        assert!(metrics.lines().any(|line| line == "chancery_sync_unproven 1"), "{metrics}");
+    });
+}
+
+#[test]
+fn a_mode_that_was_changed_by_hand_is_seen_and_put_right() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, pem) = issued(&server, &open, "www.example.com").await;
+        let (sync, place) = to_directory(&server, "web", json!({"fileMode": "640"}), &[&first]).await;
+        run_jobs(&server).await;
+        let mode = |name: &str| std::fs::metadata(place.join(name)).unwrap().permissions().mode() & 0o7777;
+        let modes = || (mode("www.example.com.pem"), mode("www.example.com.key"));
+        assert_eq!(modes(), (0o640, 0o600));
+        let readable = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(place.join("www.example.com.key"), readable).unwrap();
+        let preview = server.get(&format!("{SYNCS}/local-directory/{sync}/preview")).await.ok();
+        let why = text(&preview["replace"][0]["reason"]);
+        assert!(why.contains("www.example.com.key has the mode 644 and not 600"), "{preview}");
+        assert_eq!(modes(), (0o640, 0o644), "a preview changes nothing");
+        sync_now(&server, "local-directory", &sync).await;
+        assert_eq!(modes(), (0o640, 0o600));
+        assert_eq!(files(&place)["www.example.com.pem"].trim(), pem.trim());
+        assert_eq!(certificates(&server, &sync).await[0]["syncStatus"], "succeeded");
+        let preview = server.get(&format!("{SYNCS}/local-directory/{sync}/preview")).await.ok();
+        assert_eq!(preview["unchanged"].as_array().map(Vec::len), Some(1), "{preview}");
+    });
+}
+
+/// Between the look at the links and the commit of a renewal somebody may link the certificate to one more sync.
+#[test]
+fn a_link_that_comes_while_a_certificate_is_renewed_is_handed_over_too() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, _) = issued(&server, &open, "www.example.com").await;
+        let (successor, _) = issued(&server, &open, "www.example.com").await;
+        let id = |text: &str| CertificateId::parse(text).unwrap();
+        let (one, _) = to_directory(&server, "one", json!({}), &[&first]).await;
+        let (two, _) = to_directory(&server, "two", json!({}), &[]).await;
+        let db = &server.services.db;
+        let seen = store::sync::link::syncs_of(db, id(&first)).await.unwrap();
+        let links: Vec<_> = seen.iter().map(|(sync, _)| (server.services.new_id(), *sync)).collect();
+        let renewal = store::sync::link::hand_over(id(&first), id(&successor), &links, server.start);
+        server.post(&format!("{SYNCS}/{two}/certificates"), json!({"certificateIds": [first]})).await.ok();
+        assert!(matches!(db.commit(renewal).await, Err(store::StoreError::Stale(_))));
+        let has = async |sync: &str, certificate: &str| {
+            certificates(&server, sync).await.iter().any(|link| link["certificateId"] == json!(certificate))
+        };
+        assert!(!has(&one, &successor).await && !has(&two, &successor).await, "all of it or nothing");
+
+        // Whichever of the two comes first.
+        for round in 0..5 {
+            let (certificate, _) = issued(&server, &open, &format!("{round}.example.com")).await;
+            let body = json!({"certificateIds": [certificate]});
+            let (link, renew) = (format!("{SYNCS}/{one}/certificates"), format!("{REQUEST}/{certificate}/renew"));
+            let (added, renewed) = tokio::join!(server.post(&link, body), server.post(&renew, json!({})));
+            let next = text(&renewed.ok()["certificateId"]);
+            if added.status == 200 {
+                assert!(has(&one, &next).await, "round {round}");
+            } else {
+                added.refused(400, "BadRequest");
+                assert!(!has(&one, &certificate).await && !has(&one, &next).await, "round {round}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_sync_runs_when_a_certificate_ends_and_not_at_the_next_look() {
+    for_each_engine(|server| async move {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let open = profile(&server, "open", json!({})).await;
+        let answer = issue(&server, &open, json!({"commonName": "www.example.com", "ttl": "1h"})).await.ok();
+        let id = text(&answer["certificateId"]);
+        let (sync, place) = to_directory(&server, "web", json!({"canRemoveCertificates": true}), &[&id]).await;
+        run_jobs(&server).await;
+        assert_eq!(files(&place).len(), 3);
+        let mut ends = jobs::ends::Ends::default();
+        let run = format!("SELECT 1 FROM jobs WHERE dedupe = 'run-sync/{sync}'");
+        let run: &'static str = run.leak();
+        let is_planned = async || !server.services.db.rows(run, vec![]).await.unwrap().is_empty();
+        server.at(3600 - 90);
+        ends.look(&server.services, MINUTE).await.unwrap();
+        for second in [3600 - 1, 3600] {
+            server.at(second);
+            ends.pass(&server.services, MINUTE).await.unwrap();
+            assert!(!is_planned().await && files(&place).len() == 3, "{second}");
+        }
+        server.at(3601);
+        ends.pass(&server.services, MINUTE).await.unwrap();
+        // The server's own runner may have been faster than this test.
+        assert!(is_planned().await || files(&place).is_empty());
+        run_jobs(&server).await;
+        assert_eq!(files(&place).len(), 0);
     });
 }

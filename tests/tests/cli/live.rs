@@ -86,6 +86,25 @@ impl Live {
         fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// Changes the database behind the server's back.
+    pub fn change_database(&self, sql: &str) {
+        match self.database.engine() {
+            TestEngine::SqlitePath(_) => {
+                let file = rusqlite::Connection::open(self.path("data/chancery.db")).unwrap();
+                file.busy_timeout(Duration::from_secs(30)).unwrap();
+                file.execute_batch(sql).unwrap();
+            }
+            TestEngine::PostgresUrl(url) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+                    tokio::spawn(connection);
+                    client.batch_execute(sql).await.unwrap();
+                });
+            }
+        }
+    }
+
     /// The mode of a file there.
     pub fn mode(&self, name: &str) -> u32 {
         fs::metadata(self.path(name)).unwrap().permissions().mode() & 0o777

@@ -119,6 +119,8 @@ impl Site {
             }
         }
         command.args(arguments).current_dir(self.database.folder()).env("HOME", self.database.folder());
+        // Many servers run at once: what they do not need is not to be looked for at its usual place.
+        command.env("CHANCERY_MQTT_LISTEN", "off").env("CHANCERY_MQTT_WS_LISTEN", "off");
         command
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use chancery::cli::local::{DatabaseArguments, ServeArguments};
+use chancery::cli::local::{AddressOrOff, DatabaseArguments, ServeArguments};
 use chancery::config::Config;
 use domain::Time;
 use services::Clock;
@@ -187,6 +187,8 @@ pub fn config(site: &Site) -> Config {
         database,
         listen: Some("127.0.0.1:0".parse().unwrap()),
         tls_listen: Some("127.0.0.1:0".parse().unwrap()),
+        mqtt_listen: Some(AddressOrOff::Off),
+        mqtt_ws_listen: Some(AddressOrOff::Off),
         ..ServeArguments::default()
     };
     Config::from_arguments(&arguments).unwrap()

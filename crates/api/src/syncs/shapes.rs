@@ -7,6 +7,7 @@ use crate::schema::{
 use domain::connection::Connection;
 use domain::inventory::serial_hex;
 use domain::sync::name::NameRule;
+use domain::sync::region::AWS_REGIONS;
 use domain::sync::{DestinationKind, LastRun, Sync, SyncLink, SyncOptions, SyncStatus};
 use serde_json::{Value, json};
 use services::sync_plan::PlannedChange;
@@ -19,8 +20,10 @@ const STATUSES: &[&str] = &["pending", "running", "succeeded", "failed", "proven
 pub(super) fn config_schema(kind: DestinationKind) -> Schema {
     let words = |max| text().at_least(1).at_most(max);
     match kind {
-        DestinationKind::AwsCertificateManager => object([required("region", words(32))]),
-        DestinationKind::AwsSecretsManager => object([required("region", words(32)), optional("keyId", words(2048))]),
+        DestinationKind::AwsCertificateManager => object([required("region", one_of(AWS_REGIONS))]),
+        DestinationKind::AwsSecretsManager => {
+            object([required("region", one_of(AWS_REGIONS)), optional("keyId", words(2048))])
+        }
         DestinationKind::AzureKeyVault => object([required("vaultBaseUrl", words(2048))]),
         DestinationKind::Chef => object([required("dataBagName", words(255))]),
         DestinationKind::CloudflareCustomCertificate => object([required("zoneId", words(64))]),

@@ -136,6 +136,9 @@ pub struct ServeArguments {
     /// The digest by which certificates of devices are shown: sha256, or sha1 as the vendor does [default: sha256].
     #[arg(long, env = "CHANCERY_IOT_FINGERPRINT_FORMAT", value_name = "DIGEST")]
     pub iot_fingerprint_format: Option<String>,
+    /// The key file of a service account at Google, as which this server reaches Google Cloud [default: none].
+    #[arg(long, env = "GOOGLE_APPLICATION_CREDENTIALS", value_name = "FILE")]
+    pub google_key_file: Option<PathBuf>,
     /// Networks of proxies whose X-Forwarded-For is believed, as 10.0.0.0/8,192.168.1.5.
     #[arg(long, env = "CHANCERY_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cli::{
     app_connection,
     client::Client,
     connection::RemoteArguments,
     failure::Failure,
+    files,
     output::{Column, Output, fields, list_at, needed, printable, string_at, table, text_at},
     vocabulary::{Setting, settings},
 };
@@ -79,6 +81,24 @@ pub(crate) enum SyncCommand {
         /// What it is for.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
+        /// A file with the password of PKCS#12 files; - reads standard input.
+        #[arg(long, value_name = "FILE")]
+        export_password_file: Option<PathBuf>,
+    },
+    /// Change a sync. What is not named stays as it is.
+    ///
+    /// A change does not make it run: chancery sync preview shows what a run would do. What was made at another place stays
+    /// there.
+    #[command(after_help = "Examples:
+  chancery sync update web-1 --option 'postSyncCommand=systemctl reload haproxy'
+  chancery sync update web-1 --name edge-1 --description 'the edge' --manual
+  chancery sync update web-1 --unset-option postSyncCommand --automatic")]
+    Update {
+        /// Its name or id.
+        #[arg(value_name = "NAME|ID")]
+        sync: String,
+        #[command(flatten)]
+        change: Box<ChangeArguments>,
     },
     /// List syncs.
     #[command(after_help = "Example:\n  chancery sync list")]
@@ -127,6 +147,20 @@ pub(crate) enum SyncCommand {
         #[arg(value_name = "CERTIFICATE", required = true)]
         certificates: Vec<String>,
     },
+    /// Remove from the destination what the sync put there, and wait for the end unless told otherwise.
+    ///
+    /// Only what the sync made goes, and only if nobody changed it since. Its certificates are not linked any more afterwards.
+    #[command(
+        after_help = "Examples:\n  chancery sync remove-certificates web-1\n  chancery sync remove-certificates web-1 --no-wait"
+    )]
+    RemoveCertificates {
+        /// Its name or id.
+        #[arg(value_name = "NAME|ID")]
+        sync: String,
+        /// Do not wait for the end.
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Watch what becomes of the certificates of a sync until nothing waits any more.
     #[command(after_help = "Example:\n  chancery sync watch web-1")]
     Watch {
@@ -146,6 +180,102 @@ pub(crate) enum SyncCommand {
     },
 }
 
+/// What is to be changed in a sync.
+#[derive(clap::Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct ChangeArguments {
+    /// Another name.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// What it is for; an empty text takes the description back.
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Another connection of the same kind, by name or id.
+    #[arg(long, value_name = "NAME|ID")]
+    connection: Option<String>,
+    /// A field of the destination's configuration; a value may be JSON.
+    #[arg(long, value_name = "FIELD=VALUE")]
+    config: Vec<Setting>,
+    /// A field of the destination's configuration that is taken back.
+    #[arg(long, value_name = "FIELD")]
+    unset_config: Vec<String>,
+    /// An option; a value may be JSON.
+    #[arg(long, value_name = "OPTION=VALUE")]
+    option: Vec<Setting>,
+    /// An option that gets its default again.
+    #[arg(long, value_name = "OPTION")]
+    unset_option: Vec<String>,
+    /// Let it run only when it is told to.
+    #[arg(long, conflicts_with = "automatic")]
+    manual: bool,
+    /// Let it run by itself when something changes, and once a day.
+    #[arg(long)]
+    automatic: bool,
+    /// A file with the password of PKCS#12 files; - reads standard input.
+    #[arg(long, value_name = "FILE")]
+    export_password_file: Option<PathBuf>,
+}
+
+impl ChangeArguments {
+    /// The change as the server takes it. It replaces configuration and options as a whole, so what stays is sent along.
+    async fn of(self, client: &Client, sync: &Value) -> Result<Value, Failure> {
+        let mut body = json!({});
+        if let Some(name) = self.name {
+            body["name"] = name.into();
+        }
+        if let Some(description) = self.description {
+            body["description"] = if description.is_empty() { Value::Null } else { description.into() };
+        }
+        if let Some(connection) = self.connection {
+            let found = app_connection::find(client, &connection).await?;
+            body["connectionId"] = needed(&found, "/id")?.into();
+        }
+        for (field, set, unset) in
+            [("destinationConfig", self.config, self.unset_config), ("syncOptions", self.option, self.unset_option)]
+        {
+            if !set.is_empty() || !unset.is_empty() {
+                body[field] = changed(&sync[field], &set, &unset)?;
+            }
+        }
+        if self.manual || self.automatic {
+            body["isAutoSyncEnabled"] = self.automatic.into();
+        }
+        if let Some(file) = self.export_password_file {
+            body["credentials"] = export_password(&file)?;
+        }
+        Ok(body)
+    }
+}
+
+/// An object with some members set and some taken out.
+fn changed(before: &Value, set: &[Setting], unset: &[String]) -> Result<Value, Failure> {
+    let mut members = before.as_object().cloned().unwrap_or_default();
+    for name in unset {
+        if members.remove(name).is_none() {
+            let known: Vec<&str> = members.keys().map(String::as_str).collect();
+            return Err(Failure::new(format!("{name} is not set; set are {}", known.join(", "))));
+        }
+    }
+    members.extend(self::members(set));
+    Ok(Value::Object(members))
+}
+
+/// The settings as an object. No field of a sync is a plain number: what is all digits is the mode of a file, or a name.
+fn members(given: &[Setting]) -> Map<String, Value> {
+    let mut members = settings(given);
+    for setting in given {
+        if let Some(value) = members.get_mut(&setting.name).filter(|value| value.is_number()) {
+            *value = setting.value.as_str().into();
+        }
+    }
+    members
+}
+
+fn export_password(file: &Path) -> Result<Value, Failure> {
+    let text = files::read_text(file)?;
+    Ok(json!({ "exportPassword": text.trim_end_matches('\n') }))
+}
+
 pub(crate) async fn run(client: &Client, command: SyncCommand) -> Result<Output, Failure> {
     match command {
         SyncCommand::Destinations => {
@@ -160,10 +290,21 @@ pub(crate) async fn run(client: &Client, command: SyncCommand) -> Result<Output,
             let text = table(columns, &list_at(&answer, "/pkiSyncOptions"), "There is no destination.");
             Ok(Output::new(answer, text))
         }
-        SyncCommand::Create { name, destination, connection, config, option, certificates, manual, description } => {
+        SyncCommand::Create {
+            name,
+            destination,
+            connection,
+            config,
+            option,
+            certificates,
+            manual,
+            description,
+            export_password_file,
+        } => {
+            must_be_destination(client, &destination).await?;
             let mut body = json!({
-                "name": name, "isAutoSyncEnabled": !manual, "destinationConfig": settings(&config),
-                "syncOptions": settings(&option), "certificateIds": certificates,
+                "name": name, "isAutoSyncEnabled": !manual, "destinationConfig": members(&config),
+                "syncOptions": members(&option), "certificateIds": certificates,
             });
             if let Some(description) = description {
                 body["description"] = description.into();
@@ -172,8 +313,17 @@ pub(crate) async fn run(client: &Client, command: SyncCommand) -> Result<Output,
                 let found = app_connection::find(client, &connection).await?;
                 body["connectionId"] = needed(&found, "/id")?.into();
             }
+            if let Some(file) = export_password_file {
+                body["credentials"] = export_password(&file)?;
+            }
             let body = client.in_project(body).await?;
             let answer = client.post(&["v1", "cert-manager", "syncs", &destination], &body).await?;
+            let text = describe(&answer);
+            Ok(Output::new(answer, text))
+        }
+        SyncCommand::Update { sync, change } => {
+            let found = find(client, &sync).await?;
+            let answer = client.patch(&place(&found)?, &change.of(client, &found).await?).await?;
             let text = describe(&answer);
             Ok(Output::new(answer, text))
         }
@@ -223,6 +373,21 @@ pub(crate) async fn run(client: &Client, command: SyncCommand) -> Result<Output,
             let text = format!("{} certificates are not linked any more", text_at(&answer, "/removedCount"));
             Ok(Output::new(answer, text))
         }
+        SyncCommand::RemoveCertificates { sync, no_wait } => {
+            let found = find(client, &sync).await?;
+            let path = [&place(&found)?[..], &["remove-certificates"]].concat();
+            let answer = client.post(&path, &json!({})).await.map_err(|failure| match failure.status {
+                Some(404) => Failure::new(format!("nothing can be removed from {}", text_at(&found, "/destination"))),
+                _ => failure,
+            })?;
+            match no_wait {
+                true => {
+                    let text = text_at(&answer, "/message");
+                    Ok(Output::new(answer, text))
+                }
+                false => watch_removal(client, &found, Duration::from_secs(600)).await,
+            }
+        }
         SyncCommand::Watch { sync, timeout } => {
             watch(client, &find(client, &sync).await?, Duration::from_secs(timeout)).await
         }
@@ -240,6 +405,18 @@ async fn find(client: &Client, name: &str) -> Result<Value, Failure> {
         .into_iter()
         .find(|one| [string_at(one, "/name"), string_at(one, "/id")].contains(&Some(name)))
         .ok_or_else(|| Failure::new(format!("there is no sync {name}; chancery sync list shows all")))
+}
+
+/// Refuses a destination that the server does not know, and says which ones it does.
+async fn must_be_destination(client: &Client, destination: &str) -> Result<(), Failure> {
+    let answer = client.get(&["v1", "cert-manager", "syncs", "options"], &[]).await?;
+    let all = list_at(&answer, "/pkiSyncOptions");
+    let mut known: Vec<&str> = all.iter().filter_map(|one| string_at(one, "/destination")).collect();
+    known.sort_unstable();
+    match known.contains(&destination) {
+        true => Ok(()),
+        false => Err(Failure::new(format!("there is no destination {destination}; there are {}", known.join(", ")))),
+    }
 }
 
 fn place(sync: &Value) -> Result<[&str; 5], Failure> {
@@ -301,6 +478,24 @@ async fn watch(client: &Client, sync: &Value, time_limit: Duration) -> Result<Ou
             return Err(Failure::new(format!("{waiting} of {} certificates still wait", all.len())));
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Waits until a removal has ended. What stayed there makes the command fail.
+async fn watch_removal(client: &Client, sync: &Value, time_limit: Duration) -> Result<Output, Failure> {
+    let begun = Instant::now();
+    loop {
+        let now = client.get(&["v1", "cert-manager", "syncs", needed(sync, "/id")?], &[]).await?;
+        let (name, status) = (text_at(sync, "/name"), text_at(&now, "/removeStatus"));
+        match status.as_str() {
+            "pending" | "running" if begun.elapsed() <= time_limit => tokio::time::sleep(PAUSE).await,
+            "succeeded" => return Ok(Output::new(now, format!("removed what sync {name} put to its destination"))),
+            "failed" => {
+                let why = text_at(&now, "/lastRemoveMessage");
+                return Err(Failure::new(format!("the removal failed and is tried again: {why}")));
+            }
+            _ => return Err(Failure::new(format!("the removal has not ended yet: it is {status}"))),
+        }
     }
 }
 

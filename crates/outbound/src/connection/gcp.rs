@@ -2,7 +2,7 @@
 //!
 //! Three steps: a JWT that the server's own key signs (RFC 7523), the token of the server's account for it, and the token of
 //! the connection's account for that (IAM Credentials, `generateAccessToken`). The server's own account is the one whose
-//! key file `GOOGLE_APPLICATION_CREDENTIALS` names, as in Google's own libraries.
+//! key file the operator names, in `GOOGLE_APPLICATION_CREDENTIALS` as for Google's own libraries.
 //!
 //! `tokenUrl` is where the JWT goes, in place of the key file's `token_uri`; the JWT's audience is that very address, so
 //! that nobody else can use it. `endpointUrl` is the base of IAM Credentials and of Certificate Manager alike. Since whoever
@@ -33,8 +33,8 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// As long as Google lets a JWT and a token live unless an organisation says otherwise.
 const LIFETIME_SECONDS: i64 = 3600;
 
-/// The account of the server itself.
-#[derive(Clone, Debug)]
+/// The account of the server itself; none by default.
+#[derive(Clone, Debug, Default)]
 pub struct ServerIdentity {
     key_file: Option<PathBuf>,
 }
@@ -59,12 +59,7 @@ struct KeyFile {
 }
 
 impl ServerIdentity {
-    /// The account that the environment names.
-    pub fn of_environment() -> Self {
-        Self { key_file: std::env::var_os(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from) }
-    }
-
-    /// The account of a key file.
+    /// The account of a key file. It is read at each use, so that a file that is replaced needs no restart.
     pub fn of_key_file(path: impl Into<PathBuf>) -> Self {
         Self { key_file: Some(path.into()) }
     }
@@ -207,12 +202,7 @@ pub(crate) fn error_of(answer: &crate::http::Answer, purpose: Purpose, doing: &s
 }
 
 /// Whether Google lets the server's account impersonate that of these credentials.
-pub async fn check(http: &Http, credentials: &Credentials) -> Result<(), DeliveryError> {
-    check_as(http, credentials, ServerIdentity::of_environment()).await
-}
-
-/// The same for a server's account that is not the environment's.
-pub async fn check_as(http: &Http, credentials: &Credentials, identity: ServerIdentity) -> Result<(), DeliveryError> {
+pub async fn check(http: &Http, credentials: &Credentials, identity: ServerIdentity) -> Result<(), DeliveryError> {
     Impersonation::new(http, credentials, identity)?.token().await.map(drop)
 }
 

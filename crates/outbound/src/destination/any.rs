@@ -14,6 +14,7 @@ use super::vault::VaultStore;
 use super::webhook::Webhook;
 use super::{Changed, Destination, Fingerprint, Found, Item, Opening};
 use crate::DeliveryError;
+use crate::connection::gcp::ServerIdentity;
 use domain::sync::DestinationKind;
 
 macro_rules! destinations {
@@ -24,10 +25,16 @@ macro_rules! destinations {
         }
 
         impl AnyDestination {
-            /// Opens a destination; nothing is sent yet. `places` is what the operator allows on the server's own host.
-            pub fn open(opening: &Opening<'_>, places: &LocalPlaces) -> Result<Self, DeliveryError> {
+            /// Opens a destination; nothing is sent yet. `places` is what the operator allows on the server's own host,
+            /// `google` who the server is at Google.
+            pub fn open(
+                opening: &Opening<'_>,
+                places: &LocalPlaces,
+                google: &ServerIdentity,
+            ) -> Result<Self, DeliveryError> {
+                let own = (places, google);
                 Ok(match opening.kind {
-                    $(DestinationKind::$kind => Self::$kind(Box::new($open(opening, places)?)),)*
+                    $(DestinationKind::$kind => Self::$kind(Box::new($open(opening, own)?)),)*
                 })
             }
 
@@ -48,6 +55,10 @@ macro_rules! destinations {
 
             async fn look(&self, id: &str) -> Result<Option<Found>, DeliveryError> {
                 match self { $(Self::$kind(one) => one.look(id).await,)* }
+            }
+
+            async fn strayed(&self, found: &Found, item: &Item) -> Result<Option<String>, DeliveryError> {
+                match self { $(Self::$kind(one) => one.strayed(found, item).await,)* }
             }
 
             async fn find(&self, item: &Item) -> Result<Vec<Found>, DeliveryError> {
@@ -80,18 +91,21 @@ destinations! {
     Chef(ChefDataBag) = elsewhere(ChefDataBag::open);
     CloudflareCustomCertificate(CustomCertificates) = elsewhere(CustomCertificates::open);
     F5BigIp(F5Partition) = elsewhere(F5Partition::open);
-    GcpCertificateManager(CertificateManager) = elsewhere(CertificateManager::open);
+    GcpCertificateManager(CertificateManager) = |opening, (_, google): Own<'_>| CertificateManager::open(opening, google.clone());
     HashicorpVault(VaultStore) = elsewhere(VaultStore::open);
     KubernetesTlsSecret(KubernetesTlsSecret) = elsewhere(KubernetesTlsSecret::open);
     LinuxServer(LinuxServer) = elsewhere(LinuxServer::open);
-    LocalDirectory(LocalDirectory) = LocalDirectory::open;
+    LocalDirectory(LocalDirectory) = |opening, (places, _): Own<'_>| LocalDirectory::open(opening, places);
     Webhook(Webhook) = elsewhere(Webhook::open);
 }
 
-/// Opens a destination that is not on the server's own host.
+/// What the server itself has: places on its host, and an account at Google.
+type Own<'a> = (&'a LocalPlaces, &'a ServerIdentity);
+
+/// Opens a destination that needs nothing of what the server itself has.
 fn elsewhere<D>(
     open: impl FnOnce(&Opening<'_>) -> Result<D, DeliveryError>,
-) -> impl FnOnce(&Opening<'_>, &LocalPlaces) -> Result<D, DeliveryError> {
+) -> impl FnOnce(&Opening<'_>, Own<'_>) -> Result<D, DeliveryError> {
     |opening, _| open(opening)
 }
 

@@ -354,7 +354,7 @@ fn contents_of(item: &Item) -> Result<Vec<(&'static str, String)>, DeliveryError
     Ok(contents)
 }
 
-/// The checksums that the appliance will show: `SHA1:size:hex`.
+/// The checksums that the appliance will show: `SHA1:size:hex` of the files as they were uploaded.
 fn checksums_of(item: &Item) -> Result<Vec<(&'static str, String)>, DeliveryError> {
     let checksum = |content: &str| {
         let hex: String = x509::digest::sha1(content.as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect();

@@ -66,13 +66,8 @@ struct Entry {
 }
 
 impl CertificateManager {
-    /// The place of a sync, reached as the account of the environment.
-    pub fn open(opening: &Opening<'_>) -> Result<Self, DeliveryError> {
-        Self::open_as(opening, ServerIdentity::of_environment())
-    }
-
-    /// The place of a sync, reached as another account of the server.
-    pub fn open_as(opening: &Opening<'_>, identity: ServerIdentity) -> Result<Self, DeliveryError> {
+    /// The place of a sync, reached as this account of the server.
+    pub fn open(opening: &Opening<'_>, identity: ServerIdentity) -> Result<Self, DeliveryError> {
         let DestinationConfig::Gcp { gcp_project_id, location, scope, certificate_map_binding } = opening.config else {
             return Err(DeliveryError::Refused("the destination is not Google's Certificate Manager".into()));
         };

@@ -7,15 +7,10 @@ use outbound::DeliveryError;
 use outbound::destination::Item;
 use outbound::egress::EgressRules;
 use outbound::http::Http;
-use rustls::ServerConfig;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use testkit::stand_ins::Material;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 use x509::{Certificate, pem};
 
@@ -95,34 +90,6 @@ pub async fn never_without<T>(is_good: impl Fn() -> bool + Send + 'static, chang
     over.store(true, Ordering::SeqCst);
     assert_eq!(poller.join().unwrap(), 0, "the object was missing or broken in between");
     result
-}
-
-/// Serves TLS in front of another server, with a certificate for 127.0.0.1.
-pub async fn serve_tls(behind: SocketAddr) -> (SocketAddr, Material) {
-    let material = Material::p256("127.0.0.1");
-    let chain = vec![CertificateDer::from(material.leaf.clone()), CertificateDer::from(material.issuing.clone())];
-    let key = pem::decode_one(&material.key, &["PRIVATE KEY"]).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, PrivateKeyDer::Pkcs8(key.into()))
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut outside) = acceptor.accept(socket).await else { return };
-                let Ok(mut inside) = TcpStream::connect(behind).await else { return };
-                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
-            });
-        }
-    });
-    (address, material)
 }
 
 /// A certificate as it is delivered.

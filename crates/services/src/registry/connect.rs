@@ -218,10 +218,10 @@ impl Context {
         session.log(level, &format!("disconnected, reason: \"{farewell}\", clientID: \"{}\"", session.client_id));
     }
 
-    /// Closes this node's sessions that stand on these at once. Other nodes see the rows of `access_ends`.
+    /// Closes this node's sessions that stand on these at once. Other nodes, and this one within a second, see the rows of
+    /// `access_ends` that the same change wrote.
     pub fn end_access(&self, ends: &[AccessEnd]) {
         self.state.registry.passwords.forget(ends);
-        self.state.registry.recent_ends.note(ends);
         self.state.registry.hub.end_access(ends);
     }
 }

@@ -6,8 +6,8 @@ use domain::registry::topic::{AliasTable, Principal};
 use domain::registry::{AccessEnd, BrokerId, RegistryId};
 use domain::{Result, Time};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use store::Changes;
 use store::registry::{access, access_end};
@@ -26,28 +26,6 @@ const PRUNE: Duration = Duration::from_secs(600);
 const LOOK_BACK_MILLIS: i64 = 2 * 60 * 1000;
 /// How long ends of access are kept.
 const ENDS_KEPT_MILLIS: i64 = 3600 * 1000;
-/// How long an end that this node made is expected among the rows.
-const OWN_ENDS_KEPT: Duration = Duration::from_secs(10);
-
-/// Ends of access that this node made itself a moment ago: their rows are no news.
-#[derive(Default)]
-pub(crate) struct RecentEnds(Mutex<Vec<(Instant, AccessEnd)>>);
-
-impl RecentEnds {
-    pub(crate) fn note(&self, ends: &[AccessEnd]) {
-        let now = Instant::now();
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.retain(|(at, _)| now.duration_since(*at) < OWN_ENDS_KEPT);
-        recent.extend(ends.iter().map(|end| (now, end.clone())));
-    }
-
-    /// Whether a row is one of them; each stands for one row.
-    fn take(&self, end: &AccessEnd) -> bool {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = recent.iter().position(|(at, own)| own == end && at.elapsed() < OWN_ENDS_KEPT);
-        found.map(|found| recent.swap_remove(found)).is_some()
-    }
-}
 
 /// What was read of the rows already.
 struct Seen {
@@ -104,15 +82,12 @@ impl Context {
     async fn read_access_ends(&self, seen: &mut Seen) -> Result<()> {
         let rows = access_end::since(&self.db, self.since()).await.map_err(failed)?;
         let ids = rows.iter().map(|(id, _)| *id).collect();
-        let news: Vec<AccessEnd> = rows
-            .into_iter()
-            .filter(|(id, end)| !seen.ends.contains(id) && !self.state.registry.recent_ends.take(end))
-            .map(|(_, end)| end)
-            .collect();
+        // Those that this node made itself are among them: a session that was opened since is closed once more, no harm.
+        let news = rows.into_iter().filter(|(id, _)| !seen.ends.contains(id)).map(|(_, end)| end);
+        let news: Vec<AccessEnd> = news.collect();
         seen.ends = ids;
         if !news.is_empty() {
-            self.state.registry.passwords.forget(&news);
-            self.state.registry.hub.end_access(&news);
+            self.end_access(&news);
         }
         Ok(())
     }
@@ -149,18 +124,4 @@ fn is_time(last: &mut Instant, every: Duration) -> bool {
         *last = Instant::now();
     }
     is_due
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_of_an_end_that_was_made_here_is_no_news_but_the_next_one_is() {
-        let end = AccessEnd::Password("p1".into());
-        let recent = RecentEnds::default();
-        recent.note(std::slice::from_ref(&end));
-        assert!(recent.take(&end));
-        assert!(!recent.take(&end));
-    }
 }

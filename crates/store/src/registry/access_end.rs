@@ -17,6 +17,16 @@ pub fn insert(id: Uuid, end: &AccessEnd, at: Time) -> Statement {
     )
 }
 
+/// Says that the access of a certificate ended, when it is registered.
+pub fn insert_if_registered(id: Uuid, sha256: &[u8; 32], at: Time) -> Statement {
+    let (kind, subject) = AccessEnd::Certificate(*sha256).words();
+    Statement::new(
+        "INSERT INTO access_ends (id, kind, subject, at)
+         SELECT $1, $2, $3, $4 FROM registered_certificates WHERE fingerprint = $5",
+        params![id, kind, subject, at, sha256],
+    )
+}
+
 /// What ended since then, oldest first, with the ids of the rows.
 pub async fn since(db: &Db, at: Time) -> Result<Vec<(Uuid, AccessEnd)>, StoreError> {
     let sql = "SELECT id, kind, subject FROM access_ends WHERE at >= $1 ORDER BY at, id";

@@ -1,6 +1,6 @@
 //! Which certificates a sync carries, and what became of each.
 
-use crate::changes::Statement;
+use crate::changes::{Changes, Statement};
 use crate::columns::{opt_time, time, word};
 use crate::db::Db;
 use crate::error::StoreError;
@@ -40,13 +40,35 @@ pub fn insert(link: &SyncLink) -> Statement {
     )
 }
 
-/// Links the successor of a certificate wherever that is linked. The ids are made of the predecessor's links.
-pub fn hand_over(link: SyncLinkId, sync: SyncId, successor: CertificateId, at: Time) -> Statement {
-    Statement::new(
-        "INSERT INTO sync_links (id, sync_id, certificate_id, status, created_at, updated_at)
-         VALUES ($1, $2, $3, 'pending', $4, $4) ON CONFLICT (sync_id, certificate_id) DO NOTHING",
-        params![link, sync, successor, at],
+/// Links the successor of a certificate to each sync that the certificate is linked to, under these ids. It holds only when
+/// those are all of them. The row is held first, so that on PostgreSQL what is counted is what others committed before.
+pub fn hand_over(
+    predecessor: CertificateId,
+    successor: CertificateId,
+    links: &[(SyncLinkId, SyncId)],
+    at: Time,
+) -> Changes {
+    let linked = Statement::new(
+        "UPDATE certificates SET status = status
+         WHERE id = $1 AND (SELECT COUNT(*) FROM sync_links l WHERE l.certificate_id = $1) = $2",
+        params![predecessor, i64::try_from(links.len()).unwrap_or(i64::MAX)],
     )
+    .expect_one("the certificate is linked where it was when this was decided");
+    links.iter().fold(Changes::new().statement(hold(predecessor)).statement(linked), |changes, (link, sync)| {
+        let insert = Statement::new(
+            "INSERT INTO sync_links (id, sync_id, certificate_id, status, created_at, updated_at)
+             SELECT $1, l.sync_id, $4, 'pending', CAST($5 AS BIGINT), CAST($5 AS BIGINT) FROM sync_links l
+             WHERE l.sync_id = $2 AND l.certificate_id = $3",
+            params![*link, *sync, predecessor, successor, at],
+        );
+        changes.statement(insert.expect_one("the certificate is linked where it was when this was decided"))
+    })
+}
+
+/// Keeps a certificate from being renewed until the commit. What follows sees a renewal that came first, and a renewal that
+/// comes second sees what this commit links.
+pub fn hold(certificate: CertificateId) -> Statement {
+    Statement::new("UPDATE certificates SET status = status WHERE id = $1", params![certificate])
 }
 
 /// Ends the links of certificates.

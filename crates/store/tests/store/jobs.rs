@@ -1,8 +1,8 @@
 //! The job table: one row for each piece of work, held by one runner at a time, and gone only when it is done.
 
 use crate::settings;
-use domain::job::{Job, JobRecord, Lane};
-use domain::{CrlId, JobId, Time};
+use domain::job::{Job, JobKind, JobRecord, JobStatus, Lane};
+use domain::{AuthorityId, CertificateId, CrlId, JobId, OrganizationId, SyncId, Time};
 use store::{Changes, Db, Statement, StoreError, job};
 use testkit::both_engines;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ async fn plan(db: &Db, job: &Job, run_at: Time) {
 async fn due(db: &Db, now: Time) -> Vec<JobRecord> {
     let mut all = job::due(db, Lane::Lists, now, 10).await.unwrap();
     all.extend(job::due(db, Lane::Renewals, now, 10).await.unwrap());
-    all.sort_by_key(|record| record.run_at.millis());
+    all.sort_by_key(|record| record.run_at.map(Time::millis));
     all
 }
 
@@ -40,7 +40,8 @@ fn work_is_planned_once_and_at_the_earlier_time() {
         plan(&db, &Job::RenewServerCertificate, at(70)).await;
         plan(&db, &Job::RenewServerCertificate, at(60)).await;
         assert!(due(&db, at(39)).await.is_empty());
-        let jobs: Vec<(Job, Time)> = due(&db, at(100)).await.into_iter().map(|one| (one.job, one.run_at)).collect();
+        let jobs: Vec<(Job, Time)> =
+            due(&db, at(100)).await.into_iter().map(|one| (one.job, one.run_at.unwrap())).collect();
         assert_eq!(jobs, [(crl(2), at(40)), (crl(1), at(50)), (Job::RenewServerCertificate, at(60))]);
         assert_eq!(job::counts(&db).await.unwrap(), [("queued".to_owned(), 3)]);
         db.close().await;
@@ -111,7 +112,7 @@ fn a_job_that_fails_comes_again_until_it_is_parked_and_one_planned_anew_meanwhil
         run(&db, job::failed(&record, "node", Some(at(10)), "no", at(1))).await.unwrap();
         assert!(due(&db, at(9)).await.is_empty());
         let record = due(&db, at(10)).await.remove(0);
-        assert_eq!((record.attempts, record.run_at), (1, at(10)));
+        assert_eq!((record.attempts, record.run_at), (1, Some(at(10))));
 
         // While it runs it is planned for later, as a renewal does: its end leaves the plan.
         run(&db, job::lease(&record, "node", at(MINUTE))).await.unwrap();
@@ -125,6 +126,8 @@ fn a_job_that_fails_comes_again_until_it_is_parked_and_one_planned_anew_meanwhil
         run(&db, job::failed(&record, "node", None, "never", at(501))).await.unwrap();
         assert!(due(&db, at(10_000)).await.is_empty());
         assert_eq!(job::counts(&db).await.unwrap(), [("parked".to_owned(), 1)]);
+        let parked = job::list(&db, Some(JobStatus::Parked), at(10_000), 0, 1).await.unwrap().0.remove(0);
+        assert_eq!(parked.run_at, None, "it has no time");
         // Who plans it again takes it out of the park.
         plan(&db, &Job::RenewServerCertificate, at(700)).await;
         assert_eq!(due(&db, at(700)).await.len(), 1);
@@ -145,12 +148,12 @@ fn what_is_planned_anew_while_it_is_done_is_done_again_and_never_beside_it() {
         assert!(due(&db, at(6)).await.is_empty(), "it is being worked on");
         db.commit(job::done(&record, "node")).await.unwrap();
         let again = due(&db, at(6)).await.remove(0);
-        assert_eq!(again.run_at, NOW);
+        assert_eq!(again.run_at, Some(NOW));
         // A failure does not put off what was planned anew either.
         run(&db, job::lease(&again, "node", at(MINUTE))).await.unwrap();
         plan(&db, &crl, at(8)).await;
         run(&db, job::failed(&again, "node", Some(at(500)), "no", at(7))).await.unwrap();
-        assert_eq!(due(&db, at(9)).await.remove(0).run_at, at(8));
+        assert_eq!(due(&db, at(9)).await.remove(0).run_at, Some(at(8)));
         db.close().await;
     });
 }
@@ -159,7 +162,7 @@ fn what_is_planned_anew_while_it_is_done_is_done_again_and_never_beside_it() {
 fn what_waits_for_other_systems_is_asked_for_apart() {
     both_engines(async |engine| {
         let db = Db::open(&settings(&engine)).await.unwrap();
-        let id = domain::SyncId(Uuid::from_u128(1));
+        let id = SyncId(Uuid::from_u128(1));
         let outward = [
             Job::RunSync { sync: id },
             Job::ClearSync { sync: id },
@@ -173,6 +176,36 @@ fn what_waits_for_other_systems_is_asked_for_apart() {
         let jobs = due(&db, NOW).await;
         assert_eq!(jobs.iter().map(|record| &record.job).collect::<Vec<_>>(), [&Job::RenewServerCertificate]);
         assert_eq!(job::due(&db, Lane::Outward, NOW, 10).await.unwrap().len(), outward.len());
+        db.close().await;
+    });
+}
+
+#[test]
+fn every_kind_of_job_is_found_in_its_lane_and_in_no_other() {
+    both_engines(async |engine| {
+        let db = Db::open(&settings(&engine)).await.unwrap();
+        let id = Uuid::from_u128(1);
+        let all = [
+            Job::RenewServerCertificate,
+            Job::PublishCrl { crl: CrlId(id) },
+            Job::DeliverCrl { crl: CrlId(id) },
+            Job::RunSync { sync: SyncId(id) },
+            Job::ClearSync { sync: SyncId(id) },
+            Job::ProveSync { sync: SyncId(id) },
+            Job::RenewCertificate { organization: OrganizationId(id), certificate: CertificateId(id) },
+            Job::RenewAuthority { organization: OrganizationId(id), authority: AuthorityId(id) },
+        ];
+        assert_eq!(all.each_ref().map(Job::kind), JobKind::ALL);
+        for job in &all {
+            plan(&db, job, NOW).await;
+        }
+        let mut found = 0;
+        for lane in [Lane::Lists, Lane::Renewals, Lane::Outward, Lane::Proofs] {
+            let jobs = job::due(&db, lane, NOW, 100).await.unwrap();
+            assert!(jobs.iter().all(|record| record.job.lane() == lane), "{lane:?}");
+            found += jobs.len();
+        }
+        assert_eq!(found, all.len());
         db.close().await;
     });
 }

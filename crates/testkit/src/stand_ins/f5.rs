@@ -3,6 +3,12 @@
 //! Rules: tokens of the login, uploads in ranges, file objects that are made from uploaded files, transactions that are
 //! done as a whole or not at all, and the configuration's own checks: what is used cannot be deleted, and the certificate
 //! and key of a profile have to match.
+//!
+//! Where from: uploads in pieces of at most a megabyte with `Content-Range: first-last/size`, which end in
+//! `/var/config/rest/downloads` (F5's "File Uploads", and "Demystifying iControl REST, part 5"); transactions by
+//! `X-F5-REST-Coordination-Id` and `VALIDATING` ("iControl REST API User Guide", 14.1); `SHA1:size:hex` of a file's content
+//! as the checksum of certificates and keys alike (answers of 14.1 that others recorded, and F5's own Ansible modules, which
+//! hold the SHA-1 of what they upload against it).
 
 use super::faults::{self, Asked, Fault, Faults, json, lock};
 use super::material::{are_certificates, is_key, key_fits};
@@ -69,6 +75,7 @@ pub const USER: &str = "admin";
 /// The partition that there is.
 pub const PARTITION: &str = "Common";
 const DOWNLOADS: &str = "/var/config/rest/downloads/";
+/// The worker that takes uploads refuses larger pieces.
 const CHUNK_OCTETS_MAX: usize = 1024 * 1024;
 
 impl F5 {

@@ -1,0 +1,11 @@
+//! The MQTT edge of a whole server with real clients, each test on both engines: mosquitto, paho, and a client of our own
+//! where others refuse what is to be tried.
+
+// All of this crate is tests, its helpers included.
+#![allow(clippy::unwrap_used)]
+
+mod certificates;
+mod clients;
+mod sessions;
+mod topics;
+mod world;
