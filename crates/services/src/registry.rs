@@ -4,7 +4,7 @@
 //! commit, and repeated requests are answered with it.
 //!
 //! `connect.rs` lets somebody in, `publish.rs` and `values.rs` are the way of a message, `hub.rs` and `outbox.rs` hold the
-//! sessions of this process, `follow.rs` what happens while they are open.
+//! sessions of this process, `follow.rs` what happens while they are open, `relay.rs` the way to other nodes.
 
 mod brokers;
 pub mod connect;
@@ -25,6 +25,7 @@ mod password;
 mod provision;
 pub mod publish;
 mod registries;
+mod relay;
 mod states;
 mod take_in;
 mod trust;
@@ -47,10 +48,10 @@ pub use trust::{NewTemplate, NewTrust};
 use crate::context::{Context, Random};
 use domain::registry::credential::{CERTIFICATES_PER_OWNER, FingerprintFormat, PASSWORDS_PER_OWNER};
 use domain::{Error, Result};
-use follow::RecentEnds;
 use hub::Hub;
 use monitoring::Departed;
 use password::Passwords;
+use relay::Relay;
 use std::collections::BTreeMap;
 use take_in::TakeIn;
 use values::Values;
@@ -91,8 +92,8 @@ pub(crate) struct RegistryState {
     pub(crate) passwords: Passwords,
     pub(crate) values: Values,
     pub(crate) departed: Departed,
-    pub(crate) recent_ends: RecentEnds,
     take_in: TakeIn,
+    pub(crate) relay: Relay,
 }
 
 impl RegistryState {
@@ -102,8 +103,8 @@ impl RegistryState {
             passwords: Passwords::new(random.octets()),
             values: Values::default(),
             departed: Departed::default(),
-            recent_ends: RecentEnds::default(),
             take_in: TakeIn::default(),
+            relay: Relay::new(random.hex(16)),
         }
     }
 }
