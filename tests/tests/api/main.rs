@@ -22,6 +22,7 @@ mod profiles;
 mod races;
 mod records;
 mod registry_beyond;
+mod registry_extension;
 mod registry_trust;
 mod renewal;
 mod requests;

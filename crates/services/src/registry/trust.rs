@@ -182,8 +182,8 @@ fn detail(trusted: &TrustedAuthority) -> serde_json::Value {
 
 /// An authority's certificate, when it can sign certificates now and the caller has shown that it is theirs.
 fn foreign_authority(certificate: &str, verification: &str, registry: &Registry, now: Time) -> Result<Certificate> {
-    let authority = read(certificate, "certificateData")?;
-    let refuse = |message: String| refusal("certificateData", message);
+    let authority = read(certificate, "certificate_data")?;
+    let refuse = |message: String| refusal("certificate_data", message);
     let extensions = authority.extensions();
     let unreadable = |error: x509::ParseError| refuse(format!("an extension of the certificate: {error}"));
     if !extensions.basic_constraints().map_err(unreadable)?.is_some_and(|constraints| constraints.ca) {
@@ -192,10 +192,10 @@ fn foreign_authority(certificate: &str, verification: &str, registry: &Registry,
     if extensions.key_usages().map_err(unreadable)?.is_some_and(|usages| !usages.contains(KeyUsage::KeyCertSign)) {
         return Err(refuse("the key usage of this certificate does not allow it to sign certificates".into()));
     }
-    must_hold_now(&authority, "certificateData", now)?;
-    let proof = read(verification, "verificationCertificate")?;
-    let refuse = |message: &str| refusal("verificationCertificate", message.into());
-    let key = authority.public_key().map_err(|problem| refusal("certificateData", format!("its key: {problem}")))?;
+    must_hold_now(&authority, "certificate_data", now)?;
+    let proof = read(verification, "verification_certificate")?;
+    let refuse = |message: &str| refusal("verification_certificate", message.into());
+    let key = authority.public_key().map_err(|problem| refusal("certificate_data", format!("its key: {problem}")))?;
     if proof.issuer().as_der() != authority.subject().as_der() || !proof.verify_signature(&key) {
         return Err(refuse("the verification certificate was not signed by the authority"));
     }
@@ -207,7 +207,7 @@ fn foreign_authority(certificate: &str, verification: &str, registry: &Registry,
             format!("the common name of the verification certificate must be the registry's id, {}", registry.id);
         return Err(refuse(&message));
     }
-    must_hold_now(&proof, "verificationCertificate", now)?;
+    must_hold_now(&proof, "verification_certificate", now)?;
     Ok(authority)
 }
 
