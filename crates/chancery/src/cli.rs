@@ -165,10 +165,7 @@ impl RemoteCommand {
             Self::Sync(arguments) => {
                 sync::run(&connect(&arguments.remote, environment).await?, arguments.command).await
             }
-            Self::Iot(arguments) => {
-                let client = connect(&arguments.remote, environment).await?;
-                iot::run(&client, arguments.folder, arguments.command).await
-            }
+            Self::Iot(arguments) => iot::run(*arguments, environment, json).await,
             Self::Job(arguments) => job::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
             Self::Identity(arguments) => {
                 identity::run(&connect(&arguments.remote, environment).await?, arguments.command).await

@@ -145,3 +145,44 @@ fn a_message_is_published_from_the_command_line_a_file_or_standard_input() {
         live.fails("iot publish --device pump --topic $me/device/events", 2, "MESSAGE");
     });
 }
+
+#[test]
+fn messages_are_watched_with_a_password_and_with_a_certificate() {
+    on_both_engines(|live| {
+        let registry = live.json("iot registry create plant")["response"]["id"].as_str().unwrap().to_owned();
+        let id = live.json("iot device create pump --registry plant")["response"]["id"].as_str().unwrap().to_owned();
+        live.write("secret.txt", "Correct-Horse-7\n");
+        live.says("iot password add --registry plant --password-file secret.txt", &["registry plant"]);
+        live.says("cert issue --profile client --common-name backend --out ./", &["backend"]);
+        live.says("iot certificate add backend.crt --registry plant", &["registry plant"]);
+        // A permanent topic: what it holds is sent to whoever subscribes.
+        live.says(&format!("iot publish --device pump --topic $devices/{id}/state warm"), &["4 bytes"]);
+
+        let watch = format!("iot watch $devices/{id}/state --count 1 --timeout 60");
+        let by_password = format!("{watch} --user {registry} --password-file secret.txt");
+        assert_eq!(live.says(&by_password, &[]), format!("$devices/{id}/state warm\n"));
+        let message = live.json(&by_password);
+        assert_eq!((message["payload"].as_str(), message["stored"].as_bool()), (Some("warm"), Some(true)));
+        let environment = [("CHANCERY_MQTT_PASSWORD", "Correct-Horse-7")];
+        let line = format!("{watch} --user {registry}");
+        live.run_with(&line.split_whitespace().collect::<Vec<_>>(), &environment, "").succeeded(&line);
+        let by_certificate = "--certificate backend.crt --key backend.key";
+        live.says(&format!("{watch} {by_certificate}"), &["warm"]);
+        let nothing = live.says(&format!("iot watch $devices/{id}/events --timeout 1 {by_certificate}"), &[]);
+        assert_eq!(nothing, "");
+
+        live.write("wrong.txt", "Incorrect-Horse-7\n");
+        live.fails(
+            &format!("{watch} --user {registry} --password-file wrong.txt"),
+            1,
+            "the user or the password is wrong",
+        );
+        live.fails(&format!("iot watch $devices/{id}/commands {by_certificate}"), 1, "not allowed to subscribe");
+        live.fails(&watch, 2, "neither a password nor a certificate");
+        live.fails(&format!("{watch} {by_certificate} --mqtt 127.0.0.1:1"), 1, "cannot connect to 127.0.0.1:1");
+        live.json("cert issue --profile client --common-name stranger --out ./");
+        let stranger = "--certificate stranger.crt --key stranger.key";
+        live.fails(&format!("{watch} {stranger}"), 1, "the certificate is not registered");
+        live.fails(&format!("{watch} --certificate backend.crt --key stranger.key"), 1, "does not fit its key");
+    });
+}

@@ -44,6 +44,7 @@ impl Live {
     pub fn start(&mut self) {
         let mut command = self.command();
         command.args(["serve", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"]);
+        command.env("CHANCERY_MQTT_LISTEN", "127.0.0.1:0").env("CHANCERY_MQTT_WS_LISTEN", "127.0.0.1:0");
         let places = self.path("places");
         fs::create_dir_all(&places).unwrap();
         command.env("CHANCERY_EGRESS_ALLOW", "127.0.0.0/8").env("CHANCERY_LOCAL_DIRECTORIES", places);

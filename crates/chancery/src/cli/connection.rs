@@ -99,6 +99,8 @@ pub(crate) struct Bootstrap {
     client_id: String,
     client_secret: String,
     project_id: Option<String>,
+    mqtt: Option<String>,
+    mqtt_ca: Option<PathBuf>,
     /// The folder that it was read from.
     #[serde(skip)]
     folder: PathBuf,
@@ -110,10 +112,30 @@ pub(crate) fn target(arguments: &RemoteArguments, environment: &Environment) -> 
         Some(folder) => read_json::<Kept>(&folder.join(CREDENTIALS_FILE)),
         None => Ok(None),
     };
-    let data = arguments.data.as_deref().or(environment.data.as_deref()).unwrap_or(Path::new(DEFAULT_DATA));
+    let data = data_folder(arguments, environment);
     let bootstrap = read_json::<Bootstrap>(&data.join(BOOTSTRAP_FILE))
         .map(|found| found.map(|facts| Bootstrap { folder: data.to_owned(), ..facts }));
     decide(arguments, environment, kept, bootstrap)
+}
+
+/// The MQTT address of a server on this machine and the file of its authority, when there is one and it has MQTT.
+pub(crate) fn mqtt(
+    arguments: &RemoteArguments,
+    environment: &Environment,
+) -> Result<Option<(String, PathBuf)>, Failure> {
+    let data = data_folder(arguments, environment);
+    let facts = read_json::<Bootstrap>(&data.join(BOOTSTRAP_FILE))?.unwrap_or_default();
+    Ok(facts.mqtt.zip(facts.mqtt_ca.map(|file| in_folder(data, file))))
+}
+
+fn data_folder<'a>(arguments: &'a RemoteArguments, environment: &'a Environment) -> &'a Path {
+    arguments.data.as_deref().or(environment.data.as_deref()).unwrap_or(Path::new(DEFAULT_DATA))
+}
+
+/// A file that the server named, which may have moved with its folder.
+fn in_folder(folder: &Path, file: PathBuf) -> PathBuf {
+    let in_folder = folder.join(&file);
+    if in_folder.exists() { in_folder } else { file }
 }
 
 /// The file that `chancery login` writes.
@@ -244,9 +266,8 @@ impl Bootstrap {
 
     /// The server's own authority, which no system trusts by itself.
     fn ca_file_for(&self, url: &Url) -> Option<PathBuf> {
-        let file = self.tls_ca.as_ref().filter(|_| url.scheme() == "https")?;
-        let in_folder = self.folder.join(file);
-        Some(if in_folder.exists() { in_folder } else { file.clone() })
+        let file = self.tls_ca.clone().filter(|_| url.scheme() == "https")?;
+        Some(in_folder(&self.folder, file))
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Environment {
     pub client_secret: Option<String>,
     /// `CHANCERY_TOKEN`: an access token, used as it is.
     pub token: Option<String>,
+    /// `CHANCERY_MQTT_PASSWORD`: of whoever watches messages.
+    pub mqtt_password: Option<String>,
     /// `CHANCERY_PROJECT`: id or slug.
     pub project: Option<String>,
     /// `CHANCERY_CA_FILE`: the certificates to trust, in PEM.
@@ -33,6 +35,7 @@ impl Environment {
             client_id: text("CHANCERY_CLIENT_ID"),
             client_secret: text("CHANCERY_CLIENT_SECRET"),
             token: text("CHANCERY_TOKEN"),
+            mqtt_password: text("CHANCERY_MQTT_PASSWORD"),
             project: text("CHANCERY_PROJECT"),
             ca_file: path("CHANCERY_CA_FILE"),
             data: path("CHANCERY_DATA"),

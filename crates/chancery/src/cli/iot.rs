@@ -9,10 +9,12 @@ mod device;
 mod export;
 mod import;
 mod layout;
+mod mqtt;
 mod operation;
 mod password;
 mod publish;
 mod registry;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -22,7 +24,8 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{
     client::Client,
-    connection::RemoteArguments,
+    connection::{self, RemoteArguments},
+    environment::Environment,
     failure::Failure,
     files,
     output::{Output, list_at, needed, printable, string_at},
@@ -48,6 +51,13 @@ pub(crate) struct IotArguments {
 
 #[derive(Subcommand)]
 pub(crate) enum IotCommand {
+    #[command(flatten)]
+    OverRest(RestCommand),
+    Watch(watch::WatchArguments),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RestCommand {
     /// Make, list, change and delete registries, and refuse or admit them with all their devices.
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
@@ -71,19 +81,26 @@ pub(crate) enum IotCommand {
     Export(export::ExportArguments),
 }
 
-pub(crate) async fn run(client: &Client, folder: Option<String>, command: IotCommand) -> Result<Output, Failure> {
+pub(crate) async fn run(arguments: IotArguments, environment: &Environment, json: bool) -> Result<Output, Failure> {
+    let IotArguments { remote, folder, command } = arguments;
+    let command = match command {
+        // It speaks MQTT, with credentials of its own.
+        IotCommand::Watch(arguments) => return watch::run(arguments, &remote, environment, json).await,
+        IotCommand::OverRest(command) => command,
+    };
+    let client = Client::connect(&connection::target(&remote, environment)?).await?;
     let folder = folder.or_else(|| client.named_project().map(str::to_owned)).unwrap_or_else(|| "default".to_owned());
-    let api = Api { client, folder };
+    let api = Api { client: &client, folder };
     match command {
-        IotCommand::Registry(command) => registry::run(&api, command).await,
-        IotCommand::Device(command) => device::run(&api, command).await,
-        IotCommand::Broker(command) => broker::run(&api, command).await,
-        IotCommand::Certificate(command) => certificate::run(&api, command).await,
-        IotCommand::Password(command) => password::run(&api, command).await,
-        IotCommand::Operation(command) => operation::run(&api, command).await,
-        IotCommand::Publish(arguments) => publish::run(&api, arguments).await,
-        IotCommand::Import(arguments) => import::run(&api, arguments).await,
-        IotCommand::Export(arguments) => export::run(&api, arguments).await,
+        RestCommand::Registry(command) => registry::run(&api, command).await,
+        RestCommand::Device(command) => device::run(&api, command).await,
+        RestCommand::Broker(command) => broker::run(&api, command).await,
+        RestCommand::Certificate(command) => certificate::run(&api, command).await,
+        RestCommand::Password(command) => password::run(&api, command).await,
+        RestCommand::Operation(command) => operation::run(&api, command).await,
+        RestCommand::Publish(arguments) => publish::run(&api, arguments).await,
+        RestCommand::Import(arguments) => import::run(&api, arguments).await,
+        RestCommand::Export(arguments) => export::run(&api, arguments).await,
     }
 }
 

@@ -15,12 +15,18 @@ pub(crate) struct Output {
     json: Value,
     text: String,
     exit_code: u8,
+    is_printed: bool,
 }
 
 impl Output {
     /// The API's own answer, and the same for people.
     pub(crate) fn new(json: Value, text: impl Into<String>) -> Self {
-        Self { json, text: text.into(), exit_code: 0 }
+        Self { json, text: text.into(), exit_code: 0, is_printed: false }
+    }
+
+    /// Of a command that printed all that it had to say while it ran.
+    pub(crate) fn printed_before() -> Self {
+        Self { is_printed: true, ..Self::new(Value::Null, "") }
     }
 
     /// The same, of a command of which a part failed.
@@ -40,6 +46,9 @@ impl Output {
 
     /// Prints one of the two forms to standard output, and gives the exit code. A reader that has gone away is no error.
     pub(crate) fn print(&self, json: bool) -> Result<ExitCode, Failure> {
+        if self.is_printed {
+            return Ok(ExitCode::from(self.exit_code));
+        }
         let text = if json { format!("{:#}", self.json) } else { self.text.clone() };
         let mut standard_output = io::stdout().lock();
         let written = standard_output

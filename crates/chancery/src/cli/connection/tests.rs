@@ -30,6 +30,8 @@ fn bootstrap() -> Bootstrap {
         client_id: "bootstrap".to_owned(),
         client_secret: "secret".to_owned(),
         project_id: Some("bootstrap-project".to_owned()),
+        mqtt: None,
+        mqtt_ca: None,
         folder: "/data".into(),
     }
 }

@@ -1,6 +1,6 @@
 //! `chancery iot password`, and how every command takes a password in: from a file, from standard input, or made here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Subcommand;
@@ -69,12 +69,7 @@ impl PasswordArguments {
     /// The password, if there is to be one.
     pub(super) fn take(&self) -> Result<Option<Password>, Failure> {
         match (&self.password_file, self.generate) {
-            (Some(path), _) => {
-                let text = Zeroizing::new(files::read_text(path)?);
-                let line = text.strip_suffix('\n').unwrap_or(&text);
-                let password = line.strip_suffix('\r').unwrap_or(line).to_owned();
-                Ok(Some(Password::Given(Zeroizing::new(password))))
-            }
+            (Some(path), _) => Ok(Some(Password::Given(read(path)?))),
             (None, true) => Ok(Some(Password::Made(generated()))),
             (None, false) => Ok(None),
         }
@@ -95,6 +90,13 @@ impl Password {
             Self::Made(text) => Some(text.to_string()),
         }
     }
+}
+
+/// The password in a file, without the end of its line; - reads standard input.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let text = Zeroizing::new(files::read_text(path)?);
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()))
 }
 
 /// 192 random bits, of at least three kinds of characters (contract §5.3).
