@@ -15,6 +15,7 @@ mod plan;
 pub use authority::AuthorityRequest;
 pub use issuer::{ActiveCertificate, Issuer, IssuingAuthority};
 pub use judged::request_of;
+pub use plan::{requested_extensions, requested_subject};
 
 use crate::inventory::{IssuedBy, JudgedBy};
 use crate::policy::{SanType, SubjectAttribute};

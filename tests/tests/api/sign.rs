@@ -466,6 +466,7 @@ fn a_subject_in_other_string_types_is_written_in_the_right_ones_and_one_that_can
             subject(&[(country, tag::UTF8_STRING, b"DE"), (organization, tag::UTF8_STRING, "Büro".as_bytes())]),
             subject(&[(country, tag::UTF8_STRING, b"DE"), (organization, tag::TELETEX_STRING, &latin1)]),
             subject(&[(country, tag::PRINTABLE_STRING, b"DE"), (organization, tag::BMP_STRING, &ucs2)]),
+            subject(&[(country, tag::IA5_STRING, b"DE"), (organization, tag::UTF8_STRING, "Büro".as_bytes())]),
         ] {
             let signed = certificate(&sign(&server, &open, &with_subject(asked)).await.ok());
             assert_eq!(signed.subject().as_der(), right);
@@ -474,6 +475,20 @@ fn a_subject_in_other_string_types_is_written_in_the_right_ones_and_one_that_can
         let printable = subject(&[(organization, tag::PRINTABLE_STRING, b"Acme")]);
         let signed = certificate(&sign(&server, &open, &with_subject(printable.clone())).await.ok());
         assert_eq!(signed.subject().as_der(), printable);
+
+        // The types that are not even among the choices of RFC 5280 §4.1.2.4, in every attribute.
+        for kind in [oid::COMMON_NAME, organization, oid::ORGANIZATIONAL_UNIT, oid::LOCALITY, oid::STATE] {
+            for string_type in [tag::IA5_STRING, tag::NUMERIC_STRING, tag::VISIBLE_STRING] {
+                let csr = with_subject(subject(&[(kind, string_type, b"4711")]));
+                let signed = certificate(&sign(&server, &open, &csr).await.ok());
+                assert_eq!(signed.subject().as_der(), subject(&[(kind, tag::UTF8_STRING, b"4711")]), "{string_type}");
+            }
+        }
+        let label = |string_type| subject(&[(oid::DOMAIN_COMPONENT, string_type, b"example")]);
+        for string_type in [tag::IA5_STRING, tag::UTF8_STRING, tag::PRINTABLE_STRING] {
+            let signed = certificate(&sign(&server, &open, &with_subject(label(string_type))).await.ok());
+            assert_eq!(signed.subject().as_der(), label(tag::IA5_STRING));
+        }
 
         let two_in_one = written(|writer| {
             writer.sequence(|writer| {

@@ -91,7 +91,7 @@ impl IssuingAuthority {
         if not_before < active.certificate.not_before() {
             return Err(Error::invalid(format!("notBefore lies before the certificate of {name} begins")));
         }
-        if not_before > not_after {
+        if not_before >= not_after {
             return Err(Error::invalid("notBefore must be earlier than notAfter"));
         }
         if not_after > active.certificate.not_after() {

@@ -10,7 +10,8 @@ use crate::profile::IssuerKind;
 use crate::{Error, Reason, Refusal, Result, Time, Violation};
 use x509::{
     AttributeType, BasicConstraints, CertificationRequest, DistinguishedName, DnsName, EmailAddress, ExtendedKeyUsage,
-    GeneralName, IpAddress, KeyAlgorithm, KeyUsages, NameConstraints, NameError, SignatureAlgorithm, Uri, oid,
+    Extensions, GeneralName, IpAddress, KeyAlgorithm, KeyUsages, NameConstraints, NameError, SignatureAlgorithm, Uri,
+    oid,
 };
 
 /// Everything that the certificate will say, except its serial number and its key.
@@ -91,6 +92,19 @@ const BACKDATE_SECONDS_MAX: i64 = 24 * 60 * 60 - 1;
 /// 9999-12-31T23:59:59Z, the last time that a certificate can name (RFC 5280 §4.1.2.5).
 const LAST_SECOND: i64 = 253_402_300_799;
 
+/// The extensions that a CSR asks for. One that is critical and does not go into certificates is refused: whoever marks it
+/// so wants no certificate without it (invariants C9).
+pub fn requested_extensions(csr: &CertificationRequest) -> Result<Extensions<'_>> {
+    let extensions = csr.requested_extensions().map_err(unreadable)?;
+    match extensions.critical_besides(&COPIED_EXTENSIONS) {
+        None => Ok(extensions),
+        Some(critical) => Err(Error::invalid(format!(
+            "the CSR asks for the critical extension {}, which is not taken from a CSR",
+            oid::to_dotted(critical)
+        ))),
+    }
+}
+
 /// Exactly what a CSR asks for (contract §6.3), once it has shown that its sender has the key.
 fn of_csr(csr: &CertificationRequest, (not_before, not_after): (i64, i64)) -> Result<Plan> {
     let key = csr.public_key().map_err(|problem| Error::bad_key(format!("the key of the CSR: {problem}")))?;
@@ -101,13 +115,7 @@ fn of_csr(csr: &CertificationRequest, (not_before, not_after): (i64, i64)) -> Re
             "the CSR's own signature does not hold: it was changed, or made with another key",
         ));
     }
-    let extensions = csr.requested_extensions().map_err(unreadable)?;
-    if let Some(critical) = extensions.critical_besides(&COPIED_EXTENSIONS) {
-        let critical = oid::to_dotted(critical);
-        return Err(Error::invalid(format!(
-            "the CSR asks for the critical extension {critical}, which is not taken from a CSR"
-        )));
-    }
+    let extensions = requested_extensions(csr)?;
     let alt_names = match extensions.subject_alt_names().map_err(unreadable)? {
         None => Vec::new(),
         Some(names) => names
@@ -142,7 +150,7 @@ const NO_AUTHORITY: BasicConstraints = BasicConstraints { ca: false, path_length
 
 /// The subject of a CSR byte for byte. Where its string types are not those of RFC 5280 (a country as UTF8String, as
 /// some libraries write it), the same text in the right types; a name that would become another one by that is refused.
-fn requested_subject(csr: &CertificationRequest) -> Result<DistinguishedName> {
+pub fn requested_subject(csr: &CertificationRequest) -> Result<DistinguishedName> {
     let subject = csr.subject();
     let Err(problem) = subject.validate() else { return Ok(subject.clone()) };
     match subject.reencoded() {
