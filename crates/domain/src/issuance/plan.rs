@@ -193,7 +193,7 @@ fn of_fields(
         alt_names: without_repeats(names),
         key_usages: wishes.key_usages.unwrap_or(KeyUsages::NONE),
         dropped: KeyUsages::NONE,
-        extended_key_usages: wishes.extended_key_usages.clone().unwrap_or_default(),
+        extended_key_usages: without_repeats(wishes.extended_key_usages.clone().unwrap_or_default()),
         basic_constraints: wishes.basic_constraints.unwrap_or(NO_AUTHORITY),
         policies: vec![oid::ANY_POLICY.to_vec()],
         name_constraints: None,
@@ -215,11 +215,11 @@ fn general_name(kind: SanType, value: &str) -> Result<GeneralName, NameError> {
     }
 }
 
-fn without_repeats(names: Vec<GeneralName>) -> Vec<GeneralName> {
-    let mut kept: Vec<GeneralName> = Vec::with_capacity(names.len());
-    for name in names {
-        if !kept.contains(&name) {
-            kept.push(name);
+fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::with_capacity(items.len());
+    for item in items {
+        if !kept.contains(&item) {
+            kept.push(item);
         }
     }
     kept
