@@ -340,7 +340,6 @@ fn names_of_a_request_keep_the_rules_wherever_they_stand() {
             "http://a.example.com",
             "a.example.com:443",
             "a@example.com",
-            "\u{2024}",
             "a b.example.com",
             "2130706433",
         ];
@@ -353,6 +352,20 @@ fn names_of_a_request_keep_the_rules_wherever_they_stand() {
                 text if other_kinds.contains(&text) => assert_eq!(names(&certificate(&answer.ok())), [""; 0], "{text}"),
                 text => assert_eq!(answer.status, 400, "{text:?}: {}", answer.body),
             }
+        }
+        // Blanks, and dots of other scripts, hide no host.
+        for common_name in [
+            " evil.example",
+            "evil.example ",
+            "evil.example\u{a0}",
+            "evil.example\u{2028}",
+            "evil\u{2024}example",
+            "1.2.3.4 ",
+            " ::1",
+        ] {
+            let mut draft = Draft::named(&key, "x").with_hosts(&["www.example.com"]);
+            draft.subject = subject(&[(oid::COMMON_NAME, tag::UTF8_STRING, common_name.as_bytes())]);
+            check_refused(&server, &open, &draft.pem(&key), "would be taken for").await;
         }
         // Normal forms, and names of other kinds, which are left out.
         let directory = DistinguishedName::build(&[(AttributeType::CommonName, "x")]).unwrap();

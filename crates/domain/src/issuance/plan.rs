@@ -243,18 +243,40 @@ fn add_common_names(rules: &PolicyRules, plan: &mut Plan) -> Result<()> {
 }
 
 /// The host or address that a common name is; nothing when it is another kind of name. One that a lenient reader would
-/// take for a host, and that is none by our rules, could stand for what the SAN rules forbid: it is refused.
+/// take for a host, and that is none by our rules, could stand for what the SAN rules forbid: it is refused. So is a host
+/// with blanks around it, which only a CSR can hold: fields are trimmed.
 fn host_in(common_name: &str) -> Result<Option<GeneralName>> {
-    if let Ok(address) = IpAddress::parse(common_name) {
-        return Ok(Some(GeneralName::Ip(address)));
-    }
-    match DnsName::parse(common_name) {
-        Ok(name) => Ok(Some(GeneralName::Dns(name))),
-        Err(problem) if looks_like_host(common_name) => Err(Error::invalid(format!(
+    let bare = common_name.trim_matches(is_blank);
+    let host = match IpAddress::parse(bare) {
+        Ok(address) => Ok(GeneralName::Ip(address)),
+        Err(_) => DnsName::parse(bare).map(GeneralName::Dns),
+    };
+    match host {
+        Ok(host) if bare == common_name => Ok(Some(host)),
+        Ok(host) => Err(Error::invalid(format!(
+            "the common name would be taken for the {} {}, and blanks hide it from the rules for alternative names: leave \
+             them out",
+            host.kind(),
+            host.text()
+        ))),
+        Err(problem) if looks_like_host(bare) => Err(Error::invalid(format!(
             "the common name would be taken for a host or an address, and is none: {problem}"
         ))),
         Err(_) => Ok(None),
     }
+}
+
+/// White space of any script, and what is not seen at all.
+fn is_blank(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+}
+
+/// A dot, and what compatibility forms (UAX #15, UTS #46 §4) make one of.
+fn is_dot(character: char) -> bool {
+    matches!(
+        character,
+        '.' | '\u{2024}' | '\u{2488}'..='\u{249b}' | '\u{3002}' | '\u{fe12}' | '\u{fe52}' | '\u{ff0e}' | '\u{ff61}'
+    )
 }
 
 /// Whether a text that is neither a DNS name nor an address comes near to one (invariants C2 to C5): labels with a wildcard,
@@ -266,7 +288,7 @@ fn looks_like_host(text: &str) -> bool {
     }
     let labels = || text.trim_end_matches('.').split('.');
     let has_fake_a_label = labels().any(|label| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--")));
-    let has_dot = text.contains(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']);
+    let has_dot = text.contains(is_dot);
     let is_of_labels = text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
     // A version number is no host: the last label of one begins with a letter.
     let ends_in_word = labels().next_back().is_some_and(|label| label.starts_with(|first: char| first.is_alphabetic()));
@@ -321,6 +343,9 @@ mod tests {
             ("DNS:a,DNS:b", None),
             ("Müller & Söhne", None),
             ("50% *really*, sure", None),
+            ("Acme Inc. ", None),
+            ("\u{a0}Device 7", None),
+            ("4711 ", None),
         ] {
             let name = host_in(text).unwrap();
             assert_eq!(name.as_ref().map(GeneralName::text).as_deref(), expected, "{text}");
@@ -359,6 +384,20 @@ mod tests {
             "fe80::1%eth0",
             "ＥＸＡＭＰＬＥ.com",
             "a\u{3002}b",
+            "evil\u{2024}com",
+            "evil\u{fe52}com",
+            "\u{2488}\u{2489}\u{248a}4",
+            " evil.com",
+            "evil.com ",
+            "evil.com\u{a0}",
+            "evil.com\u{2028}",
+            "\u{200b}evil.com",
+            "\u{feff}localhost",
+            "*.evil.com ",
+            " 1.2.3.4",
+            "1.2.3.4\u{3000}",
+            "::1 ",
+            "evil\u{2024}com ",
             "u\u{308}.example",
             "a\u{202e}b.example",
         ] {
