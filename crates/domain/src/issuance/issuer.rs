@@ -5,6 +5,7 @@ use crate::authority::AuthorityStatus;
 use crate::profile::{Policy, Profile};
 use crate::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CrlId, Error, Result, Time};
 use std::sync::Arc;
+use x509::chain::PolicyFacts;
 use x509::{ExtendedKeyUsage, KeyAlgorithm, NameConstraints, SignatureAlgorithm, Uri};
 
 /// What signs and what judges.
@@ -62,6 +63,8 @@ pub struct ActiveCertificate {
     pub constraints: Vec<NameConstraints>,
     /// The extended key usages of the certificate and of each parent that has any.
     pub extended_key_usages: Vec<Vec<ExtendedKeyUsage>>,
+    /// What the certificate and its parents say of policies, upwards.
+    pub policies: Vec<PolicyFacts>,
 }
 
 impl IssuingAuthority {
