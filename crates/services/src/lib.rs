@@ -16,7 +16,7 @@ pub mod foreign_lists;
 pub mod fsck;
 pub mod idempotency;
 pub mod identities;
-mod import_certificate;
+pub mod import_certificate;
 pub mod issue;
 pub mod issuer;
 pub mod login;

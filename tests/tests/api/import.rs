@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use testkit::chains::{Draft, TestKey, common_name, good_import, import_cases, written};
 use x509::extension::CertificatePolicies;
-use x509::{Certificate, CertificationRequest, DistinguishedName, oid, pem};
+use x509::{Certificate, CertificationRequest, DistinguishedName, KeyUsage, oid, pem};
 
 /// The body of an import.
 pub fn body(certificates: &[Vec<u8>], chain: &[Vec<u8>]) -> Value {
@@ -276,6 +276,22 @@ fn two_imports_at_once_leave_one_whole_state() {
         assert_eq!(versions[won - 1]["certificate"], active["certificate"]);
         let ca = server.get(&format!("{FLAT}/{id}")).await.ok()["ca"].take();
         assert_eq!(ca["serialNumber"], active["serialNumber"]);
+    });
+}
+
+#[test]
+fn an_authority_whose_lists_nobody_accepts_is_installed_with_a_warning() {
+    for_each_engine(|server| async move {
+        let id = authority(&server, "intermediate", "ours").await;
+        let request = request(&server, &id).await;
+        let (subject, spki, now) = (request.subject(), request.spki_der(), server.start.seconds());
+        for (usages, is_warned) in
+            [(vec![KeyUsage::KeyCertSign], true), (vec![KeyUsage::KeyCertSign, KeyUsage::CrlSign], false)]
+        {
+            let (certificate, chain) = signed_by_stranger(subject, spki, now, |draft| draft.set_usages(&usages));
+            let done = import(&server, &id, &certificate, &chain).await.ok();
+            assert_eq!(text(&done["message"]).contains("cRLSign"), is_warned, "{done}");
+        }
     });
 }
 
