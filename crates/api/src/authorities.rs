@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::render::{wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
-use crate::schema::{any, boolean, integer, list, object, one_of, optional, required, slug, text, uuid};
+use crate::schema::{any, boolean, integer, list, object, one_of, optional, required, search_text, slug, text, uuid};
 use domain::authority::AuthorityStatus;
 use domain::caller::Caller;
 use domain::{AuthorityId, Error, ProjectId};
@@ -49,8 +49,8 @@ pub fn routes() -> Vec<Route<App>> {
             .path([required("slug", text())])
             .query([
                 optional("status", one_of(&["active", "pending-certificate", "disabled"])),
-                optional("friendlyName", text()),
-                optional("commonName", text()),
+                optional("friendlyName", search_text()),
+                optional("commonName", search_text()),
                 optional("offset", integer().at_least(0).at_most(100).default(json!(0))),
                 optional("limit", integer().at_least(1).at_most(100).default(json!(25))),
             ])

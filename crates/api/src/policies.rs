@@ -14,7 +14,9 @@ use crate::app::App;
 use crate::error::Result;
 use crate::render::{Page, SUBJECT_ATTRIBUTES, page, timestamp, wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
-use crate::schema::{Schema, date, integer, list, object, one_of, optional, present, required, text, uuid};
+use crate::schema::{
+    Schema, date, integer, list, object, one_of, optional, present, required, search_text, text, uuid,
+};
 
 const POLICIES: &str = "Certificate policies";
 
@@ -64,7 +66,7 @@ fn routes_of(family: Family) -> Vec<Route<App>> {
             .returns(wrapper(family.one, policy_schema()))
             .bearer(move |app, caller, input| create(app, caller, input, family)),
         all(Endpoint::get, "List certificate policies")
-            .query([optional("projectId", uuid()), optional("search", text().at_most(255).default(json!("")))])
+            .query([optional("projectId", uuid()), optional("search", search_text().default(json!("")))])
             .query(page(20, 100))
             .returns(object([required(family.many, list(policy_schema())), required("totalCount", integer())]))
             .bearer(move |app, caller, input| list_all(app, caller, input, family)),

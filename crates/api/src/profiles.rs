@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::render::{Page, page, timestamp, wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
-use crate::schema::{integer, list, object, one_of, optional, present, profile_slug, required, text, uuid};
+use crate::schema::{integer, list, object, one_of, optional, present, profile_slug, required, search_text, uuid};
 use shapes::{ENROLLMENTS, ISSUERS, change_schema, new_profile_schema, profile_schema, profile_with_parts_schema};
 
 const PROFILES: &str = "Certificate profiles";
@@ -41,7 +41,7 @@ pub fn routes() -> Vec<Route<App>> {
             .also_at(ALL_NEW)
             .query([
                 optional("projectId", uuid()),
-                optional("search", text().at_most(255).default(json!(""))),
+                optional("search", search_text().default(json!(""))),
                 optional("enrollmentType", one_of(ENROLLMENTS)),
                 optional("issuerType", one_of(ISSUERS)),
                 optional("caId", uuid()),

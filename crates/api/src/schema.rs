@@ -207,6 +207,11 @@ pub fn text() -> Schema {
     Schema::of(Kind::Text(Text { is_trimmed: true, ..Text::default() }))
 }
 
+/// A text that is looked for in others: at most 255 characters, since databases bound the patterns that are made of it.
+pub fn search_text() -> Schema {
+    text().at_most(255)
+}
+
 /// Any text, exactly as it is sent: passwords, secrets.
 pub fn verbatim() -> Schema {
     Schema::of(Kind::Text(Text::default()))

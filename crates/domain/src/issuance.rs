@@ -15,6 +15,7 @@ mod plan;
 pub use authority::AuthorityRequest;
 pub use issuer::{ActiveCertificate, Issuer, IssuingAuthority};
 pub use judged::request_of;
+pub use plan::{requested_extensions, requested_subject};
 
 use crate::inventory::{IssuedBy, JudgedBy};
 use crate::policy::{SanType, SubjectAttribute};
@@ -24,6 +25,7 @@ use judged::{Content, alt_names};
 use plan::Plan;
 use std::sync::Arc;
 use x509::chain::constraints::check_names;
+use x509::chain::{PolicyFacts, check_policies};
 use x509::{
     AttributeType, BasicConstraints, CertificateTemplate, CertificationRequest, Criticality, DistinguishedName,
     DnsName, ExtendedKeyUsage, GeneralName, KeyAlgorithm, KeyUsages, NameConstraints, RequiredFields, SerialNumber,
@@ -233,6 +235,21 @@ fn must_be_within(
     verdict.or_else(|violation| refused(format!("do not allow it: {violation}")))
 }
 
+/// RFC 5280 §6.1.5 (g): where an authority above requires an explicit policy, a certificate without a valid one is refused
+/// by everybody who checks it, so it is not signed.
+fn must_have_policy(authority: &IssuingAuthority, active: &ActiveCertificate, tbs: &TbsCertificate) -> Result<()> {
+    let own = PolicyFacts::of(tbs)
+        .map_err(|error| Error::failed_because("a certificate that was just built does not read", error))?;
+    let path: Vec<&PolicyFacts> = std::iter::once(&own).chain(&active.policies).collect();
+    check_policies(&path).map_err(|_| {
+        Error::against_policy(format!(
+            "the certificate of {} or one above it requires a certificate policy, and the new certificate would have none \
+             that is valid below it",
+            authority.name
+        ))
+    })
+}
+
 /// What verifiers take for a host that look into the common name where no DNS name stands beside it, as OpenSSL does.
 enum Host {
     Name(DnsName),
@@ -361,6 +378,7 @@ impl Approved {
             && let Some(active) = &authority.active
         {
             must_be_within(authority, active, tbs.subject(), &alt_names(&tbs)?, self.plan.basic_constraints.ca)?;
+            must_have_policy(authority, active, &tbs)?;
         }
         let is_self_signed = matches!(self.signer, Signer::Itself);
         let content = Content::finished(&tbs, self.plan.dropped, is_self_signed)?;

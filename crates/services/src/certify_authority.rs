@@ -7,7 +7,7 @@ use crate::subject::{extended_key_usages, name_constraints, policies, subject_of
 use domain::authority::{Authority, AuthorityCertificate, AuthorityKey, AuthorityKind};
 use domain::caller::Caller;
 use domain::inventory::serial_hex;
-use domain::issuance::{AuthorityRequest, Case, IssuingAuthority, decide};
+use domain::issuance::{AuthorityRequest, Case, IssuingAuthority, decide, requested_extensions, requested_subject};
 use domain::job::Job;
 use domain::permission::Action;
 use domain::{AuthorityId, Error, OrganizationId, Result, Time};
@@ -375,8 +375,9 @@ impl Context {
         let issuing = self.issuing(&parent).await?;
         let csr = CertificationRequest::from_pem(csr).map_err(|error| Error::invalid(format!("csr: {error}")))?;
         let key = csr.public_key().map_err(|problem| Error::bad_key(format!("the key of the CSR: {problem}")))?;
+        requested_extensions(&csr)?;
         let request = AuthorityRequest {
-            subject: csr.subject().clone(),
+            subject: requested_subject(&csr)?,
             key_algorithm: key.algorithm(),
             path_length: asked.path_length,
             not_before: asked.not_before.unwrap_or(now),
@@ -389,7 +390,6 @@ impl Context {
         if !csr.verify() {
             return Err(Error::bad_request_signature("the CSR's own signature does not hold"));
         }
-        csr.subject().validate().map_err(|error| Error::invalid(format!("the subject of the CSR: {error}")))?;
         let to_be_signed = approved.certify(key.spki_der(), self.serial_number()?)?;
         let der = self.signer(issuing.key).await?.certificate(to_be_signed).await?;
         let parsed = Certificate::from_der(der.clone())

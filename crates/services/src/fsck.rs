@@ -2,12 +2,15 @@
 //! their certificates, authorities against their keys, and all of it against the audit. Changes nothing.
 
 mod authorities;
+mod revocations;
+mod surroundings;
 
 use crate::context::{Context, failed, key_failed};
 use crate::vault::SERVER;
+use domain::authority::AuthorityCertificate;
 use domain::inventory::{CertificateStatus, DerivedColumns, IssuedBy};
-use domain::{AuthorityCertificateId, Error, Result, Time};
-use keys::{Place, PrivateKey};
+use domain::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CrlId, Error, Result, Time};
+use keys::{Keyring, Place, PrivateKey};
 use serde::Serialize;
 use std::collections::HashMap;
 use store::Db;
@@ -75,8 +78,21 @@ pub struct ShownRecord {
 
 const PAGE: u32 = 500;
 
-/// The keys under which signatures in the inventory hold, by the certificates that they were issued with.
-type Issuers = HashMap<AuthorityCertificateId, VerifyingKey>;
+/// What the inventory is held against.
+#[derive(Default)]
+struct Issuers {
+    /// The keys under which signatures hold, by the certificates that they were issued with.
+    keys: HashMap<AuthorityCertificateId, IssuingKey>,
+    /// The lists by their keys and shards.
+    lists: HashMap<(AuthorityKeyId, u32), CrlId>,
+}
+
+/// A key that certificates were signed with.
+struct IssuingKey {
+    authority: AuthorityId,
+    key: AuthorityKeyId,
+    verifying: VerifyingKey,
+}
 
 impl Context {
     /// Checks everything, and says after each page how many certificates were checked.
@@ -101,7 +117,7 @@ impl Context {
                 Err(error) => return Err(failed(error)),
             };
             let Some(newest) = page.last() else { break };
-            self.check_issuer_names(last + 1, newest.pk, &page, &mut report).await?;
+            self.check_surroundings(last + 1, &page, &mut issuers, &mut report).await?;
             for row in &page {
                 report.certificates += 1;
                 self.check_certificate(row, &mut issuers, &mut report).await?;
@@ -142,27 +158,6 @@ impl Context {
         Ok(())
     }
 
-    /// The name that a certificate stands under, where its serial number is unique, is the one that issued it.
-    async fn check_issuer_names(
-        &self,
-        first: i64,
-        last: i64,
-        page: &[InventoryRow],
-        report: &mut Report,
-    ) -> Result<()> {
-        let names = store::check::issuer_names(&self.db, first, last).await.map_err(failed)?;
-        let names: HashMap<i64, Option<Vec<u8>>> = names.into_iter().collect();
-        for row in page {
-            let Ok(certificate) = Certificate::from_der(row.issued.der.clone()) else { continue };
-            let stored = names.get(&row.pk).and_then(Option::as_deref);
-            let expected = row.issued.issuer.map(|_| certificate.issuer().as_der());
-            if stored != expected {
-                report.find(&format!("certificate {}", row.issued.id), "it stands under the name of another issuer");
-            }
-        }
-        Ok(())
-    }
-
     /// The chain of the audit, and the inventory against what it says.
     async fn check_against_audit(&self, report: &mut Report) -> Result<()> {
         match self.verify_audit().await? {
@@ -174,6 +169,12 @@ impl Context {
         }
         for id in store::check::records_without_certificate(&self.db, PAGE).await.map_err(failed)? {
             report.find(&format!("certificate {id}"), "the audit says that it was issued, and it is not there");
+        }
+        for id in store::check::certificates_without_profile(&self.db, PAGE).await.map_err(failed)? {
+            report.find(
+                &format!("certificate {id}"),
+                "the audit says that it was issued from a profile, and it names none",
+            );
         }
         for id in store::check::certificates_without_key(&self.db, PAGE).await.map_err(failed)? {
             report.find(&format!("certificate {id}"), "the audit says that its key was made here, and it is not kept");
@@ -234,7 +235,7 @@ impl Context {
         }
         let own;
         let key = match issued.issuer {
-            Some(by) => self.issuer_key(by, issuers).await?,
+            Some(by) => self.issuer_key(by, issuers).await?.map(|issuing| &issuing.verifying),
             None => {
                 own = certificate.verifying_key().ok();
                 own.as_ref()
@@ -255,6 +256,10 @@ impl Context {
         let Some(sealed) = store::certificate::leaf_key(&self.db, row.pk).await.map_err(failed)? else {
             return Ok(());
         };
+        if Keyring::value_version(&sealed.sealed).ok() != Some(sealed.data_key_version) {
+            report
+                .find(&subject, "the stored version of the data key of its private key is not the one that sealed it");
+        }
         match self.open_leaf_key(issued, &certificate, &sealed.sealed).await {
             Err(error) => report.find(&subject, format!("its private key does not open: {error}")),
             Ok(opened) => {
@@ -268,16 +273,13 @@ impl Context {
     }
 
     /// The key of an issuer. One that is not known may have been made while this runs.
-    async fn issuer_key<'a>(&self, by: IssuedBy, issuers: &'a mut Issuers) -> Result<Option<&'a VerifyingKey>> {
-        if !issuers.contains_key(&by.certificate) {
+    async fn issuer_key<'a>(&self, by: IssuedBy, issuers: &'a mut Issuers) -> Result<Option<&'a IssuingKey>> {
+        if !issuers.keys.contains_key(&by.certificate) {
             for stored in store::authority::certificates(&self.db, by.authority).await.map_err(failed)? {
-                let certificate = Certificate::from_der(stored.der).ok();
-                if let Some(key) = certificate.and_then(|certificate| certificate.verifying_key().ok()) {
-                    issuers.insert(stored.id, key);
-                }
+                issuers.add(&stored);
             }
         }
-        Ok(issuers.get(&by.certificate))
+        Ok(issuers.keys.get(&by.certificate))
     }
 
     /// Whether the chain of the audit is whole: how many records it has, or what is broken first.
@@ -317,6 +319,16 @@ pub async fn audit_records(db: &Db, limit: u32) -> Result<Vec<ShownRecord>> {
             detail: serde_json::from_str(&record.detail).unwrap_or(serde_json::Value::String(record.detail)),
         })
         .collect())
+}
+
+impl Issuers {
+    /// Notes the key of a certificate that reads.
+    fn add(&mut self, stored: &AuthorityCertificate) {
+        let certificate = Certificate::from_der(stored.der.clone()).ok();
+        if let Some(verifying) = certificate.and_then(|certificate| certificate.verifying_key().ok()) {
+            self.keys.insert(stored.id, IssuingKey { authority: stored.authority, key: stored.key, verifying });
+        }
+    }
 }
 
 impl Report {

@@ -11,7 +11,14 @@ use domain::permission::Action;
 use domain::{AuthorityCertificateId, AuthorityId, Error, Result};
 use serde_json::json;
 use store::Changes;
-use x509::{AttributeType, Certificate, chain, pem};
+use x509::{AttributeType, Certificate, KeyUsage, chain, pem};
+
+/// What an administrator should know of a certificate that was installed all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportWarning {
+    /// Its key usage does not hold cRLSign: RFC 5280 §6.3.3 (f) lets nobody accept the authority's lists.
+    ListsNotAccepted,
+}
 
 impl Context {
     /// Installs a certificate and the chain above it.
@@ -21,7 +28,7 @@ impl Context {
         id: AuthorityId,
         certificate: &str,
         certificate_chain: &str,
-    ) -> Result<()> {
+    ) -> Result<Option<ImportWarning>> {
         let mut authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::CreateAuthority, &about(&authority.name))?;
         if authority.parent.is_some() {
@@ -84,7 +91,20 @@ impl Context {
         }
         let spki_sha256 = x509::digest::sha256(imported.spki_der());
         changes = changes.statement(store::revocation::key_is_not_blocked(caller.organization, spki_sha256));
-        self.commit_authority(caller, changes, &authority, "authority-certificate-imported", &detail).await
+        self.commit_authority(caller, changes, &authority, "authority-certificate-imported", &detail).await?;
+        Ok(self.warning_about(&authority, &imported))
+    }
+
+    fn warning_about(&self, authority: &Authority, imported: &Certificate) -> Option<ImportWarning> {
+        let usages = imported.extensions().key_usages().ok().flatten()?;
+        if usages.contains(KeyUsage::CrlSign) {
+            return None;
+        }
+        tracing::warn!(
+            authority.name = %authority.name,
+            "the imported certificate's key usage does not hold cRLSign: nobody will accept the authority's revocation lists"
+        );
+        Some(ImportWarning::ListsNotAccepted)
     }
 
     /// The authority of the project that holds exactly this certificate: then it is the parent.

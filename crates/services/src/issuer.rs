@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use store::Changes;
 use uuid::Uuid;
+use x509::chain::PolicyFacts;
 use x509::{Certificate, Uri, pem};
 
 /// Issuers by profile, and authorities by id, of one epoch of the configuration.
@@ -184,6 +185,7 @@ fn active_certificate(stored: domain::authority::AuthorityCertificate) -> Result
     let certificate = Certificate::from_der(stored.der).map_err(unreadable)?;
     let mut constraints = Vec::new();
     let mut extended_key_usages = Vec::new();
+    let mut policies = vec![PolicyFacts::of(&certificate).map_err(unreadable)?];
     constraints.extend(certificate.extensions().name_constraints().map_err(unreadable)?);
     extended_key_usages.extend(certificate.extensions().extended_key_usages().map_err(unreadable)?);
     if !stored.chain.is_empty() {
@@ -191,7 +193,8 @@ fn active_certificate(stored: domain::authority::AuthorityCertificate) -> Result
             let parent = Certificate::from_der(der).map_err(unreadable)?;
             constraints.extend(parent.extensions().name_constraints().map_err(unreadable)?);
             extended_key_usages.extend(parent.extensions().extended_key_usages().map_err(unreadable)?);
+            policies.push(PolicyFacts::of(&parent).map_err(unreadable)?);
         }
     }
-    Ok(ActiveCertificate { id: stored.id, certificate, pem, chain_pem, constraints, extended_key_usages })
+    Ok(ActiveCertificate { id: stored.id, certificate, pem, chain_pem, constraints, extended_key_usages, policies })
 }

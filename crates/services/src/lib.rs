@@ -17,7 +17,7 @@ pub mod fsck;
 pub mod iam_token;
 pub mod idempotency;
 pub mod identities;
-mod import_certificate;
+pub mod import_certificate;
 pub mod issue;
 pub mod issuer;
 pub mod login;

@@ -87,24 +87,30 @@ fn directory_name(text: &str) -> std::result::Result<DistinguishedName, String> 
     DistinguishedName::build(&attributes).map_err(|error| error.to_string())
 }
 
-/// The contents of the configured policy OIDs.
+/// The contents of the configured policy OIDs. RFC 5280 §4.2.1.4: none of them twice.
 pub(crate) fn policies(configuration: &AuthorityConfiguration) -> Result<Vec<Vec<u8>>> {
-    configuration
-        .policy_oids
-        .iter()
-        .map(|text| {
-            x509::oid::from_dotted(text).ok_or_else(|| Error::invalid(format!("policyOids: {text} is not an OID")))
-        })
-        .collect()
+    let mut policies = Vec::new();
+    for text in &configuration.policy_oids {
+        let policy =
+            x509::oid::from_dotted(text).ok_or_else(|| Error::invalid(format!("policyOids: {text} is not an OID")))?;
+        if policies.contains(&policy) {
+            return Err(Error::invalid(format!("policyOids: {text} is there twice")));
+        }
+        policies.push(policy);
+    }
+    Ok(policies)
 }
 
+/// The configured extended key usages, none of them twice: a certificate that names one twice is refused when it is read.
 pub(crate) fn extended_key_usages(configuration: &AuthorityConfiguration) -> Result<Vec<ExtendedKeyUsage>> {
-    configuration
-        .extended_key_usages
-        .iter()
-        .map(|name| {
-            ExtendedKeyUsage::from_snake_name(name)
-                .ok_or_else(|| Error::invalid(format!("extendedKeyUsages: {name} is not a known usage")))
-        })
-        .collect()
+    let mut usages = Vec::new();
+    for name in &configuration.extended_key_usages {
+        let usage = ExtendedKeyUsage::from_snake_name(name)
+            .ok_or_else(|| Error::invalid(format!("extendedKeyUsages: {name} is not a known usage")))?;
+        if usages.contains(&usage) {
+            return Err(Error::invalid(format!("extendedKeyUsages: {name} is there twice")));
+        }
+        usages.push(usage);
+    }
+    Ok(usages)
 }

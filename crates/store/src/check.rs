@@ -1,10 +1,11 @@
 //! What only the check of the inventory asks: columns that are to agree with what they were read from, and rows that are
 //! to have a partner. Changes nothing.
 
-use crate::columns::time;
+use crate::columns::{number, time};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
+use crate::value::Row;
 use domain::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, ProjectId, Time};
 use uuid::Uuid;
 
@@ -71,17 +72,144 @@ pub async fn key_columns(db: &Db, key: AuthorityKeyId) -> Result<Option<(Vec<u8>
     .transpose()
 }
 
-/// The issuer's name in DER that each certificate stands under, by its place in the order of issue; none for one that
-/// stands under no name, as one does that signed itself.
-pub async fn issuer_names(db: &Db, first: i64, last: i64) -> Result<Vec<(i64, Option<Vec<u8>>)>, StoreError> {
+/// What stands beside a certificate, and what that leads to.
+pub struct Surroundings {
+    /// The place in the order of issue.
+    pub pk: i64,
+    /// The issuer's name in DER that it stands under; none for one that stands under no name, as one does that signed
+    /// itself.
+    pub issuer_name: Option<Vec<u8>>,
+    /// The shard of the list that is to name it when it is revoked.
+    pub shard: Option<u32>,
+    /// How many of the three columns are written that say which versions of profile and policy judged it.
+    pub judging_columns: usize,
+    /// The version of the profile that they name.
+    pub judging: Option<JudgingVersion>,
+    /// Its revocation, also one that was ended.
+    pub revocation: Option<RevocationColumns>,
+}
+
+/// A version of a profile that judged a certificate.
+pub struct JudgingVersion {
+    /// The authority that it issues from.
+    pub authority: Option<AuthorityId>,
+    /// Whether the version of its policy is stored that the certificate names.
+    pub has_policy: bool,
+}
+
+/// Columns of a revocation that its certificate says, too.
+pub struct RevocationColumns {
+    /// The end of the certificate.
+    pub not_after: Time,
+    /// The shard of the list that names it.
+    pub shard: u32,
+    /// The project.
+    pub project: ProjectId,
+}
+
+/// What stands beside the certificates between two places in the order of issue.
+pub async fn surroundings(db: &Db, first: i64, last: i64) -> Result<Vec<Surroundings>, StoreError> {
     let rows = db
         .rows(
-            "SELECT c.pk, n.der FROM certificates c LEFT JOIN issuer_names n ON n.id = c.issuer_name_id
+            "SELECT c.pk, n.der, c.shard, c.profile_id, c.profile_version, c.policy_version, v.profile_id, v.authority_id,
+             t.policy_id, r.not_after, r.shard, r.project_id
+             FROM certificates c LEFT JOIN issuer_names n ON n.id = c.issuer_name_id
+             LEFT JOIN profile_versions v ON v.profile_id = c.profile_id AND v.version = c.profile_version
+             LEFT JOIN policy_versions t ON t.policy_id = v.policy_id AND t.version = c.policy_version
+             LEFT JOIN revocations r ON r.authority_key_id = c.authority_key_id AND r.serial = c.serial
              WHERE c.pk BETWEEN $1 AND $2 ORDER BY c.pk",
             params![first, last],
         )
         .await?;
-    rows.iter().map(|row| Ok((row.int(0)?, row.opt_blob(1)?.map(<[u8]>::to_vec)))).collect()
+    rows.iter().map(surroundings_from).collect()
+}
+
+fn surroundings_from(row: &Row) -> Result<Surroundings, StoreError> {
+    let written = [row.opt_uuid(3)?.is_some(), row.opt_int(4)?.is_some(), row.opt_int(5)?.is_some()];
+    let judging = match row.opt_uuid(6)? {
+        None => None,
+        Some(_) => Some(JudgingVersion {
+            authority: row.opt_uuid(7)?.map(AuthorityId),
+            has_policy: row.opt_uuid(8)?.is_some(),
+        }),
+    };
+    let revocation = match row.opt_int(9)? {
+        None => None,
+        Some(_) => Some(RevocationColumns {
+            not_after: time(row, 9)?,
+            shard: number(row, 10)?,
+            project: ProjectId(row.uuid(11)?),
+        }),
+    };
+    Ok(Surroundings {
+        pk: row.int(0)?,
+        issuer_name: row.opt_blob(1)?.map(<[u8]>::to_vec),
+        shard: row.opt_int(2)?.and_then(|shard| u32::try_from(shard).ok()),
+        judging_columns: written.iter().filter(|written| **written).count(),
+        judging,
+        revocation,
+    })
+}
+
+/// A revocation as a list is to name it.
+pub struct ListedColumns {
+    /// The contents of the serial number's INTEGER.
+    pub serial: Vec<u8>,
+    /// The end of the certificate.
+    pub not_after: Time,
+    /// The stored code of the reason.
+    pub reason: i64,
+    /// When it was made.
+    pub revoked_at: Time,
+    /// When it was made or given another reason.
+    pub changed_at: Time,
+}
+
+/// The revocations under a key and shard that were not ended, by serial number, from the one after `after` on.
+pub async fn revocations(
+    db: &Db,
+    key: AuthorityKeyId,
+    shard: u32,
+    after: &[u8],
+    limit: u32,
+) -> Result<Vec<ListedColumns>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT serial, not_after, reason, revoked_at, changed_at FROM revocations
+             WHERE authority_key_id = $1 AND shard = $2 AND serial > $3 AND released_at IS NULL ORDER BY serial LIMIT $4",
+            params![key, shard, after, limit],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ListedColumns {
+                serial: row.blob(0)?.to_vec(),
+                not_after: time(row, 1)?,
+                reason: row.int(2)?,
+                revoked_at: time(row, 3)?,
+                changed_at: time(row, 4)?,
+            })
+        })
+        .collect()
+}
+
+/// The shard that a revocation stands under, and whether it was ended.
+pub async fn revocation_place(db: &Db, key: AuthorityKeyId, serial: &[u8]) -> Result<Option<(u32, bool)>, StoreError> {
+    let sql = "SELECT shard, released_at FROM revocations WHERE authority_key_id = $1 AND serial = $2";
+    let row = db.row(sql, params![key, serial]).await?;
+    row.map(|row| Ok((number(&row, 0)?, row.opt_int(1)?.is_some()))).transpose()
+}
+
+/// Certificates that were issued from a profile, as the audit says, and whose rows name none.
+pub async fn certificates_without_profile(db: &Db, limit: u32) -> Result<Vec<CertificateId>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT c.id FROM audit_records a JOIN certificates c ON c.id = a.object_id
+             WHERE a.event = 'certificate-issued' AND c.profile_id IS NULL ORDER BY c.pk LIMIT $1",
+            params![limit],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
 }
 
 /// The place and the id of the first certificate after a place.

@@ -562,11 +562,19 @@ const NAME_CASES: &[CaseRow] = &[
     ("the subject of the issuing authority is excluded", VIOLATED, Fault::Issuing, |plan| {
         plan.root.set_constraints(vec![], vec![Subtree::Directory(common_name("IMPORT  issuing"))]);
     }),
-    ("a name of a kind that is not understood is constrained", VIOLATED, Fault::Imported, |plan| {
+    ("another kind of names is excluded by the root", "name-constraints-malformed", Fault::Root, |plan| {
         let other = vec![0xa0, 9, 6, 3, 0x2a, 3, 4, 0xa0, 2, 5, 0];
-        plan.imported.set_names(&[GeneralName::Other { tag: 0xa0, der: other.clone() }]);
-        plan.root.set_constraints(vec![], vec![Subtree::Other { tag: 0xa0, der: other }]);
+        plan.root.set_constraints(vec![dns_subtree("example")], vec![Subtree::Other { tag: 0xa0, der: other }]);
     }),
+    (
+        "registered identifiers are permitted by the certificate",
+        "name-constraints-malformed",
+        Fault::Imported,
+        |plan| {
+            let identifier = Subtree::Other { tag: 0x88, der: vec![0x88, 3, 0x2a, 3, 4] };
+            plan.imported.set_constraints(vec![identifier], vec![]);
+        },
+    ),
 ];
 
 const VIOLATED: &str = "name-constraint-violated";

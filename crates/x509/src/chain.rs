@@ -17,6 +17,7 @@ mod web;
 
 pub use constraints::{COMPARISONS_MAX, ConstraintViolation, ViolationKind, check_names};
 pub use exact::{ExactRefusal, build_exact};
+pub use policies::{PolicyFacts, check_policies};
 pub use rule::Rule;
 
 use std::fmt;

@@ -405,8 +405,10 @@ fn check_value(kind: &AttributeType, value: &str, string_tag: u8) -> Result<(), 
         (tag::PRINTABLE_STRING | tag::IA5_STRING, found) if found != rule.string_tag => {
             refuse("it is written in another string type than RFC 5280 asks for")
         }
-        // RFC 5280 §4.1.2.4: new names are UTF8String or PrintableString.
-        (_, tag::UTF8_STRING | tag::PRINTABLE_STRING | tag::IA5_STRING | tag::NUMERIC_STRING) => Ok(()),
+        (tag::IA5_STRING, tag::IA5_STRING) => Ok(()),
+        // RFC 5280 §4.1.2.4: new names are UTF8String or PrintableString; the other types are not even among its choices,
+        // or for names that were there before.
+        (_, tag::UTF8_STRING | tag::PRINTABLE_STRING) => Ok(()),
         _ => refuse("it is written in another string type than RFC 5280 asks for"),
     }
 }
@@ -560,6 +562,34 @@ mod tests {
             let name = DistinguishedName::from_der(&writer.into_bytes()).ok();
             let value = name.as_ref().and_then(|name| name.first(AttributeType::CommonName));
             assert_eq!(value, expected, "{string_tag:#x} {content:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_new_name_is_in_the_string_types_of_rfc_5280_or_written_anew() {
+        let in_type = |string_tag: u8| {
+            let mut writer = Writer::new();
+            writer.sequence(|writer| {
+                writer.set_of_one(|writer| {
+                    writer.sequence(|writer| {
+                        writer.oid(oid::ORGANIZATION);
+                        writer.primitive(string_tag, b"4711");
+                    });
+                });
+            });
+            DistinguishedName::from_der(&writer.into_bytes()).unwrap()
+        };
+        for (string_tag, is_right) in [
+            (tag::UTF8_STRING, true),
+            (tag::PRINTABLE_STRING, true),
+            (tag::IA5_STRING, false),
+            (tag::NUMERIC_STRING, false),
+            (tag::VISIBLE_STRING, false),
+            (tag::TELETEX_STRING, false),
+        ] {
+            let name = in_type(string_tag);
+            assert_eq!(name.validate().is_ok(), is_right, "{string_tag:#x}");
+            assert_eq!(name.reencoded().unwrap(), in_type(tag::UTF8_STRING));
         }
     }
 

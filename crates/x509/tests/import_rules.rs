@@ -114,3 +114,24 @@ fn the_search_for_an_order_ends() {
     let refusal = build_exact(&Certificate::from_der(leaf).unwrap(), &certificates(&ders), NOW).unwrap_err();
     assert_eq!((refusal.certificate, refusal.rule.as_str()), (Place::Leaf, "budget-exhausted"));
 }
+
+#[test]
+fn a_path_has_eight_intermediate_certificates_and_no_more() {
+    // Below a self-signed root, which is none of them; the imported one is the last.
+    for (intermediates, is_accepted) in [(8_usize, true), (9, false), (30, false)] {
+        let keys: Vec<TestKey> = (0..=intermediates).map(|_| TestKey::generate()).collect();
+        let name = |index: usize| common_name(&format!("Authority {index}"));
+        let mut ders: Vec<Vec<u8>> = (0..=intermediates)
+            .map(|index| {
+                let above = index.saturating_sub(1);
+                Draft::authority(&name(index), keys[index].spki(), &name(above), NOW).sign(&keys[above])
+            })
+            .collect();
+        let leaf = Certificate::from_der(ders.pop().unwrap()).unwrap();
+        let built = build_exact(&leaf, &certificates(&ders), NOW);
+        match is_accepted {
+            true => assert_eq!(built, Ok((0..intermediates).rev().collect::<Vec<_>>())),
+            false => assert_eq!(built.unwrap_err().rule.as_str(), "depth-exceeded", "{intermediates}"),
+        }
+    }
+}

@@ -4,10 +4,13 @@
 use crate::authorities::{
     DAY, FLAT, TYPED, UNKNOWN, authority, certificate_of, first_root, intermediate, list_of, typed_body,
 };
+use crate::csr::{Draft, subject};
 use crate::server::{Answer, Server, for_each_engine, members, text};
 use serde_json::{Value, json};
+use testkit::chains::TestKey;
+use x509::der::tag;
 use x509::extension::AccessMethod;
-use x509::{Certificate, Crl, KeyUsage, KeyUsages};
+use x509::{Certificate, Crl, KeyUsage, KeyUsages, oid};
 
 async fn renew(server: &Server, id: &str, not_after: impl Into<Value>) -> Answer {
     let body = json!({"type": "existing", "notAfter": not_after.into()});
@@ -251,6 +254,7 @@ fn the_authority_of_somebody_else_is_signed_within_the_limits_of_ours() {
             ("the issuer's own path length", 0, 2, DAY),
             ("a beginning before the issuer's", -DAY - 1, 1, DAY),
             ("an end before the beginning", 2 * DAY, 1, DAY),
+            ("an end at the beginning", DAY, 1, DAY),
             ("an end after the issuer's", 0, 1, 30 * DAY + 1),
         ] {
             let mut body = ask(length, to);
@@ -297,6 +301,38 @@ fn the_authority_of_somebody_else_is_signed_within_the_limits_of_ours() {
         late["notBefore"] = json!(server.time(0));
         let refused = sign(&server, &top, late).await.refused(400, "BadRequest");
         assert!(text(&refused["message"]).contains("expired"), "{refused}");
+    });
+}
+
+#[test]
+fn the_request_of_somebody_elses_authority_is_held_to_the_rules_for_new_certificates() {
+    for_each_engine(|server| async move {
+        let top = authority(&server, "root", "top").await;
+        let key = TestKey::generate();
+        let ask = |draft: &Draft| json!({"csr": draft.pem(&key), "notAfter": server.time(DAY)});
+        let named = |kind, string_type, value: &[u8]| {
+            let mut draft = Draft::named(&key, "x");
+            draft.subject = subject(&[(kind, string_type, value)]);
+            draft
+        };
+        for string_type in [tag::IA5_STRING, tag::NUMERIC_STRING, tag::VISIBLE_STRING, tag::TELETEX_STRING] {
+            for kind in [oid::COMMON_NAME, oid::ORGANIZATION, oid::LOCALITY] {
+                let signed = sign(&server, &top, ask(&named(kind, string_type, b"4711"))).await.ok();
+                let expected = subject(&[(kind, tag::UTF8_STRING, b"4711")]);
+                assert_eq!(pem(&signed["certificate"]).subject().as_der(), expected, "{string_type}");
+            }
+        }
+        let bad = named(oid::COUNTRY, tag::PRINTABLE_STRING, b"DEU");
+        let unknown = Draft::named(&key, "x").with(&[0x2a, 3, 4], Some(true), vec![5, 0]);
+        let constraints = Draft::named(&key, "x").with(oid::NAME_CONSTRAINTS, Some(true), vec![5, 0]);
+        for (draft, says) in [(bad, "country"), (unknown, "1.2.3.4"), (constraints, "2.5.29.30")] {
+            let refused = sign(&server, &top, ask(&draft)).await.refused(400, "BadRequest");
+            assert!(text(&refused["message"]).contains(says), "{says}: {refused}");
+        }
+        // Other extensions are read over, as contract §3.10 has it.
+        let read_over = Draft::named(&key, "x").with(&[0x2a, 3, 4], None, vec![5, 0]).with_hosts(&["www.example.com"]);
+        let signed = pem(&sign(&server, &top, ask(&read_over)).await.ok()["certificate"]);
+        assert!(signed.extensions().find(oid::SUBJECT_ALT_NAME).is_none());
     });
 }
 

@@ -124,14 +124,20 @@ fn what_a_certificate_cannot_say_is_refused() {
             permitted("directory_name", "C=Germany"),
             json!({"policyOids": ["1.a.2"]}),
             json!({"policyOids": ["9.1.1"]}),
+            json!({"policyOids": ["1.3.6.1.4.1.5", "2.5.29.32.0", "1.3.6.1.4.1.5"]}),
+            json!({"extendedKeyUsages": ["server_auth", "client_auth", "server_auth"]}),
             json!({"publicationUrl": "https://pki.example.com"}),
             json!({"publicationUrl": "http://pki.example.com/?a=b"}),
             json!({"publicationUrl": "http://user@pki.example.com"}),
             json!({"publicationUrl": "http://pki.example.com/#x"}),
             json!({"publicationUrl": "pki.example.com"}),
         ] {
+            // An intermediate says it in a certificate that is only made later, so it is refused as early.
+            for kind in ["root", "intermediate"] {
+                let refused = server.post(TYPED, body(kind, "x", extra.clone())).await;
+                assert_eq!(refused.status, 400, "{kind} {extra}: {}", refused.body);
+            }
             let refused = server.post(TYPED, body("root", "x", extra.clone())).await;
-            assert_eq!(refused.status, 400, "{extra}: {}", refused.body);
             let member = extra.as_object().unwrap().keys().next().unwrap().clone();
             assert!(text(&refused.body["message"]).contains(&member), "{extra}: {}", refused.body);
         }

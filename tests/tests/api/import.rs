@@ -2,11 +2,13 @@
 
 use crate::authorities::{DAY, FLAT, TYPED, UNKNOWN, authority, certificate_of, intermediate, list_of, typed_body};
 use crate::authority_certificates::audit_records;
+use crate::issuing::{issue, open_policy, policy, profile_with};
 use crate::server::{Answer, Server, for_each_engine, members, text};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use testkit::chains::{Draft, TestKey, common_name, good_import, import_cases};
-use x509::{Certificate, CertificationRequest, DistinguishedName, pem};
+use testkit::chains::{Draft, TestKey, common_name, good_import, import_cases, written};
+use x509::extension::CertificatePolicies;
+use x509::{Certificate, CertificationRequest, DistinguishedName, KeyUsage, oid, pem};
 
 /// The body of an import.
 pub fn body(certificates: &[Vec<u8>], chain: &[Vec<u8>]) -> Value {
@@ -274,5 +276,61 @@ fn two_imports_at_once_leave_one_whole_state() {
         assert_eq!(versions[won - 1]["certificate"], active["certificate"]);
         let ca = server.get(&format!("{FLAT}/{id}")).await.ok()["ca"].take();
         assert_eq!(ca["serialNumber"], active["serialNumber"]);
+    });
+}
+
+#[test]
+fn an_authority_whose_lists_nobody_accepts_is_installed_with_a_warning() {
+    for_each_engine(|server| async move {
+        let id = authority(&server, "intermediate", "ours").await;
+        let request = request(&server, &id).await;
+        let (subject, spki, now) = (request.subject(), request.spki_der(), server.start.seconds());
+        for (usages, is_warned) in
+            [(vec![KeyUsage::KeyCertSign], true), (vec![KeyUsage::KeyCertSign, KeyUsage::CrlSign], false)]
+        {
+            let (certificate, chain) = signed_by_stranger(subject, spki, now, |draft| draft.set_usages(&usages));
+            let done = import(&server, &id, &certificate, &chain).await.ok();
+            assert_eq!(text(&done["message"]).contains("cRLSign"), is_warned, "{done}");
+        }
+    });
+}
+
+/// An authority of ours below a root that requires a policy of every certificate: with this policy, and with anyPolicy
+/// standing for all or for none.
+async fn below_a_requiring_root(server: &Server, name: &str, policy_oid: &[u8], inhibits_any: bool) -> String {
+    let id = authority(server, "intermediate", name).await;
+    let request = request(server, &id).await;
+    let (key, root_name, now) = (TestKey::generate(), common_name("Requiring Root"), server.start.seconds());
+    let mut root = Draft::authority(&root_name, key.spki(), &root_name, now);
+    root.set(oid::POLICY_CONSTRAINTS, Some(true), vec![0x30, 3, 0x80, 1, 0]);
+    if inhibits_any {
+        root.set(oid::INHIBIT_ANY_POLICY, Some(true), vec![2, 1, 0]);
+    }
+    let mut draft = Draft::authority(request.subject(), request.spki_der().to_vec(), &root_name, now);
+    let policies = written(|writer| CertificatePolicies::encode_oids(&[policy_oid], writer));
+    draft.set(oid::CERTIFICATE_POLICIES, None, policies);
+    import(server, &id, &draft.sign(&key), &[root.sign(&key)]).await.ok();
+    id
+}
+
+#[test]
+fn nothing_is_signed_that_lacks_a_policy_which_an_authority_above_requires() {
+    for_each_engine(|server| async move {
+        let open = policy(&server, open_policy("open")).await;
+        for (name, oid, inhibits_any, leaf_status) in
+            [("any", oid::ANY_POLICY, false, 200), ("named", &[0x2a, 3, 4][..], true, 400)]
+        {
+            let id = below_a_requiring_root(&server, name, oid, inhibits_any).await;
+            // Certificates of authorities have no policies but configured ones.
+            let lower = authority(&server, "intermediate", &format!("below-{name}")).await;
+            let csr = server.get(&format!("{FLAT}/{lower}/csr")).await.ok()["csr"].take();
+            let sign = json!({"csr": csr, "notAfter": server.time(DAY)});
+            let refused = server.post(&format!("{FLAT}/{id}/sign-intermediate"), sign).await.refused(400, "BadRequest");
+            assert!(text(&refused["message"]).contains("requires a certificate policy"), "{refused}");
+            // Leaves have anyPolicy.
+            let profile = profile_with(&server, name, Some(&id), &open, json!({})).await;
+            let issued = issue(&server, &profile, json!({})).await;
+            assert_eq!(issued.status, leaf_status, "{name}: {}", issued.body);
+        }
     });
 }

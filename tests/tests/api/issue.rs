@@ -657,6 +657,7 @@ fn usages_fit_each_other_and_the_key() {
             (json!(["crl_sign"]), "EC_prime256v1", "belongs to certificates of authorities"),
             (json!(["encipher_only"]), "EC_prime256v1", "without key_agreement"),
             (json!(["decipher_only", "digital_signature"]), "EC_prime256v1", "without key_agreement"),
+            (json!(["key_agreement", "encipher_only", "decipher_only"]), "EC_prime256v1", "exclude each other"),
             (json!(["key_agreement"]), "Ed25519", "not one of an RSA or Ed25519 key"),
             (json!(["key_agreement"]), "RSA_2048", "not one of an RSA or Ed25519 key"),
         ] {
@@ -667,6 +668,12 @@ fn usages_fit_each_other_and_the_key() {
             issue(&server, &open, json!({"keyUsages": usages})).await.ok();
         }
         issue(&server, &open, json!({"keyUsages": ["digital_signature"], "keyAlgorithm": "Ed25519"})).await.ok();
+        // RFC 3161 §2.3: a time-stamping authority does nothing else. What is named twice is named once.
+        let both = json!({"extendedKeyUsages": ["time_stamping", "server_auth"]});
+        check_refused(&server, &open, both, 400, "BadRequest", "time_stamping stands alone").await;
+        let twice = json!({"extendedKeyUsages": ["time_stamping", "time_stamping"]});
+        let issued = certificate(&issue(&server, &open, twice).await.ok());
+        assert_eq!(issued.extensions().extended_key_usages(), Ok(Some(vec![ExtendedKeyUsage::TimeStamping])));
     });
 }
 

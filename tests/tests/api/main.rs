@@ -11,6 +11,7 @@ mod authority_configuration;
 mod chains;
 mod csr;
 mod destinations;
+mod fsck;
 mod idempotency;
 mod import;
 mod issue;

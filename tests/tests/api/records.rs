@@ -3,7 +3,7 @@
 use crate::authorities::{UNKNOWN, first_root};
 use crate::csr::Draft;
 use crate::issuing::{
-    PROFILES, REQUEST, SIGN, certificate, issue, merge, open_policy, policy, profile, profile_with, wanted,
+    POLICIES, PROFILES, REQUEST, SIGN, certificate, issue, merge, open_policy, policy, profile, profile_with, wanted,
 };
 use crate::server::{Server, for_each_engine, members, text};
 use serde_json::{Value, json};
@@ -333,6 +333,7 @@ fn a_list_is_narrowed_paged_and_sorted() {
             let listed = server.post(&search, asked.clone()).await.ok();
             assert_eq!(found(&listed, &ids), (expected, total), "{asked}");
         }
+        let long = "_".repeat(256);
         for (asked, issues) in [
             (json!({"limit": 0}), "limit"),
             (json!({"limit": 101}), "limit"),
@@ -343,6 +344,8 @@ fn a_list_is_narrowed_paged_and_sorted() {
             (json!({"profileIds": ["x"]}), "profileIds.0"),
             (json!({"fromDate": "x"}), "fromDate"),
             (json!({"metadata": [{"key": ""}]}), "metadata.0.key metadata.0.value"),
+            (json!({"search": long, "commonName": long, "friendlyName": long}), "friendlyName commonName search"),
+            (json!({"metadata": [{"key": long, "value": "%".repeat(1021)}]}), "metadata.0.key metadata.0.value"),
         ] {
             assert_eq!(server.post(&search, asked.clone()).await.issues().join(" "), issues, "{asked}");
         }
@@ -368,6 +371,27 @@ fn older_lists_take_their_filters_from_the_query() {
         }
         let limits = "/api/v2/workspace/default/certificates?offset=101&limit=0";
         assert_eq!(server.get(limits).await.issues(), ["offset", "limit"]);
+        // What is looked for has a length that both engines take, and the longest one is looked for.
+        let longest = "_".repeat(255);
+        for (path, parameter) in [
+            ("/api/v2/workspace/default/certificates".to_owned(), "commonName"),
+            ("/api/v2/workspace/default/certificates".to_owned(), "friendlyName"),
+            ("/api/v2/workspace/default/cas".to_owned(), "commonName"),
+            ("/api/v2/workspace/default/cas".to_owned(), "friendlyName"),
+            (by_id.clone(), "search"),
+            (by_id.clone(), "commonName"),
+            (by_id.clone(), "friendlyName"),
+            (format!("{PROFILES}/{at_root}/certificates"), "search"),
+            (PROFILES.to_owned(), "search"),
+            (POLICIES.to_owned(), "search"),
+        ] {
+            server.get(&format!("{path}?{parameter}={longest}")).await.ok();
+            let issues = server.get(&format!("{path}?{parameter}={longest}_")).await.issues();
+            assert_eq!(issues, [parameter], "{path}");
+        }
+        let requests = format!("{REQUEST}/certificate-requests?projectSlug=default&search=");
+        server.get(&format!("{requests}{longest}")).await.ok();
+        assert_eq!(server.get(&format!("{requests}{longest}_")).await.issues(), ["search"]);
         assert_eq!(server.get(&format!("{by_id}?profileIds=x")).await.issues(), ["profileIds"]);
         server.get("/api/v2/workspace/nothing/certificates").await.refused(404, "NotFound");
         server.get(&format!("/api/v1/projects/{UNKNOWN}/certificates")).await.refused(404, "NotFound");

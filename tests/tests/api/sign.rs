@@ -340,7 +340,6 @@ fn names_of_a_request_keep_the_rules_wherever_they_stand() {
             "http://a.example.com",
             "a.example.com:443",
             "a@example.com",
-            "\u{2024}",
             "a b.example.com",
             "2130706433",
         ];
@@ -353,6 +352,20 @@ fn names_of_a_request_keep_the_rules_wherever_they_stand() {
                 text if other_kinds.contains(&text) => assert_eq!(names(&certificate(&answer.ok())), [""; 0], "{text}"),
                 text => assert_eq!(answer.status, 400, "{text:?}: {}", answer.body),
             }
+        }
+        // Blanks, and dots of other scripts, hide no host.
+        for common_name in [
+            " evil.example",
+            "evil.example ",
+            "evil.example\u{a0}",
+            "evil.example\u{2028}",
+            "evil\u{2024}example",
+            "1.2.3.4 ",
+            " ::1",
+        ] {
+            let mut draft = Draft::named(&key, "x").with_hosts(&["www.example.com"]);
+            draft.subject = subject(&[(oid::COMMON_NAME, tag::UTF8_STRING, common_name.as_bytes())]);
+            check_refused(&server, &open, &draft.pem(&key), "would be taken for").await;
         }
         // Normal forms, and names of other kinds, which are left out.
         let directory = DistinguishedName::build(&[(AttributeType::CommonName, "x")]).unwrap();
@@ -466,6 +479,7 @@ fn a_subject_in_other_string_types_is_written_in_the_right_ones_and_one_that_can
             subject(&[(country, tag::UTF8_STRING, b"DE"), (organization, tag::UTF8_STRING, "Büro".as_bytes())]),
             subject(&[(country, tag::UTF8_STRING, b"DE"), (organization, tag::TELETEX_STRING, &latin1)]),
             subject(&[(country, tag::PRINTABLE_STRING, b"DE"), (organization, tag::BMP_STRING, &ucs2)]),
+            subject(&[(country, tag::IA5_STRING, b"DE"), (organization, tag::UTF8_STRING, "Büro".as_bytes())]),
         ] {
             let signed = certificate(&sign(&server, &open, &with_subject(asked)).await.ok());
             assert_eq!(signed.subject().as_der(), right);
@@ -474,6 +488,20 @@ fn a_subject_in_other_string_types_is_written_in_the_right_ones_and_one_that_can
         let printable = subject(&[(organization, tag::PRINTABLE_STRING, b"Acme")]);
         let signed = certificate(&sign(&server, &open, &with_subject(printable.clone())).await.ok());
         assert_eq!(signed.subject().as_der(), printable);
+
+        // The types that are not even among the choices of RFC 5280 §4.1.2.4, in every attribute.
+        for kind in [oid::COMMON_NAME, organization, oid::ORGANIZATIONAL_UNIT, oid::LOCALITY, oid::STATE] {
+            for string_type in [tag::IA5_STRING, tag::NUMERIC_STRING, tag::VISIBLE_STRING] {
+                let csr = with_subject(subject(&[(kind, string_type, b"4711")]));
+                let signed = certificate(&sign(&server, &open, &csr).await.ok());
+                assert_eq!(signed.subject().as_der(), subject(&[(kind, tag::UTF8_STRING, b"4711")]), "{string_type}");
+            }
+        }
+        let label = |string_type| subject(&[(oid::DOMAIN_COMPONENT, string_type, b"example")]);
+        for string_type in [tag::IA5_STRING, tag::UTF8_STRING, tag::PRINTABLE_STRING] {
+            let signed = certificate(&sign(&server, &open, &with_subject(label(string_type))).await.ok());
+            assert_eq!(signed.subject().as_der(), label(tag::IA5_STRING));
+        }
 
         let two_in_one = written(|writer| {
             writer.sequence(|writer| {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use services::authorities::RenderedCertificate;
 use services::certify_authority::{CertifyAuthority, RenewalKey, SignIntermediate};
+use services::import_certificate::ImportWarning;
 
 const TAG: &str = "Certificate authorities";
 
@@ -281,8 +282,16 @@ struct Import {
 async fn import(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let id = authority_id(&input)?;
     let body: Import = input.body()?;
-    app.services.import_authority_certificate(&caller, id, &body.certificate, &body.certificate_chain).await?;
-    Reply::json(&json!({ "message": "The certificate and its chain are installed", "caId": input.parameter("caId") }))
+    let warning =
+        app.services.import_authority_certificate(&caller, id, &body.certificate, &body.certificate_chain).await?;
+    let message = match warning {
+        None => "The certificate and its chain are installed",
+        Some(ImportWarning::ListsNotAccepted) => {
+            "The certificate and its chain are installed. Its key usage does not hold cRLSign, so nobody will accept the \
+             authority's revocation lists: better have it made again"
+        }
+    };
+    Reply::json(&json!({ "message": message, "caId": input.parameter("caId") }))
 }
 
 #[derive(Deserialize)]

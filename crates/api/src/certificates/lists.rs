@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::render::{KEY_ALGORITHMS, SIGNATURE_ALGORITHMS, optional_timestamp, timestamp};
 use crate::route::{Endpoint, Input, Reply, Route};
 use crate::schema::{
-    Field, Schema, any, boolean_or_text, date, integer, list, number, object, one_of, optional, required, text, uuid,
-    verbatim,
+    Field, Schema, any, boolean_or_text, date, integer, list, number, object, one_of, optional, required, search_text,
+    text, uuid, verbatim,
 };
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
@@ -33,16 +33,16 @@ pub(super) fn routes() -> Vec<Route<App>> {
     vec![
         Endpoint::get("/api/v2/workspace/{slug}/certificates", TAG, "List the certificates of a project by its slug")
             .path([required("slug", text())])
-            .query([optional("friendlyName", text()), optional("commonName", text())])
+            .query([optional("friendlyName", search_text()), optional("commonName", search_text())])
             .query(bounds(25, 100))
             .returns(page())
             .bearer(list_by_slug),
         Endpoint::get("/api/v1/projects/{projectId}/certificates", TAG, "List the certificates of a project")
             .path([required("projectId", uuid())])
             .query([
-                optional("friendlyName", text()),
-                optional("commonName", text()),
-                optional("search", text()),
+                optional("friendlyName", search_text()),
+                optional("commonName", search_text()),
+                optional("search", search_text()),
                 optional("status", one_of(STATUSES)),
                 optional("profileIds", profile_ids()),
                 optional("fromDate", date()),
@@ -60,7 +60,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
         Endpoint::get(OF_PROFILE, TAG, "List the certificates of a profile")
             .also_at(OF_PROFILE_NEW)
             .path([required("profileId", uuid())])
-            .query([optional("status", one_of(STATUSES)), optional("search", text())])
+            .query([optional("status", one_of(STATUSES)), optional("search", search_text())])
             .query(bounds(20, OFFSET_MAX))
             .returns(object([required("certificates", list(brief_schema())), required("totalCount", number())]))
             .bearer(list_of_profile),
@@ -99,11 +99,11 @@ pub(super) fn sorting() -> [Field; 2] {
 }
 
 fn search_schema() -> Schema {
-    let metadata = object([required("key", text().at_least(1)), required("value", verbatim())]);
+    let metadata = object([required("key", search_text().at_least(1)), required("value", verbatim().at_most(1020))]);
     object([
-        optional("friendlyName", text()),
-        optional("commonName", text()),
-        optional("search", text()),
+        optional("friendlyName", search_text()),
+        optional("commonName", search_text()),
+        optional("search", search_text()),
         optional("status", one_of(STATUSES)),
         optional("profileIds", list(uuid()).at_most(PROFILES_IN_FILTER_MAX as i64)),
         optional("caIds", list(uuid()).at_most(AUTHORITIES_IN_FILTER_MAX as i64)),
@@ -117,7 +117,7 @@ fn search_schema() -> Schema {
         optional("keyAlgorithm", one_of(&KEY_ALGORITHMS)),
         optional("keySizes", list(integer().at_least(1)).describe("Bits of the modulus or of the curve")),
         optional("signatureAlgorithm", one_of(&SIGNATURE_ALGORITHMS)),
-        optional("extendedKeyUsage", text()),
+        optional("extendedKeyUsage", search_text()),
         optional("metadata", list(metadata).at_most(METADATA_IN_FILTER_MAX as i64)),
         optional("source", text()),
         optional("forPkiSync", any()),

@@ -6,7 +6,9 @@ use crate::app::App;
 use crate::error::Result;
 use crate::render::timestamp;
 use crate::route::{Endpoint, Input, Reply, Route};
-use crate::schema::{Schema, boolean_or_text, date, list, number, object, one_of, optional, required, text, uuid};
+use crate::schema::{
+    Schema, boolean_or_text, date, list, number, object, one_of, optional, required, search_text, text, uuid,
+};
 use domain::caller::Caller;
 use domain::inventory::{alt_names, serial_hex};
 use domain::{CertificateRequestId, Time};
@@ -26,7 +28,7 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .describe("A request that was answered at once is the certificate that it made, under the same id.")
             .query([
                 required("projectSlug", text().at_least(1)),
-                optional("search", text()),
+                optional("search", search_text()),
                 optional("status", one_of(STATUSES)),
                 optional("profileIds", profile_ids()),
                 optional("fromDate", date()),

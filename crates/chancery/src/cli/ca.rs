@@ -17,8 +17,8 @@ use crate::cli::{
 
 /// Where the CAs are, below `/api`.
 const PATH: [&str; 4] = ["v1", "cert-manager", "ca", "internal"];
-/// How long a root lives when nothing else is asked for.
-const ROOT_LIFETIME: Lifetime = Lifetime::days(10 * 365);
+/// How long a root lives when nothing else is asked for: ten years, as the server counts them where none is asked for.
+const ROOT_LIFETIME: Lifetime = Lifetime::days(10 * 365 + 2);
 /// How long an intermediate lives when nothing else is asked for, if its parent lives that long.
 const INTERMEDIATE_LIFETIME: Lifetime = Lifetime::days(5 * 365);
 
@@ -158,7 +158,7 @@ pub(crate) struct CreateArguments {
     /// Its key [default: EC_secp384r1 for a root, EC_prime256v1 otherwise].
     #[arg(long, value_name = "ALGORITHM", ignore_case = true)]
     key_algorithm: Option<KeyAlgorithm>,
-    /// How long it lives, as 10y or 1000d [default: 3650d for a root; otherwise 1825d, or until its parent ends].
+    /// How long it lives, as 10y or 1000d [default: 3652d for a root; otherwise 1825d, or until its parent ends].
     #[arg(long, value_parser = vocabulary::parse_duration, conflicts_with = "not_after")]
     ttl: Option<Lifetime>,
     /// Its end.

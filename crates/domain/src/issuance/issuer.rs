@@ -5,6 +5,7 @@ use crate::authority::AuthorityStatus;
 use crate::profile::{Policy, Profile};
 use crate::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CrlId, Error, Result, Time};
 use std::sync::Arc;
+use x509::chain::PolicyFacts;
 use x509::{ExtendedKeyUsage, KeyAlgorithm, NameConstraints, SignatureAlgorithm, Uri};
 
 /// What signs and what judges.
@@ -62,6 +63,8 @@ pub struct ActiveCertificate {
     pub constraints: Vec<NameConstraints>,
     /// The extended key usages of the certificate and of each parent that has any.
     pub extended_key_usages: Vec<Vec<ExtendedKeyUsage>>,
+    /// What the certificate and its parents say of policies, upwards.
+    pub policies: Vec<PolicyFacts>,
 }
 
 impl IssuingAuthority {
@@ -91,7 +94,7 @@ impl IssuingAuthority {
         if not_before < active.certificate.not_before() {
             return Err(Error::invalid(format!("notBefore lies before the certificate of {name} begins")));
         }
-        if not_before > not_after {
+        if not_before >= not_after {
             return Err(Error::invalid("notBefore must be earlier than notAfter"));
         }
         if not_after > active.certificate.not_after() {

@@ -105,6 +105,7 @@ impl<'a> Content<'a> {
         let mut violations = self.unknown_attributes();
         violations.extend(rules.judge(&self.as_judged()));
         self.judge_usages(&mut violations);
+        self.judge_purposes(&mut violations);
         self.judge_names(&mut violations);
         violations
     }
@@ -154,6 +155,10 @@ impl<'a> Content<'a> {
                 refuse(format!("the key usage {} means nothing without key_agreement", usage.snake_name()));
             }
         }
+        // RFC 5280 §4.2.1.3: each says that the key does nothing else.
+        if has(KeyUsage::EncipherOnly) && has(KeyUsage::DecipherOnly) {
+            refuse("the key usages encipher_only and decipher_only exclude each other".into());
+        }
         let agrees = [KeyUsage::KeyAgreement, KeyUsage::EncipherOnly, KeyUsage::DecipherOnly];
         match self.key_algorithm.map(KeyAlgorithm::family) {
             Some(KeyFamily::Rsa | KeyFamily::Ed25519) => {
@@ -162,6 +167,17 @@ impl<'a> Content<'a> {
                 }
             }
             Some(KeyFamily::Ecdsa) | None => {}
+        }
+    }
+
+    /// RFC 3161 §2.3: a time-stamping authority's certificate is for nothing else. That of an authority only says what those
+    /// below it may be for.
+    fn judge_purposes(&self, violations: &mut Vec<Violation>) {
+        let stamps_time = self.extended_key_usages.contains(&ExtendedKeyUsage::TimeStamping);
+        if stamps_time && self.extended_key_usages.len() > 1 && !self.basic_constraints.ca {
+            let message =
+                "the extended key usage time_stamping stands alone: ask for the others in another certificate";
+            violations.push(Violation::new("extendedKeyUsages", "extended-key-usage-unfit", message));
         }
     }
 

@@ -10,7 +10,8 @@ use crate::profile::IssuerKind;
 use crate::{Error, Reason, Refusal, Result, Time, Violation};
 use x509::{
     AttributeType, BasicConstraints, CertificationRequest, DistinguishedName, DnsName, EmailAddress, ExtendedKeyUsage,
-    GeneralName, IpAddress, KeyAlgorithm, KeyUsages, NameConstraints, NameError, SignatureAlgorithm, Uri, oid,
+    Extensions, GeneralName, IpAddress, KeyAlgorithm, KeyUsages, NameConstraints, NameError, SignatureAlgorithm, Uri,
+    oid,
 };
 
 /// Everything that the certificate will say, except its serial number and its key.
@@ -91,6 +92,19 @@ const BACKDATE_SECONDS_MAX: i64 = 24 * 60 * 60 - 1;
 /// 9999-12-31T23:59:59Z, the last time that a certificate can name (RFC 5280 §4.1.2.5).
 const LAST_SECOND: i64 = 253_402_300_799;
 
+/// The extensions that a CSR asks for. One that is critical and does not go into certificates is refused: whoever marks it
+/// so wants no certificate without it (invariants C9).
+pub fn requested_extensions(csr: &CertificationRequest) -> Result<Extensions<'_>> {
+    let extensions = csr.requested_extensions().map_err(unreadable)?;
+    match extensions.critical_besides(&COPIED_EXTENSIONS) {
+        None => Ok(extensions),
+        Some(critical) => Err(Error::invalid(format!(
+            "the CSR asks for the critical extension {}, which is not taken from a CSR",
+            oid::to_dotted(critical)
+        ))),
+    }
+}
+
 /// Exactly what a CSR asks for (contract §6.3), once it has shown that its sender has the key.
 fn of_csr(csr: &CertificationRequest, (not_before, not_after): (i64, i64)) -> Result<Plan> {
     let key = csr.public_key().map_err(|problem| Error::bad_key(format!("the key of the CSR: {problem}")))?;
@@ -101,13 +115,7 @@ fn of_csr(csr: &CertificationRequest, (not_before, not_after): (i64, i64)) -> Re
             "the CSR's own signature does not hold: it was changed, or made with another key",
         ));
     }
-    let extensions = csr.requested_extensions().map_err(unreadable)?;
-    if let Some(critical) = extensions.critical_besides(&COPIED_EXTENSIONS) {
-        let critical = oid::to_dotted(critical);
-        return Err(Error::invalid(format!(
-            "the CSR asks for the critical extension {critical}, which is not taken from a CSR"
-        )));
-    }
+    let extensions = requested_extensions(csr)?;
     let alt_names = match extensions.subject_alt_names().map_err(unreadable)? {
         None => Vec::new(),
         Some(names) => names
@@ -142,7 +150,7 @@ const NO_AUTHORITY: BasicConstraints = BasicConstraints { ca: false, path_length
 
 /// The subject of a CSR byte for byte. Where its string types are not those of RFC 5280 (a country as UTF8String, as
 /// some libraries write it), the same text in the right types; a name that would become another one by that is refused.
-fn requested_subject(csr: &CertificationRequest) -> Result<DistinguishedName> {
+pub fn requested_subject(csr: &CertificationRequest) -> Result<DistinguishedName> {
     let subject = csr.subject();
     let Err(problem) = subject.validate() else { return Ok(subject.clone()) };
     match subject.reencoded() {
@@ -185,7 +193,7 @@ fn of_fields(
         alt_names: without_repeats(names),
         key_usages: wishes.key_usages.unwrap_or(KeyUsages::NONE),
         dropped: KeyUsages::NONE,
-        extended_key_usages: wishes.extended_key_usages.clone().unwrap_or_default(),
+        extended_key_usages: without_repeats(wishes.extended_key_usages.clone().unwrap_or_default()),
         basic_constraints: wishes.basic_constraints.unwrap_or(NO_AUTHORITY),
         policies: vec![oid::ANY_POLICY.to_vec()],
         name_constraints: None,
@@ -207,11 +215,11 @@ fn general_name(kind: SanType, value: &str) -> Result<GeneralName, NameError> {
     }
 }
 
-fn without_repeats(names: Vec<GeneralName>) -> Vec<GeneralName> {
-    let mut kept: Vec<GeneralName> = Vec::with_capacity(names.len());
-    for name in names {
-        if !kept.contains(&name) {
-            kept.push(name);
+fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::with_capacity(items.len());
+    for item in items {
+        if !kept.contains(&item) {
+            kept.push(item);
         }
     }
     kept
@@ -235,18 +243,40 @@ fn add_common_names(rules: &PolicyRules, plan: &mut Plan) -> Result<()> {
 }
 
 /// The host or address that a common name is; nothing when it is another kind of name. One that a lenient reader would
-/// take for a host, and that is none by our rules, could stand for what the SAN rules forbid: it is refused.
+/// take for a host, and that is none by our rules, could stand for what the SAN rules forbid: it is refused. So is a host
+/// with blanks around it, which only a CSR can hold: fields are trimmed.
 fn host_in(common_name: &str) -> Result<Option<GeneralName>> {
-    if let Ok(address) = IpAddress::parse(common_name) {
-        return Ok(Some(GeneralName::Ip(address)));
-    }
-    match DnsName::parse(common_name) {
-        Ok(name) => Ok(Some(GeneralName::Dns(name))),
-        Err(problem) if looks_like_host(common_name) => Err(Error::invalid(format!(
+    let bare = common_name.trim_matches(is_blank);
+    let host = match IpAddress::parse(bare) {
+        Ok(address) => Ok(GeneralName::Ip(address)),
+        Err(_) => DnsName::parse(bare).map(GeneralName::Dns),
+    };
+    match host {
+        Ok(host) if bare == common_name => Ok(Some(host)),
+        Ok(host) => Err(Error::invalid(format!(
+            "the common name would be taken for the {} {}, and blanks hide it from the rules for alternative names: leave \
+             them out",
+            host.kind(),
+            host.text()
+        ))),
+        Err(problem) if looks_like_host(bare) => Err(Error::invalid(format!(
             "the common name would be taken for a host or an address, and is none: {problem}"
         ))),
         Err(_) => Ok(None),
     }
+}
+
+/// White space of any script, and what is not seen at all.
+fn is_blank(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+}
+
+/// A dot, and what compatibility forms (UAX #15, UTS #46 §4) make one of.
+fn is_dot(character: char) -> bool {
+    matches!(
+        character,
+        '.' | '\u{2024}' | '\u{2488}'..='\u{249b}' | '\u{3002}' | '\u{fe12}' | '\u{fe52}' | '\u{ff0e}' | '\u{ff61}'
+    )
 }
 
 /// Whether a text that is neither a DNS name nor an address comes near to one (invariants C2 to C5): labels with a wildcard,
@@ -258,7 +288,7 @@ fn looks_like_host(text: &str) -> bool {
     }
     let labels = || text.trim_end_matches('.').split('.');
     let has_fake_a_label = labels().any(|label| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--")));
-    let has_dot = text.contains(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']);
+    let has_dot = text.contains(is_dot);
     let is_of_labels = text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
     // A version number is no host: the last label of one begins with a letter.
     let ends_in_word = labels().next_back().is_some_and(|label| label.starts_with(|first: char| first.is_alphabetic()));
@@ -313,6 +343,9 @@ mod tests {
             ("DNS:a,DNS:b", None),
             ("Müller & Söhne", None),
             ("50% *really*, sure", None),
+            ("Acme Inc. ", None),
+            ("\u{a0}Device 7", None),
+            ("4711 ", None),
         ] {
             let name = host_in(text).unwrap();
             assert_eq!(name.as_ref().map(GeneralName::text).as_deref(), expected, "{text}");
@@ -351,6 +384,20 @@ mod tests {
             "fe80::1%eth0",
             "ＥＸＡＭＰＬＥ.com",
             "a\u{3002}b",
+            "evil\u{2024}com",
+            "evil\u{fe52}com",
+            "\u{2488}\u{2489}\u{248a}4",
+            " evil.com",
+            "evil.com ",
+            "evil.com\u{a0}",
+            "evil.com\u{2028}",
+            "\u{200b}evil.com",
+            "\u{feff}localhost",
+            "*.evil.com ",
+            " 1.2.3.4",
+            "1.2.3.4\u{3000}",
+            "::1 ",
+            "evil\u{2024}com ",
             "u\u{308}.example",
             "a\u{202e}b.example",
         ] {

@@ -4,7 +4,7 @@ use super::{Issuers, Report};
 use crate::context::{Context, failed};
 use domain::authority::{Authority, AuthorityCertificate, AuthorityKey};
 use domain::{AuthorityKeyId, Result, Time};
-use keys::{Place, PrivateKey};
+use keys::{Keyring, Place, PrivateKey};
 use std::collections::HashMap;
 use store::authority::CrlRecord;
 use x509::{Certificate, Crl, PublicKey, VerifyingKey, digest, pem};
@@ -19,7 +19,7 @@ struct Found {
 impl Context {
     /// Checks every authority, deleted ones too, and gives the keys that the inventory's signatures must hold under.
     pub(super) async fn check_authorities(&self, report: &mut Report) -> Result<Issuers> {
-        let mut issuers = Issuers::new();
+        let mut issuers = Issuers::default();
         let mut found = Vec::new();
         for authority in store::authority::all(&self.db).await.map_err(failed)? {
             report.authorities += 1;
@@ -29,13 +29,16 @@ impl Context {
             check_columns(&authority, &subject, &certificates, report);
             for one in certificates {
                 match one.certificate.verifying_key() {
-                    Ok(key) => drop(issuers.insert(one.stored.id, key)),
+                    Ok(_) => issuers.add(&one.stored),
                     Err(problem) => report.find(&one.name, format!("its key is not usable: {problem}")),
                 }
                 found.push(one);
             }
             for list in store::authority::crls(&self.db, authority.id).await.map_err(failed)? {
-                check_list(&list, &subject, &keys, report);
+                issuers.lists.insert((list.key, list.shard), list.id);
+                if let Some(crl) = check_list(&list, &subject, &keys, report) {
+                    self.check_entries(&crl, &list, report).await?;
+                }
             }
         }
         for one in &found {
@@ -73,6 +76,9 @@ impl Context {
 
     async fn check_key(&self, key: &AuthorityKey, name: &str, report: &mut Report) -> Result<()> {
         if let Some(sealed) = &key.sealed {
+            if Keyring::value_version(sealed).ok() != Some(key.data_key_version) {
+                report.find(name, "the stored version of its data key is not the one that sealed it");
+            }
             let place = Place { table: "authority_keys", row: key.id.as_bytes(), project: key.project.as_bytes() };
             match self.open(place, sealed).await {
                 Err(error) => report.find(name, format!("its private half does not open: {error}")),
@@ -170,7 +176,7 @@ fn check_columns(authority: &Authority, subject: &str, certificates: &[Found], r
 fn check_signature(found: &Found, issuers: &Issuers, report: &mut Report) {
     let Found { name, stored, certificate } = found;
     let holds = match (stored.parent_certificate, stored.chain.is_empty()) {
-        (Some(parent), _) => issuers.get(&parent).is_some_and(|key| certificate.verify_signature(key)),
+        (Some(parent), _) => issuers.keys.get(&parent).is_some_and(|key| certificate.verify_signature(&key.verifying)),
         (None, true) => certificate.verifying_key().is_ok_and(|key| certificate.verify_signature(&key)),
         (None, false) => {
             let above = pem::decode_all(&stored.chain, pem::CERTIFICATE).unwrap_or_default().into_iter().next();
@@ -183,16 +189,25 @@ fn check_signature(found: &Found, issuers: &Issuers, report: &mut Report) {
     }
 }
 
-fn check_list(list: &CrlRecord, subject: &str, keys: &HashMap<AuthorityKeyId, AuthorityKey>, report: &mut Report) {
+/// Checks a list by itself, and gives it back when it reads.
+fn check_list(
+    list: &CrlRecord,
+    subject: &str,
+    keys: &HashMap<AuthorityKeyId, AuthorityKey>,
+    report: &mut Report,
+) -> Option<Crl> {
     let name = format!("{subject}, revocation list {}", list.id);
-    let Some(der) = &list.der else { return };
-    let crl = match Crl::from_der(der.clone()) {
+    let crl = match Crl::from_der(list.der.clone()?) {
         Ok(crl) => crl,
-        Err(error) => return report.find(&name, format!("it does not read: {error}")),
+        Err(error) => {
+            report.find(&name, format!("it does not read: {error}"));
+            return None;
+        }
     };
     let key = keys.get(&list.key).and_then(|key| VerifyingKey::from_spki_der(&key.spki).ok());
     if !key.is_some_and(|key| crl.verify_signature(&key)) {
         report.find(&name, "its signature does not hold");
+        return None;
     }
     let number = crl
         .number()
@@ -205,4 +220,5 @@ fn check_list(list: &CrlRecord, subject: &str, keys: &HashMap<AuthorityKeyId, Au
     if !is_derived {
         report.find(&name, "its stored number or times are not those of the list");
     }
+    Some(crl)
 }

@@ -11,7 +11,7 @@ use super::facts::{Facts, Strictness, check_identifiers, key_breach, quoted, quo
 use super::name_match::ComparableName;
 use super::path::{self, FirstCounts};
 use super::rule::{Breach, Rule};
-use super::{Place, SIGNATURES_MAX};
+use super::{DEPTH_MAX, Place, SIGNATURES_MAX};
 use crate::certificate::Certificate;
 
 /// Why certificates are no path: which rule, which certificate, and how it breaks the rule.
@@ -47,6 +47,7 @@ pub fn build_exact(leaf: &Certificate, given: &[Certificate], time: i64) -> Resu
             Breach::new(Rule::KeyCertSignMissing, "it has no key usage, which an authority's holds keyCertSign");
         return Err(refusal(Place::Leaf, breach));
     }
+    check_depth(leaf, given).map_err(|(place, breach)| refusal(place, breach))?;
     let mut facts = Vec::with_capacity(given.len());
     for (index, certificate) in given.iter().enumerate() {
         facts.push(check_alone(certificate, time).map_err(|breach| refusal(Place::Intermediate(index), breach))?);
@@ -77,6 +78,21 @@ fn check_repetitions(leaf: &Certificate, given: &[Certificate]) -> Result<(), Br
     Ok(())
 }
 
+/// invariants C14: below the imported authority stand certificates whose paths are validated, with it and those above it as
+/// intermediates. All of the given ones are in the path, so they can be counted before any signature is checked.
+fn check_depth(leaf: &Certificate, given: &[Certificate]) -> Result<(), BreachOf> {
+    let places = std::iter::once(Place::Leaf).chain((0..given.len()).map(Place::Intermediate));
+    let mut intermediates =
+        places.zip(std::iter::once(leaf).chain(given)).filter(|(_, certificate)| !certificate.is_self_issued());
+    match intermediates.nth(DEPTH_MAX as usize) {
+        None => Ok(()),
+        Some((place, _)) => {
+            let words = format!("a path with it has more than {DEPTH_MAX} intermediate certificates");
+            Err((place, Breach::new(Rule::DepthExceeded, words)))
+        }
+    }
+}
+
 /// The rules that a certificate keeps or breaks wherever it is in the path.
 fn check_alone(certificate: &Certificate, time: i64) -> Result<Facts<'_>, Breach> {
     let facts = Facts::read(certificate)?;
@@ -85,6 +101,7 @@ fn check_alone(certificate: &Certificate, time: i64) -> Result<Facts<'_>, Breach
         facts.check_serial()?;
     }
     facts.check_authority(STRICTNESS)?;
+    facts.check_constraints_known()?;
     facts.check_time(time)?;
     if facts.key.algorithm().is_some() {
         // A size that we certify ourselves is held to all rules that we have for keys.

@@ -1,13 +1,14 @@
 //! What one certificate says that a path depends on, read once, and the rules that it must keep on its own (RFC 5280
 //! §4.1, §4.2).
 
+use super::policies::PolicyFacts;
 use super::rule::{Breach, Rule};
 use crate::certificate::{Certificate, Oddity};
 use crate::der::{Reader, tag};
 use crate::error::{NameError, ParseError};
 use crate::extension::{
-    AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies, ExtendedKeyUsage, Extensions, InhibitAnyPolicy,
-    KeyUsage, KeyUsages, NameConstraints, PolicyConstraints,
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, Extensions, KeyUsage, KeyUsages, NameConstraints,
+    Subtree,
 };
 use crate::general_name::GeneralName;
 use crate::key::{KeyProblem, VerifyingKey};
@@ -25,9 +26,7 @@ pub(super) struct Facts<'a> {
     pub(super) subject_key_id: Option<&'a [u8]>,
     pub(super) authority_key_id: Option<AuthorityKeyIdentifier>,
     pub(super) name_constraints: Option<NameConstraints>,
-    pub(super) policies: Option<CertificatePolicies>,
-    pub(super) policy_constraints: Option<PolicyConstraints>,
-    pub(super) inhibit_any_policy: Option<InhibitAnyPolicy>,
+    pub(super) policies: PolicyFacts,
 }
 
 /// Which of the rules that depend on where a path is used are held.
@@ -63,9 +62,7 @@ impl<'a> Facts<'a> {
             subject_key_id: extensions.subject_key_id().map_err(malformed)?,
             authority_key_id: extensions.authority_key_id().map_err(malformed)?,
             name_constraints: extensions.name_constraints().map_err(under(Rule::NameConstraintsMalformed))?,
-            policies: extensions.certificate_policies().map_err(malformed)?,
-            policy_constraints: extensions.policy_constraints().map_err(malformed)?,
-            inhibit_any_policy: extensions.inhibit_any_policy().map_err(malformed)?,
+            policies: PolicyFacts::of(certificate).map_err(malformed)?,
         })
     }
 
@@ -152,6 +149,18 @@ impl<'a> Facts<'a> {
         if self.certificate.subject().is_empty() && !self.is_critical(oid::SUBJECT_ALT_NAME) {
             let words = "its subject is empty, and it has no critical alternative names";
             return Err(Breach::new(Rule::SanNotCritical, words));
+        }
+        Ok(())
+    }
+
+    /// invariants C6: what a constraint of a kind that is not understood allows is not known.
+    pub(super) fn check_constraints_known(&self) -> Result<(), Breach> {
+        let Some(constraints) = &self.name_constraints else { return Ok(()) };
+        let mut subtrees = constraints.permitted.iter().chain(&constraints.excluded);
+        if subtrees.any(|subtree| matches!(subtree, Subtree::Other { .. })) {
+            let words = "its name constraints are also for a kind of names that is not understood; DNS names, IP addresses, \
+                         e-mail addresses, URIs and directory names are";
+            return Err(Breach::new(Rule::NameConstraintsMalformed, words));
         }
         Ok(())
     }

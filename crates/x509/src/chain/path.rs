@@ -4,7 +4,7 @@
 
 use super::constraints::{Comparisons, ConstrainedName, ConstraintViolation, PreparedConstraints, ViolationKind};
 use super::facts::{Facts, quoted};
-use super::policies;
+use super::policies::{PolicyFacts, check_policies};
 use super::rule::{Breach, Rule};
 use crate::extension::ExtendedKeyUsage;
 
@@ -88,5 +88,9 @@ pub(super) fn check(
 ) -> Result<(), BreachAt> {
     check_lengths(path, first_counts)?;
     check_names(path, comparisons)?;
-    policies::check(path)
+    let policies: Vec<&PolicyFacts> = path.iter().map(|facts| &facts.policies).collect();
+    check_policies(&policies).map_err(|index| {
+        let words = "an authority above requires a policy, and none is valid for the path down to here";
+        (index, Breach::new(Rule::PolicyRequired, words))
+    })
 }

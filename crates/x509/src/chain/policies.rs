@@ -5,9 +5,36 @@
 
 use std::collections::BTreeSet;
 
-use super::facts::Facts;
-use super::rule::{Breach, Rule};
+use crate::certificate::TbsCertificate;
+use crate::error::ParseError;
+use crate::extension::{CertificatePolicies, InhibitAnyPolicy, PolicyConstraints};
 use crate::oid;
+
+/// What a certificate says of policies.
+#[derive(Clone, Debug)]
+pub struct PolicyFacts {
+    policies: Option<CertificatePolicies>,
+    constraints: Option<PolicyConstraints>,
+    inhibit_any: Option<InhibitAnyPolicy>,
+    is_self_issued: bool,
+}
+
+impl PolicyFacts {
+    /// Reads them out of a certificate, or of one that is to be signed.
+    pub fn of(certificate: &TbsCertificate) -> Result<Self, ParseError> {
+        let extensions = certificate.extensions();
+        Ok(Self {
+            policies: extensions.certificate_policies()?,
+            constraints: extensions.policy_constraints()?,
+            inhibit_any: extensions.inhibit_any_policy()?,
+            is_self_issued: certificate.is_self_issued(),
+        })
+    }
+
+    fn explicit_after(&self) -> Option<u32> {
+        self.constraints.and_then(|constraints| constraints.require_explicit_policy)
+    }
+}
 
 /// The policies that are valid at one place of a path.
 struct ValidPolicies<'a> {
@@ -16,9 +43,9 @@ struct ValidPolicies<'a> {
     named: BTreeSet<&'a [u8]>,
 }
 
-/// Checks the certificates of a path, which begins with the last certificate and ends with the trusted one. The error
-/// names the place of the certificate that leaves the path without a policy.
-pub(super) fn check(path: &[&Facts<'_>]) -> Result<(), (usize, Breach)> {
+/// Checks the certificates of a path, which begins with the last certificate and ends with the trusted one. The error is
+/// the place of the certificate that leaves the path without a policy where one is required.
+pub fn check_policies(path: &[&PolicyFacts]) -> Result<(), usize> {
     let Some((trusted, below)) = path.split_last() else {
         return Ok(());
     };
@@ -27,19 +54,17 @@ pub(super) fn check(path: &[&Facts<'_>]) -> Result<(), (usize, Breach)> {
     counters.constrain(trusted);
     for (index, facts) in below.iter().enumerate().rev() {
         let is_last = index == 0;
-        valid.narrow(facts, counters.any_until != Some(0) || (!is_last && facts.is_self_issued()));
+        valid.narrow(facts, counters.any_until != Some(0) || (!is_last && facts.is_self_issued));
         let mut required = counters.explicit_after == Some(0);
         if is_last {
             // RFC 5280 §6.1.5 (a) and (b).
-            let own = facts.policy_constraints.and_then(|constraints| constraints.require_explicit_policy);
-            required |= counters.explicit_after == Some(1) || own == Some(0);
+            required |= counters.explicit_after == Some(1) || facts.explicit_after() == Some(0);
         }
         if required && valid.is_empty() {
-            let words = "an authority above requires a policy, and none is valid for the path down to here";
-            return Err((index, Breach::new(Rule::PolicyRequired, words)));
+            return Err(index);
         }
         // RFC 5280 §6.1.4 (h).
-        if !facts.is_self_issued() {
+        if !facts.is_self_issued {
             counters.count();
         }
         counters.constrain(facts);
@@ -61,14 +86,13 @@ impl Counters {
     }
 
     /// RFC 5280 §6.1.4 (i) and (j).
-    fn constrain(&mut self, facts: &Facts<'_>) {
+    fn constrain(&mut self, facts: &PolicyFacts) {
         let smaller = |current: Option<u32>, found: Option<u32>| match (current, found) {
             (Some(current), Some(found)) => Some(current.min(found)),
             (current, found) => current.or(found),
         };
-        let required = facts.policy_constraints.and_then(|constraints| constraints.require_explicit_policy);
-        self.explicit_after = smaller(self.explicit_after, required);
-        self.any_until = smaller(self.any_until, facts.inhibit_any_policy.map(|inhibit| inhibit.0));
+        self.explicit_after = smaller(self.explicit_after, facts.explicit_after());
+        self.any_until = smaller(self.any_until, facts.inhibit_any.map(|inhibit| inhibit.0));
     }
 }
 
@@ -78,7 +102,7 @@ impl<'a> ValidPolicies<'a> {
     }
 
     /// RFC 5280 §6.1.3 (d) and (e).
-    fn narrow(&mut self, facts: &'a Facts<'_>, any_allowed: bool) {
+    fn narrow(&mut self, facts: &'a PolicyFacts, any_allowed: bool) {
         let Some(policies) = &facts.policies else {
             *self = Self { any: false, named: BTreeSet::new() };
             return;
