@@ -6,6 +6,7 @@
 
 mod certificates;
 mod clients;
+mod first_connection;
 mod kill;
 mod nodes;
 mod sessions;
