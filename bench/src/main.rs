@@ -25,6 +25,7 @@ mod latency;
 mod limits;
 mod load;
 mod mqtt;
+mod mqtt_fleet;
 mod postgres;
 mod process;
 mod report;
@@ -47,7 +48,7 @@ enum Arguments {
     Run(Options),
     /// Measure revocation in an authority with a million revoked certificates.
     Revocation(revocation::Options),
-    /// Measure devices over MQTT, beside mosquitto.
+    /// Measure MQTT beside mosquitto.
     Mqtt(mqtt::Options),
 }
 

@@ -43,8 +43,13 @@ impl Installation {
         Self { binary: binary.to_owned(), folder: folder.to_owned(), engine }
     }
 
-    /// Starts the server and waits for its first answer.
+    /// Starts the server without MQTT and waits for its first answer.
     pub fn start(&self) -> Outcome<Server> {
+        self.start_with("off")
+    }
+
+    /// The same with MQTT over TLS at an address, or `off`.
+    pub fn start_with(&self, mqtt: &str) -> Outcome<Server> {
         let address = free_address()?;
         let log = File::options().create(true).append(true).open(self.log()).map_err(saying("the server's log"))?;
         let mut command = Command::new(&self.binary);
@@ -54,7 +59,7 @@ impl Installation {
         command
             .arg("serve")
             .args(["--listen", &address.to_string(), "--tls-listen", "127.0.0.1:0"])
-            .args(["--mqtt-listen", "127.0.0.1:0", "--mqtt-ws-listen", "127.0.0.1:0"])
+            .args(["--mqtt-listen", mqtt, "--mqtt-ws-listen", "off"])
             .arg("--data")
             .arg(self.data())
             .stdin(Stdio::null())
@@ -93,7 +98,8 @@ impl Installation {
         }
     }
 
-    fn data(&self) -> PathBuf {
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 
@@ -192,7 +198,7 @@ impl Drop for Server {
 }
 
 /// A loopback address whose port nobody listens on now.
-fn free_address() -> Outcome<SocketAddr> {
+pub fn free_address() -> Outcome<SocketAddr> {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(saying("a free port"))
 }
 

@@ -2,7 +2,8 @@
 
 use crate::config::{Config, ListenAt};
 use crate::first_run::Reachable;
-use crate::server::{bind, reached};
+use crate::reach::reached;
+use crate::server::bind;
 use crate::tls::Certificates;
 use mqtt::listen::{self, Service, Transport};
 use services::Context;

@@ -2,14 +2,18 @@
 //!
 //! Ids are opaque texts here, since those of imported objects are kept. What may be published and subscribed to is in
 //! `registry/topic.rs`, aliases in `registry/alias.rs`, credentials in `registry/credential.rs`, what a change leaves
-//! behind in `registry/operation.rs`.
+//! behind in `registry/operation.rs`, authorities that a registry trusts in `registry/trust.rs`.
 
 pub mod alias;
 pub mod credential;
 mod filter;
+pub mod hook;
 mod id;
 pub mod operation;
+pub mod outside;
+pub mod provision;
 pub mod topic;
+pub mod trust;
 
 use credential::hex;
 pub use id::{

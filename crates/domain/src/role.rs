@@ -216,7 +216,6 @@ mod tests {
                 "read",
                 "",
             ),
-            ("iot", "read write publish-device publish-registry", "read", ""),
             ("project", "read", "read", "read"),
             ("role", "read", "read", ""),
             ("member", "read", "read", ""),

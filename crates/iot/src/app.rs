@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result, request_id};
 use axum::extract::ConnectInfo;
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{Extensions, HeaderMap};
 use domain::caller::Caller;
 use domain::identity::{TrustedNetwork, client_address};
 use services::Context;
@@ -57,15 +57,21 @@ impl App {
     {
         let (metadata, extensions, message) = request.into_parts();
         let headers = metadata.into_headers();
-        let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
         let answered = async {
-            let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-            let caller = self.services.authenticate(authorization, self.address(&headers, peer)).await?;
-            let idempotency_key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
-            let idempotency_key = idempotency_key.filter(|key| !key.is_empty()).map(str::to_owned);
-            handle(Call { services: self.services.clone(), caller, idempotency_key }, message).await
+            let call = self.call(&headers, &extensions).await?;
+            handle(call, message).await
         };
         finished(answered.await, &headers)
+    }
+
+    /// The call of whoever the token of a request is.
+    pub(crate) async fn call(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Call> {
+        let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let caller = self.services.authenticate(authorization, self.address(headers, peer)).await?;
+        let idempotency_key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+        let idempotency_key = idempotency_key.filter(|key| !key.is_empty()).map(str::to_owned);
+        Ok(Call { services: self.services.clone(), caller, idempotency_key })
     }
 
     /// Answers a call that needs no token.

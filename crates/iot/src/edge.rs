@@ -3,7 +3,7 @@
 
 use crate::app::App;
 use crate::error::{Error, TRACE_ID, request_id};
-use crate::extension;
+use crate::extension::Extension;
 use crate::grpc;
 use crate::rest::Rest;
 use axum::Router;
@@ -17,9 +17,8 @@ use tower::ServiceExt;
 #[derive(Clone)]
 pub struct Edge {
     services: Router,
-    /// REST: the vendor's methods and ours.
-    paths: Router,
     rest: Rest,
+    extension: Extension,
 }
 
 /// The first parts of the paths of REST (contract §2.1).
@@ -46,14 +45,18 @@ impl Edge {
     pub async fn new(app: App) -> Result<Self, String> {
         let services = grpc::router(&app).await;
         let rest = Rest::new(services.clone())?;
-        Ok(Self { paths: extension::router(app, rest.clone()), rest, services })
+        let extension = Extension::new(app, rest.clone());
+        Ok(Self { rest, extension, services })
     }
 
     /// Answers a request that is ours.
     pub async fn answer(self, request: Request<Body>) -> Response {
         let trace_id = request.headers().get(crate::error::REQUEST_ID).cloned();
-        let router = if is_grpc(request.headers()) { self.services } else { self.paths };
-        let mut response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+        let mut response = match is_grpc(request.headers()) {
+            true => self.services.oneshot(request).await.unwrap_or_else(|never| match never {}),
+            false if self.extension.answers(&request) => self.extension.answer(request).await,
+            false => self.rest.answer(request).await,
+        };
         if let Some(trace_id) = trace_id {
             response.headers_mut().insert(TRACE_ID, trace_id);
         }

@@ -17,8 +17,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use domain::{Reason, Refusal};
 use http_body_util::BodyExt;
-use prost::Message;
+use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage};
+pub(crate) use read::percent_decoded;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use table::{Found, Route, Table};
@@ -88,6 +89,15 @@ impl Rest {
         response
     }
 
+    /// A message of `proto/` as JSON.
+    pub(crate) fn json<M: Message + Name>(&self, message: &M) -> Result<Value, String> {
+        let name = M::full_name();
+        let descriptor = self.inner.pool.get_message_by_name(&name);
+        let descriptor = descriptor.ok_or_else(|| format!("{name} is not described by proto/"))?;
+        let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
+        write::message(&message.map_err(|error| format!("{name}: {error}"))?)
+    }
+
     async fn transcoded(&self, request: Request<Body>, request_id: &str) -> Result<Response, Status> {
         let (parts, body) = request.into_parts();
         let said = |error: domain::Error| Error::from(error).status(request_id);
@@ -97,7 +107,7 @@ impl Rest {
             Found::OtherVerb => return Err(Error::Unsupported("this path has no such method").status(request_id)),
             Found::Nothing => return Err(said(domain::Error::not_found("there is no such path"))),
         };
-        let body = whole(body, BODY_OCTETS_MAX).await.map_err(|refusal| said(refusal.into()))?;
+        let body = whole(body).await.map_err(|refusal| said(refusal.into()))?;
         let mut reader = read::Reader::new(route.method.input(), &path);
         match route.has_body {
             true => reader.body(&body),
@@ -163,8 +173,13 @@ fn framed(message: &DynamicMessage) -> Bytes {
     frame.freeze()
 }
 
+/// A body of the usual length at most.
+pub(crate) async fn whole(body: Body) -> Result<Bytes, Refusal> {
+    whole_up_to(body, BODY_OCTETS_MAX).await
+}
+
 /// A body of at most so many octets.
-pub(crate) async fn whole(body: Body, octets_max: usize) -> Result<Bytes, Refusal> {
+pub(crate) async fn whole_up_to(body: Body, octets_max: usize) -> Result<Bytes, Refusal> {
     let read = to_bytes(body, octets_max).await;
     read.map_err(|error| {
         let is_too_large =

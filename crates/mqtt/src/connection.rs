@@ -272,7 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             && delivery::size(self.version, delivery) > self.packet_octets_max
         {
             if delivery.is_acknowledged {
-                self.session.outbox.acknowledged();
+                self.session.outbox.acknowledged(1);
             }
             return;
         }
@@ -338,12 +338,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn read_requests(&mut self) -> Result<(), Stop> {
+        // Many come together, and are counted together.
+        let mut acknowledged = 0;
         while self.waiting.is_none()
             && let Some(frame) = self.link.frame(PACKET_OCTETS_MAX)?
         {
             match packet::read(self.version, frame)? {
                 Request::Publish(publish) => self.publish(publish, Patience::Wait).await?,
-                Request::Acknowledge(id) => self.acknowledged(id),
+                Request::Acknowledge(id) => acknowledged += usize::from(self.acknowledged(id)),
                 Request::Subscribe { id, filters } => Box::pin(self.subscribe(id, filters)).await,
                 Request::Unsubscribe { id, filters } => Box::pin(self.unsubscribe(id, filters)).await,
                 Request::Ping => {
@@ -358,15 +360,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             }
         }
+        if acknowledged > 0 {
+            self.session.outbox.acknowledged(acknowledged);
+        }
         Ok(())
     }
 
-    fn acknowledged(&mut self, id: u16) {
+    /// Whether a message of this id was in flight.
+    fn acknowledged(&mut self, id: u16) -> bool {
         // Nearly always the first.
         let found = self.in_flight.iter().position(|known| *known == id);
-        if found.and_then(|found| self.in_flight.remove(found)).is_some() {
-            self.session.outbox.acknowledged();
-        }
+        found.and_then(|found| self.in_flight.remove(found)).is_some()
     }
 
     async fn publish(&mut self, publish: Publish, patience: Patience) -> Result<(), Stop> {

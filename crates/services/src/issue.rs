@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed, key_failed};
 use crate::idempotency::Mark;
+use crate::registry::ReadyDevice;
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
 use domain::inventory::{CertificateDetails, CertificateStatus, IssuedCertificate, ShownStatus, alt_names, serial_hex};
@@ -46,6 +47,8 @@ pub struct IssueOptions {
     pub renews: Option<CertificateId>,
     /// How many days before its end that one was to be renewed by itself; its successor is, too.
     pub renew_before_days: Option<u32>,
+    /// The device that is made in the same commit.
+    pub device: Option<ReadyDevice>,
 }
 
 /// How often a draw of a serial number is repeated when it was drawn before, or a decision when its basis moved.
@@ -87,6 +90,10 @@ impl Context {
             // Make it real, together with everything that follows from it.
             match self.record(caller, &issuer, &approved, der, made, &options).await {
                 Ok(issued) => return Ok(issued),
+                Err(error) if let Some(refusal) = options.device.as_ref().and_then(|device| device.refusal(&error)) => {
+                    self.state.issuers.forget();
+                    return Err(refusal);
+                }
                 Err(StoreError::Conflict { .. } | StoreError::Stale(_))
                     if self.was_overtaken(caller, &options).await? =>
                 {
@@ -209,6 +216,9 @@ impl Context {
         if let (Some(days), Some(_)) = (planned, &sealed) {
             let plan = store::renewal::plan(issued.id, days, renew_at(&certificate, days));
             changes = changes.statement(plan);
+        }
+        if let Some(device) = &options.device {
+            changes = changes.with(self.device_follows(caller, device, &issued, &certificate));
         }
         if let Some(mark) = &options.idempotency {
             changes = changes.statement(store::idempotency::note_certificate(mark, issued.id));

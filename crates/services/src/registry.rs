@@ -1,17 +1,21 @@
 //! The use cases of the device registry: registries, devices, brokers, their credentials and topics.
 //!
 //! What is not found and what the caller may not know of answer alike. Every change is an operation, kept in the same
-//! commit, and repeated requests are answered with it. `connect.rs` lets somebody in over MQTT, `publish.rs` and `values.rs` are
-//! the way of a message, `hub.rs` and `outbox.rs` hold the sessions of this process, `follow.rs` what happens while they are
-//! open.
+//! commit, and repeated requests are answered with it.
+//!
+//! `connect.rs` lets somebody in, `publish.rs` and `values.rs` are the way of a message, `hub.rs` and `outbox.rs` hold the
+//! sessions of this process, `follow.rs` what happens while they are open, `relay.rs` the way to other nodes.
 
 mod brokers;
 pub mod connect;
 mod credentials;
 mod devices;
+mod expiring;
 mod export;
 mod folders;
 mod follow;
+mod hook_answers;
+mod hooks;
 pub mod hub;
 mod import;
 pub mod monitoring;
@@ -19,18 +23,29 @@ mod operations;
 pub mod outbox;
 mod page;
 mod password;
+mod provision;
 pub mod publish;
 mod registries;
+mod relay;
+mod states;
+mod take_in;
+mod trust;
 pub mod values;
 
 pub use brokers::{BrokerChange, NewBroker};
 pub use credentials::NewCredentials;
 pub use devices::{DeviceChange, DevicesOf, NewDevice, SeenDevice};
+pub use expiring::{EXPIRING_DAYS, EXPIRING_DAYS_MAX};
 pub use export::Exported;
+pub use hook_answers::Presented;
 pub use import::{ImportLine, ImportMode, ImportOutcome, ImportedCertificate, ImportedItem, ImportedObject};
 pub use operations::{Asked, Repeat};
 pub use page::{Page, PageRequest};
+pub use provision::{NewProvision, Provisioned, ReadyDevice};
 pub use registries::{NewRegistry, RegistryChange};
+pub use states::FullCertificate;
+pub use take_in::INTERMEDIATES_MAX;
+pub use trust::{NewTemplate, NewTrust};
 
 use crate::context::{Context, Random};
 use domain::registry::credential::{CERTIFICATES_PER_OWNER, FingerprintFormat, PASSWORDS_PER_OWNER};
@@ -38,7 +53,9 @@ use domain::{Error, Result};
 use hub::Hub;
 use monitoring::Departed;
 use password::Passwords;
+use relay::Relay;
 use std::collections::BTreeMap;
+use take_in::TakeIn;
 use values::Values;
 
 /// What the operator chose for the registry.
@@ -77,6 +94,8 @@ pub(crate) struct RegistryState {
     pub(crate) passwords: Passwords,
     pub(crate) values: Values,
     pub(crate) departed: Departed,
+    take_in: TakeIn,
+    pub(crate) relay: Relay,
 }
 
 impl RegistryState {
@@ -86,6 +105,8 @@ impl RegistryState {
             passwords: Passwords::new(random.octets()),
             values: Values::default(),
             departed: Departed::default(),
+            take_in: TakeIn::default(),
+            relay: Relay::new(random.hex(16)),
         }
     }
 }

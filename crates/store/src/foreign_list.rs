@@ -63,6 +63,17 @@ pub async fn of_authority(db: &Db, authority: AuthorityId) -> Result<Vec<Foreign
     db.rows(sql, params![authority]).await?.iter().map(row_from).collect()
 }
 
+/// The newest list of an issuer outside that was handed in to a project.
+pub async fn of_issuer(
+    db: &Db,
+    project: ProjectId,
+    issuer_spki_sha256: [u8; 32],
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT der FROM foreign_crls WHERE project_id = $1 AND issuer_spki_sha256 = $2
+               ORDER BY this_update DESC LIMIT 1";
+    db.row(sql, params![project, issuer_spki_sha256]).await?.map(|row| Ok(row.blob(0)?.to_vec())).transpose()
+}
+
 fn row_from(row: &Row) -> Result<ForeignListRow, StoreError> {
     let digest = row.blob(3)?.try_into();
     Ok(ForeignListRow {

@@ -65,6 +65,12 @@ pub async fn list(db: &Db, organization: OrganizationId) -> Result<Vec<Project>,
     rows.iter().map(project_from).collect()
 }
 
+/// The organisation of a project.
+pub async fn organization_of(db: &Db, project: ProjectId) -> Result<Option<OrganizationId>, StoreError> {
+    let row = db.row("SELECT organization_id FROM projects WHERE id = $1", params![project]).await?;
+    row.map(|row| Ok(OrganizationId(row.uuid(0)?))).transpose()
+}
+
 /// The project that is meant when a request names none: the oldest one for certificates.
 pub async fn default_of(db: &Db, organization: OrganizationId) -> Result<Option<ProjectId>, StoreError> {
     let row = db

@@ -21,6 +21,8 @@ mod policies;
 mod profiles;
 mod races;
 mod records;
+mod registry_beyond;
+mod registry_trust;
 mod renewal;
 mod requests;
 mod revocation;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -141,9 +142,14 @@ impl ResolvesClientCert for Always {
 impl Raw {
     /// Connects. Whether the certificate and the key belong together is not looked at.
     pub fn connect(world: &World, version: &'static SupportedProtocolVersion, pair: Option<&Pair>) -> Self {
+        Self::to(world.port, &world.ca, version, pair)
+    }
+
+    /// The same to a server that is not of a [`World`].
+    pub fn to(port: u16, ca: &Path, version: &'static SupportedProtocolVersion, pair: Option<&Pair>) -> Self {
         use rustls_pki_types::pem::PemObject;
         let mut roots = RootCertStore::empty();
-        for root in rustls_pki_types::CertificateDer::pem_file_iter(&world.ca).unwrap() {
+        for root in rustls_pki_types::CertificateDer::pem_file_iter(ca).unwrap() {
             roots.add(root.unwrap()).unwrap();
         }
         let builder = ClientConfig::builder_with_protocol_versions(&[version]).with_root_certificates(roots);
@@ -158,7 +164,7 @@ impl Raw {
             }
         };
         let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-        let stream = TcpStream::connect(("127.0.0.1", world.port)).unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(StreamOwned::new(connection, stream))
     }
@@ -182,6 +188,16 @@ impl Raw {
             }
         }
         octets
+    }
+
+    /// Publishes with QoS 1; whether it was acknowledged.
+    pub fn publish(&mut self, topic: &str, payload: &str) -> bool {
+        let mut body = u16::try_from(topic.len()).unwrap().to_be_bytes().to_vec();
+        body.extend(topic.as_bytes());
+        body.extend([0, 9]);
+        body.extend(payload.as_bytes());
+        self.send(&[&[0x32, u8::try_from(body.len()).unwrap()], &*body].concat());
+        self.read(4) == [0x40, 2, 0, 9]
     }
 
     /// Sends CONNECT of MQTT 3.1.1 and gives the return code of the answer, if there is one.

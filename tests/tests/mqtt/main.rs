@@ -6,6 +6,11 @@
 
 mod certificates;
 mod clients;
+mod kill;
+mod nodes;
 mod sessions;
+#[path = "../process/site.rs"]
+#[allow(dead_code, reason = "the tests of processes use more of it")]
+mod site;
 mod topics;
 mod world;

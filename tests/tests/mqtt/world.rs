@@ -230,18 +230,10 @@ impl World {
         pair
     }
 
-    /// A certificate that signed itself, with a P-256 key unless the arguments say otherwise.
+    /// A certificate that signed itself, in the test's folder.
     pub fn pair(&self, name: &str, arguments: &[&str]) -> Pair {
-        let pair = Pair { certificate: self.path(&format!("{name}.pem")), key: self.path(&format!("{name}.key")) };
-        let usual = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
-        let has_key = arguments.iter().any(|argument| matches!(*argument, "-newkey" | "-key"));
-        let mut command = Command::new("openssl");
-        command.args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=localhost"]);
-        command.args(if has_key { &[][..] } else { &usual }).args(arguments);
-        command.arg("-keyout").arg(&pair.key).arg("-out").arg(&pair.certificate);
-        let made = command.stdin(Stdio::null()).output().unwrap();
-        assert!(made.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
-        pair
+        let file = |suffix: &str| self.path(&format!("{name}.{suffix}"));
+        self_signed(Pair { certificate: file("pem"), key: file("key") }, arguments)
     }
 
     /// Says that something's access ended, as another node does.
@@ -250,4 +242,17 @@ impl World {
         let changes = Changes::new().statement(store::registry::access_end::insert(id, end, self.services.now()));
         self.services.db.commit(changes).await.unwrap();
     }
+}
+
+/// Makes a certificate that signs itself, with a P-256 key unless the arguments say otherwise.
+pub fn self_signed(pair: Pair, arguments: &[&str]) -> Pair {
+    let usual = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    let has_key = arguments.iter().any(|argument| matches!(*argument, "-newkey" | "-key"));
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=localhost"]);
+    command.args(if has_key { &[][..] } else { &usual }).args(arguments);
+    command.arg("-keyout").arg(&pair.key).arg("-out").arg(&pair.certificate);
+    let made = command.stdin(Stdio::null()).output().unwrap();
+    assert!(made.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
+    pair
 }

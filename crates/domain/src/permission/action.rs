@@ -172,17 +172,6 @@ actions! {
         /// Removing certificates from the destination.
         SyncRemove "remove-certificates";
     }
-    /// The device registry: registries, devices and brokers.
-    Iot "iot" [] {
-        /// Seeing registries, devices, brokers and their credentials.
-        ReadRegistry "read";
-        /// Making, changing and deleting them and their credentials.
-        WriteRegistry "write";
-        /// Publishing as a device.
-        PublishAsDevice "publish-device";
-        /// Publishing as a registry or broker.
-        PublishAsRegistry "publish-registry";
-    }
     /// The project itself.
     Project "project" [] {
         /// Seeing the project.

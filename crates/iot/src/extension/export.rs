@@ -4,16 +4,13 @@
 //! A certificate that was imported has the vendor's own fingerprint here. `state` is added where the vendor has none:
 //! at a certificate that gives no access.
 
-use super::{Asked, Extension};
 use crate::app::Call;
 use crate::check::Checks;
 use crate::error::Result;
 use crate::render::{self, Shown};
 use crate::rest::write;
-use axum::body::Body;
-use axum::extract::{Query, State};
-use axum::http::Request;
-use axum::response::Response;
+use axum::extract::Query;
+use axum::http::Uri;
 use domain::registry::credential::{CertificateState, RegisteredCertificate};
 use domain::{Error, Reason, Refusal};
 use prost::{Message, Name};
@@ -25,11 +22,6 @@ use std::collections::HashMap;
 /// How many objects a page has.
 const PAGE: u32 = 100;
 
-pub(super) async fn handle(State(extension): State<Extension>, request: Request<Body>) -> Response {
-    let pool = extension.rest.pool().clone();
-    extension.answer(request, 0, |call, asked| export(call, asked, pool)).await
-}
-
 /// What is exported.
 enum Listed {
     Registries,
@@ -37,9 +29,10 @@ enum Listed {
     Brokers,
 }
 
-async fn export(call: Call, asked: Asked, pool: DescriptorPool) -> Result<Value> {
-    let (listed, of, page) = read(&asked)?;
-    let (shown, pool) = (Shown::of(&call), &pool);
+/// Answers a call.
+pub(super) async fn export(call: &Call, uri: &Uri, pool: &DescriptorPool) -> Result<Value> {
+    let (listed, of, page) = read(uri)?;
+    let shown = Shown::of(call);
     let (services, caller) = (&call.services, &call.caller);
     let (key, page) = match listed {
         Listed::Registries => {
@@ -66,8 +59,8 @@ async fn export(call: Call, asked: Asked, pool: DescriptorPool) -> Result<Value>
 }
 
 /// What is exported, of which folder or registry, and from where on.
-fn read(asked: &Asked) -> Result<(Listed, String, PageRequest), Refusal> {
-    let query = Query::<HashMap<String, String>>::try_from_uri(&asked.uri);
+fn read(uri: &Uri) -> Result<(Listed, String, PageRequest), Refusal> {
+    let query = Query::<HashMap<String, String>>::try_from_uri(uri);
     let Query(mut query) = query.map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))?;
     let mut take = |proto: &str, json: &str| query.remove(json).or_else(|| query.remove(proto)).unwrap_or_default();
     let (kind, token) = (take("kind", "kind"), take("page_token", "pageToken"));

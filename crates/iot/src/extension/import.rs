@@ -3,7 +3,6 @@
 //! The body as a whole must be of the right shape; an object that cannot be read or is refused fails by itself, with a
 //! line of its own.
 
-use super::{Asked, Extension};
 use crate::app::Call;
 use crate::check::Checks;
 use crate::error::Result;
@@ -11,10 +10,6 @@ use crate::grpc::read::{broker_log_options, log_options};
 use crate::proto::yandex::cloud::iot::broker::v1 as broker_v1;
 use crate::proto::yandex::cloud::iot::devices::v1 as devices_v1;
 use crate::rest::read::Reader;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::Request;
-use axum::response::Response;
 use domain::registry::credential::{CertificateState, FINGERPRINT_CHARACTERS_MAX};
 use domain::registry::{Broker, Device, Folder, OwnerKind, Registry};
 use domain::{Reason, Refusal, Time, Violation};
@@ -26,7 +21,7 @@ use services::registry::{ImportLine, ImportMode, ImportOutcome, ImportedCertific
 use std::collections::{BTreeMap, HashMap};
 
 /// How many octets of a body are read.
-const BODY_OCTETS_MAX: usize = 8 << 20;
+pub(super) const BODY_OCTETS_MAX: usize = 8 << 20;
 /// How many objects one call takes.
 const OBJECTS_MAX: usize = 500;
 /// The folder that is taken when the body names none.
@@ -34,13 +29,9 @@ const FOLDER_DEFAULT: &str = "default";
 /// `DELETING` of every kind: the vendor was about to forget it.
 const DELETING: i32 = 3;
 
-pub(super) async fn handle(State(extension): State<Extension>, request: Request<Body>) -> Response {
-    let pool = extension.rest.pool().clone();
-    extension.answer(request, BODY_OCTETS_MAX, |call, asked| import(call, asked, pool)).await
-}
-
-async fn import(call: Call, asked: Asked, pool: DescriptorPool) -> Result<Value> {
-    let body = Shape::read(&asked)?;
+/// Answers a call.
+pub(super) async fn import(call: Call, query: &str, octets: &[u8], pool: &DescriptorPool) -> Result<Value> {
+    let body = Shape::read(query, octets)?;
     let mode = if body.is_dry_run { ImportMode::DryRun } else { ImportMode::Write };
     let mut import = Import { call, pool, otherwise: body.folder, folders: HashMap::new() };
     let (mut items, mut lines) = (Vec::new(), Vec::new());
@@ -72,15 +63,15 @@ struct Shape {
 }
 
 impl Shape {
-    fn read(asked: &Asked) -> Result<Self, Refusal> {
+    fn read(query: &str, octets: &[u8]) -> Result<Self, Refusal> {
         let mut violations = Vec::new();
         let mut wrong = |field: &str, rule, what: &str| {
             violations.push(Violation::new(field, rule, format!("{field} {what}")));
         };
-        if let Some(query) = asked.uri.query().filter(|query| !query.is_empty()) {
+        if !query.is_empty() {
             wrong("query", "unknown", &format!("must be empty, and is \"{query}\""));
         }
-        let mut body = match serde_json::from_slice(&asked.body) {
+        let mut body = match serde_json::from_slice(octets) {
             Ok(Value::Object(body)) => body,
             Ok(_) => {
                 wrong("body", "type", "must be a JSON object");
@@ -172,16 +163,16 @@ impl From<Refusal> for Unread {
     }
 }
 
-struct Import {
+struct Import<'a> {
     call: Call,
-    pool: DescriptorPool,
+    pool: &'a DescriptorPool,
     /// Where registries and brokers go whose folder no project stands for.
     otherwise: String,
     /// The folders that were looked up, by the name in the export.
     folders: HashMap<String, Folder>,
 }
 
-impl Import {
+impl Import<'_> {
     async fn item(&mut self, kind: OwnerKind, given: &Map<String, Value>) -> Result<Result<ImportedItem, Unread>> {
         let certificates = match certificates(given) {
             Ok(certificates) => certificates,

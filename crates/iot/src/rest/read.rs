@@ -333,7 +333,7 @@ fn snake_case(path: &str) -> String {
     snake
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(octet) = rest.next() {

@@ -6,7 +6,7 @@ use crate::registry::outbox::Ending;
 use domain::registry::credential::{CertificateState, hex};
 use domain::registry::topic::{AliasTable, Principal};
 use domain::registry::{AccessEnd, LogOptions, RegistryId};
-use domain::{Result, Time};
+use domain::{Error, Result, Time};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -135,8 +135,16 @@ impl Context {
     ) -> Result<Result<(Principal, Credential), Refusal>> {
         let sha256 = digest::sha256(&certificate.leaf);
         let found = access::certificate(&self.db, &sha256).await.map_err(failed)?;
-        // Who registers devices on their first connection begins here: this certificate is not known, and
-        // `certificate.intermediates` is what came with it.
+        let found = match found {
+            Some(found) => Some(found),
+            None => match self.take_in(&certificate.leaf, &certificate.intermediates, Some(attempt.address.ip())).await
+            {
+                Ok(Some(taken)) => access::certificate(&self.db, &taken.fingerprint.sha256).await.map_err(failed)?,
+                Ok(None) => None,
+                Err(error @ Error::Failed(_)) => return Err(error),
+                Err(Error::Refused(refusal)) => return Ok(Err(refuse(attempt, &refusal.message))),
+            },
+        };
         let Some(found) = found else {
             return Ok(Err(refuse(attempt, &format!("the certificate {} is not registered", hex(&sha256)))));
         };

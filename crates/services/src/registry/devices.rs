@@ -257,11 +257,11 @@ impl Context {
     }
 }
 
-fn checked_aliases(given: &BTreeMap<String, String>, device: &DeviceId) -> Result<BTreeMap<String, String>> {
+pub(super) fn checked_aliases(given: &BTreeMap<String, String>, device: &DeviceId) -> Result<BTreeMap<String, String>> {
     parse_aliases(given, device).map_err(|violations| Refusal::violations(Reason::Invalid, violations).into())
 }
 
-fn clash(constraint: &str, name: &str) -> Option<Error> {
+pub(super) fn clash(constraint: &str, name: &str) -> Option<Error> {
     match constraint {
         devices::UNIQUE_NAME => {
             Some(Error::already_exists(format!("there is a device \"{name}\" in this registry already")))

@@ -33,8 +33,12 @@ struct Seen {
 }
 
 impl Context {
-    /// Looks after the sessions of this node until `stop` says so.
-    pub async fn follow_registry(&self, mut stop: watch::Receiver<bool>) {
+    /// Looks after the sessions of this node, and carries messages to and from others, until `stop` says so.
+    pub async fn follow_registry(&self, stop: watch::Receiver<bool>) {
+        futures_util::future::join(self.follow_sessions(stop.clone()), self.relay_messages(stop)).await;
+    }
+
+    async fn follow_sessions(&self, mut stop: watch::Receiver<bool>) {
         // Rows from before the start are about sessions that are not there.
         let mut seen = match access_end::since(&self.db, self.since()).await {
             Ok(rows) => Seen { ends: rows.into_iter().map(|(id, _)| id).collect() },

@@ -52,12 +52,16 @@ pub struct Space {
     inner: RwLock<Readers>,
     /// The version of the registry that aliases and log options were read at.
     pub(super) version: AtomicI64,
+    /// How many subscriptions are about monitoring: mostly none, and then nobody has to be told.
+    monitoring_readers: Arc<AtomicUsize>,
     /// Counts messages on permanent topics, so that a stored value is not given to a reader after a newer message.
     pub(super) permanent_messages: AtomicU64,
 }
 
 #[derive(Default)]
 struct Readers {
+    /// The count of the space.
+    monitoring: Arc<AtomicUsize>,
     sessions: HashMap<u64, Arc<Session>>,
     by_client: HashMap<(Owner, String), u64>,
     by_spot: HashMap<Spot, Vec<Reader>>,
@@ -253,12 +257,15 @@ impl Hub {
 impl Space {
     /// A space without sessions yet.
     pub(super) fn new(id: &str, version: i64, aliases: AliasTable, log_options: LogOptions) -> Self {
-        let inner = Readers { aliases: Arc::new(aliases), log_options, ..Readers::default() };
+        let monitoring = Arc::<AtomicUsize>::default();
+        let inner =
+            Readers { aliases: Arc::new(aliases), log_options, monitoring: monitoring.clone(), ..Readers::default() };
         Self {
             id: id.to_owned(),
             inner: RwLock::new(inner),
             version: AtomicI64::new(version),
             permanent_messages: AtomicU64::new(0),
+            monitoring_readers: monitoring,
         }
     }
 
@@ -335,6 +342,9 @@ impl Space {
 
     /// Whether anybody reads the monitoring of a device.
     pub(super) fn has_monitoring_readers(&self, device: &DeviceId) -> bool {
+        if self.monitoring_readers.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
         let inner = self.read();
         inner.by_spot.contains_key(&Spot::AnyMonitoring)
             || inner.by_spot.contains_key(&Spot::Monitoring(device.clone()))
@@ -445,6 +455,7 @@ impl Space {
 impl Readers {
     fn add_reader(&mut self, session: &Arc<Session>, subscription: &Arc<Subscription>, options: ReadOptions) {
         for spot in &subscription.spots {
+            self.monitoring.fetch_add(usize::from(is_monitoring(spot)), Ordering::Relaxed);
             let (session, subscription) = (session.clone(), subscription.clone());
             let reader = Reader { session_id: session.id, session, subscription, options };
             self.by_spot.entry(spot.clone()).or_default().push(reader);
@@ -457,6 +468,7 @@ impl Readers {
             let is_it = |reader: &Reader| reader.session_id == session.id && *reader.subscription.filter == *filter;
             if let Some(at) = readers.iter().position(is_it) {
                 readers.swap_remove(at);
+                self.monitoring.fetch_sub(usize::from(is_monitoring(spot)), Ordering::Relaxed);
             }
             if readers.is_empty() {
                 self.by_spot.remove(spot);
@@ -470,6 +482,10 @@ impl Readers {
             self.remove_reader(session, &subscription.filter, &subscription.spots);
         }
     }
+}
+
+fn is_monitoring(spot: &Spot) -> bool {
+    matches!(spot, Spot::Monitoring(_) | Spot::AnyMonitoring)
 }
 
 impl Session {

@@ -207,11 +207,10 @@ impl Context {
         let mut added: Vec<RegisteredCertificate> = Vec::new();
         for given in &item.certificates {
             let mut lines = Vec::new();
-            let outcome =
-                self.ready_certificate(import, given, &owner, project, registry.clone(), &mut lines).await?;
-            let is_twice = outcome.as_ref().is_some_and(|one| {
-                added.iter().any(|other| other.fingerprint.sha256 == one.fingerprint.sha256)
-            });
+            let outcome = self.ready_certificate(import, given, &owner, project, registry.clone(), &mut lines).await?;
+            let is_twice = outcome
+                .as_ref()
+                .is_some_and(|one| added.iter().any(|other| other.fingerprint.sha256 == one.fingerprint.sha256));
             if !is_twice {
                 ready.lines.extend(lines);
                 added.extend(outcome);

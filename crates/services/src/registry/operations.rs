@@ -113,7 +113,37 @@ pub(super) struct Decided {
     pub(super) ends: Vec<AccessEnd>,
 }
 
+/// A change that was decided and that answers with what it changed: there is no operation of it.
+pub(super) struct Recorded {
+    /// The project.
+    pub(super) project: ProjectId,
+    /// The event in the audit.
+    pub(super) event: &'static str,
+    /// The kind of what it is about.
+    pub(super) kind: &'static str,
+    /// What the audit says of it.
+    pub(super) detail: Value,
+    /// The statements.
+    pub(super) changes: Changes,
+    /// Whose access ends with it.
+    pub(super) ends: Vec<AccessEnd>,
+}
+
 impl Context {
+    /// Commits a change together with its audit record, and closes the sessions that it ends.
+    pub(super) async fn record_change(&self, caller: &Caller, recorded: Recorded) -> Result<(), Setback> {
+        let now = self.now();
+        let object = Object { kind: recorded.kind, id: None };
+        let record = audit::record(caller, Some(recorded.project), recorded.event, object, &recorded.detail, now);
+        let mut changes = recorded.changes.audit(record);
+        for end in &recorded.ends {
+            changes = changes.statement(store::registry::access_end::insert(self.new_id(), end, now));
+        }
+        self.db.commit(changes).await?;
+        self.end_access(&recorded.ends);
+        Ok(())
+    }
+
     /// The operation that an earlier request with the same idempotency key made.
     pub(super) async fn repeated(&self, asked: &Asked<'_>) -> Result<Option<Operation>> {
         let Some(repeat) = asked.repeat else { return Ok(None) };
@@ -127,8 +157,8 @@ impl Context {
         Ok(Some(operation))
     }
 
-    /// Commits a change together with its operation and its audit record, and closes the sessions that it ends.
-    pub(super) async fn carry_out(&self, asked: &Asked<'_>, decided: Decided) -> Result<Operation, Setback> {
+    /// The operation of a change, and all that is committed with it: the change, the operation and the audit record.
+    pub(super) fn operation_of(&self, asked: &Asked<'_>, decided: Decided) -> (Operation, Changes) {
         let now = self.now();
         let actor = asked.caller.actor.id.map_or_else(|| "chancery".to_owned(), |id| id.to_string());
         let operation = Operation {
@@ -154,9 +184,16 @@ impl Context {
         for end in &decided.ends {
             changes = changes.statement(store::registry::access_end::insert(self.new_id(), end, now));
         }
+        (operation, changes)
+    }
+
+    /// Commits a change together with its operation and its audit record, and closes the sessions that it ends.
+    pub(super) async fn carry_out(&self, asked: &Asked<'_>, decided: Decided) -> Result<Operation, Setback> {
+        let ends = decided.ends.clone();
+        let (operation, changes) = self.operation_of(asked, decided);
         match self.db.commit(changes).await {
             Ok(()) => {
-                self.end_access(&decided.ends);
+                self.end_access(&ends);
                 Ok(operation)
             }
             // The same request came twice at once, and the other one was faster.

@@ -190,16 +190,10 @@ impl Outbox {
         Poll::Ready(Waiting::Messages)
     }
 
-    /// Notes that the client acknowledged a message.
-    pub fn acknowledged(&self) {
-        let task = {
-            let mut state = self.state();
-            state.in_flight = state.in_flight.saturating_sub(1);
-            if state.queue.is_empty() { None } else { state.task.take() }
-        };
-        if let Some(task) = task {
-            task.wake();
-        }
+    /// Notes that the client acknowledged so many messages. Called by the task that takes them: it looks again by itself.
+    pub fn acknowledged(&self, count: usize) {
+        let mut state = self.state();
+        state.in_flight = state.in_flight.saturating_sub(count);
     }
 
     /// Ready when there is room again for who publishes, or when nobody reads any more.
@@ -278,14 +272,18 @@ mod tests {
         assert_eq!(*taken[0].message.payload, 3_usize.to_be_bytes());
         // What is in flight counts, so nothing more fits.
         assert_eq!(outbox.put(delivery(b"x", true)), Some(4));
-        outbox.acknowledged();
+        outbox.acknowledged(1);
         assert_eq!(outbox.put(delivery(b"y", true)), None);
     }
 
     #[test]
     fn publishers_wait_for_room_until_it_is_in_vain() {
         let outbox = Outbox::default();
-        let fill = || (0..PRESSURE_FROM).for_each(|_| drop(outbox.put(delivery(b"", false))));
+        let fill = || {
+            for _ in 0..PRESSURE_FROM {
+                let _ = outbox.put(delivery(b"", false));
+            }
+        };
         let mut context = TaskContext::from_waker(Waker::noop());
         assert!(outbox.poll_room(&mut context, &mut InLine::default()).is_ready());
         fill();
@@ -321,7 +319,7 @@ mod tests {
         }
         assert_eq!(take(&outbox, 1).len(), 1);
         assert_eq!(take(&outbox, 1).len(), 0);
-        outbox.acknowledged();
+        outbox.acknowledged(1);
         assert_eq!(take(&outbox, 1).len(), 2);
     }
 

@@ -174,6 +174,7 @@ impl Context {
         let message = Arc::new(message);
         let counts = &self.state.registry.hub.counts;
         counts.messages_in.fetch_add(1, Ordering::Relaxed);
+        self.relay(principal.space(), &message, is_acknowledged);
         if let Some(space) = space {
             if is_permanent {
                 space.permanent_messages.fetch_add(1, Ordering::AcqRel);

@@ -10,7 +10,7 @@ use domain::registry::credential::{
     CertificateState, FingerprintQuery, Fingerprints, RegisteredCertificate, RegisteredPassword,
 };
 use domain::registry::{Owner, OwnerKind, PasswordId, RegistryId, TrustedAuthorityId};
-use domain::{AuthorityKeyId, ProjectId, Time};
+use domain::{AuthorityKeyId, ProjectId};
 
 /// The constraints that keep a certificate to one owner, as a [`StoreError::Conflict`] names them.
 pub const UNIQUE_CERTIFICATE: [&str; 2] = ["registered_certificates_pkey", "registered_certificates_sha1"];
@@ -99,14 +99,6 @@ pub async fn certificate(db: &Db, query: &FingerprintQuery) -> Result<Option<Reg
     row.as_ref().map(certificate_from).transpose()
 }
 
-/// The certificates of a registry and its devices that end before then, the first to end first, at most 10,000.
-pub async fn expiring(db: &Db, registry: &RegistryId, before: Time) -> Result<Vec<RegisteredCertificate>, StoreError> {
-    let sql = select_certificate!(
-        "WHERE c.registry_id = $1 AND c.not_after < $2 ORDER BY c.not_after, c.fingerprint LIMIT 10000"
-    );
-    db.rows(sql, params![registry.as_str(), before]).await?.iter().map(certificate_from).collect()
-}
-
 /// Adds a password.
 pub fn insert_password(password: &RegisteredPassword, project: ProjectId, hash: &str) -> Statement {
     Statement::new(
@@ -145,7 +137,7 @@ pub async fn passwords(db: &Db, owner: &Owner) -> Result<Vec<RegisteredPassword>
         .collect()
 }
 
-fn certificate_from(row: &Row) -> Result<RegisteredCertificate, StoreError> {
+pub(super) fn certificate_from(row: &Row) -> Result<RegisteredCertificate, StoreError> {
     let digest = |_| StoreError::Corrupt("a fingerprint has the wrong length".into());
     let fingerprint = Fingerprints {
         sha256: row.blob(0)?.try_into().map_err(digest)?,

@@ -43,13 +43,20 @@ pub fn insert(message: &TopicMessage) -> Statement {
     )
 }
 
-/// Messages of other nodes since a time, oldest first. Those that were seen already come again.
-pub async fn since(db: &Db, node: &str, at: Time, limit: u32) -> Result<Vec<TopicMessage>, StoreError> {
+/// The ids and times of messages of other nodes since a time, oldest first.
+pub async fn ids_since(db: &Db, node: &str, at: Time) -> Result<Vec<(Uuid, Time)>, StoreError> {
+    let sql = "SELECT id, at FROM topic_messages WHERE at >= $1 AND node <> $2 ORDER BY at, id";
+    let rows = db.rows(sql, params![at, node]).await?;
+    rows.iter().map(|row| Ok((row.uuid(0)?, time(row, 1)?))).collect()
+}
+
+/// Messages of other nodes after the one of that time and id, oldest first.
+pub async fn after(db: &Db, node: &str, at: Time, id: Uuid, limit: u32) -> Result<Vec<TopicMessage>, StoreError> {
     let rows = db
         .rows(
-            "SELECT id, node, space_id, topic, payload, qos, at FROM topic_messages WHERE at >= $1 AND node <> $2
-             ORDER BY at, id LIMIT $3",
-            params![at, node, limit],
+            "SELECT id, node, space_id, topic, payload, qos, at FROM topic_messages
+             WHERE at >= $1 AND (at > $1 OR id > $2) AND node <> $3 ORDER BY at, id LIMIT $4",
+            params![at, id, node, limit],
         )
         .await?;
     rows.iter()
