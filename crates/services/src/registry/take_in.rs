@@ -39,9 +39,12 @@ const REMEMBERED_MILLIS: i64 = 30_000;
 /// How many refusals are remembered.
 const REMEMBERED_MAX: usize = 10_000;
 
+/// When a certificate was refused, and why, unless no trust applied to it.
+type Refused = (Time, Option<Refusal>);
+
 /// What is remembered of certificates that were not taken in, and how many are looked at at once.
 pub(super) struct TakeIn {
-    refused: Mutex<HashMap<[u8; 32], (Time, Option<Refusal>)>>,
+    refused: Mutex<HashMap<[u8; 32], Refused>>,
     turns: Semaphore,
 }
 
