@@ -163,7 +163,7 @@ impl NewArguments {
         if let Some(password) = &password {
             body["password"] = password.text().into();
         }
-        Ok((body, password.and_then(password::Password::to_be_shown)))
+        Ok((body, password.and_then(password::Password::shown_once)))
     }
 }
 

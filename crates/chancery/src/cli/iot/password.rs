@@ -84,7 +84,7 @@ impl Password {
     }
 
     /// What somebody has to be told.
-    pub(super) fn to_be_shown(self) -> Option<String> {
+    pub(super) fn shown_once(self) -> Option<String> {
         match self {
             Self::Given(_) => None,
             Self::Made(text) => Some(text.to_string()),
@@ -122,7 +122,7 @@ pub(super) async fn run(api: &Api<'_>, command: PasswordCommand) -> Result<Outpu
             let body = json!({ "password": password.text() });
             let mut operation = api.post(&found.place(&["passwords"])?, &body).await?;
             let mut text = format!("{} has the password {}", found.title(), text_at(response(&operation), "/id"));
-            if let Some(shown) = password.to_be_shown() {
+            if let Some(shown) = password.shown_once() {
                 text.push_str(&format!("\npassword: {shown}\nIt is shown this once."));
                 operation["password"] = shown.into();
             }
