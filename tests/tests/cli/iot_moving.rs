@@ -16,7 +16,7 @@ fn report(live: &Live, line: &str) -> Value {
     report
 }
 
-fn lines<'a>(report: &'a Value, is_meant: impl Fn(&Value) -> bool) -> Vec<&'a Value> {
+fn lines(report: &Value, is_meant: impl Fn(&Value) -> bool) -> Vec<&Value> {
     report["lines"].as_array().unwrap().iter().filter(|line| is_meant(line)).collect()
 }
 

@@ -100,7 +100,7 @@ impl VendorExport {
             "id": id, "registry_id": registry, "name": format!("pump-{number}"), "status": "ACTIVE",
             "created_at": format!("2024-05-06T07:{:02}:{:02}Z", number / 60, number % 60),
         });
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             device["labels"] = json!({ "row": (number % 7).to_string() });
             device["description"] = format!("Насос {number}").into();
         }
