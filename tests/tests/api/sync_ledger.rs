@@ -35,7 +35,10 @@ impl World {
         let sync = text(&server.post(&format!("{SYNCS}/{destination}"), body).await.ok()["id"]);
         let certificate = issue(&server, &profile, json!({"commonName": "www.example.com"})).await.ok();
         let certificate = text(&certificate["certificateId"]);
-        Self { server, aws, destination, profile, sync, certificate }
+        let world = Self { server, aws, destination, profile, sync, certificate };
+        // A sync that never ran is run by the daily look, beside what a test does.
+        world.run().await;
+        world
     }
 
     async fn link(&self, certificate: &str) {
