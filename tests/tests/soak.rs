@@ -86,6 +86,20 @@ fn syncs_ten_thousand_operations_among_a_thousand_look_alikes() {
 
 #[test]
 #[ignore = "takes minutes: make soak"]
+fn syncs_fifteen_hundred_operations_by_several_seeds() {
+    for (site, seed) in [
+        (Site::sqlite(), 0x5eed_0031),
+        (Site::postgres(), 0x5eed_0032),
+        (Site::sqlite(), 0x5eed_0033),
+        (Site::sqlite(), 0x5eed_0034),
+    ] {
+        let done = delivery::look_alikes_stay(&site, 1_500, 100, 20, seed);
+        println!("{}, seed {seed:#x}: {done:?}; every look-alike is as it was, ours are as wanted", site.engine());
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
 fn syncs_ten_thousand_certificates_at_twenty_destinations() {
     let (took, grown) = delivery::twenty_destinations(&Site::sqlite(), 10_000);
     println!(

@@ -29,6 +29,11 @@ pub enum Job {
         /// The sync.
         sync: SyncId,
     },
+    /// Look once more for what a destination said is not there, before it is believed.
+    RecheckSync {
+        /// The sync.
+        sync: SyncId,
+    },
     /// Look whether a sync's certificates are the ones that are served.
     ProveSync {
         /// The sync.
@@ -59,6 +64,7 @@ impl Job {
             Self::DeliverCrl { .. } => JobKind::DeliverCrl,
             Self::RunSync { .. } => JobKind::RunSync,
             Self::ClearSync { .. } => JobKind::ClearSync,
+            Self::RecheckSync { .. } => JobKind::RecheckSync,
             Self::ProveSync { .. } => JobKind::ProveSync,
             Self::RenewCertificate { .. } => JobKind::RenewCertificate,
             Self::RenewAuthority { .. } => JobKind::RenewAuthority,
@@ -78,6 +84,7 @@ impl Job {
             Self::DeliverCrl { crl } => format!("deliver-crl/{crl}"),
             Self::RunSync { sync } => format!("run-sync/{sync}"),
             Self::ClearSync { sync } => format!("clear-sync/{sync}"),
+            Self::RecheckSync { sync } => format!("recheck-sync/{sync}"),
             Self::ProveSync { sync } => format!("prove-sync/{sync}"),
             Self::RenewCertificate { certificate, .. } => format!("renew-certificate/{certificate}"),
             Self::RenewAuthority { authority, .. } => format!("renew-authority/{authority}"),
@@ -104,6 +111,8 @@ pub enum JobKind {
     RunSync,
     /// [`Job::ClearSync`].
     ClearSync,
+    /// [`Job::RecheckSync`].
+    RecheckSync,
     /// [`Job::ProveSync`].
     ProveSync,
     /// [`Job::RenewCertificate`].
@@ -114,12 +123,13 @@ pub enum JobKind {
 
 impl JobKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RenewServerCertificate,
         Self::PublishCrl,
         Self::DeliverCrl,
         Self::RunSync,
         Self::ClearSync,
+        Self::RecheckSync,
         Self::ProveSync,
         Self::RenewCertificate,
         Self::RenewAuthority,
@@ -133,6 +143,7 @@ impl JobKind {
             Self::DeliverCrl => "deliver-crl",
             Self::RunSync => "run-sync",
             Self::ClearSync => "clear-sync",
+            Self::RecheckSync => "recheck-sync",
             Self::ProveSync => "prove-sync",
             Self::RenewCertificate => "renew-certificate",
             Self::RenewAuthority => "renew-authority",
@@ -144,7 +155,7 @@ impl JobKind {
         match self {
             Self::PublishCrl => Lane::Lists,
             Self::RenewServerCertificate | Self::RenewCertificate | Self::RenewAuthority => Lane::Renewals,
-            Self::DeliverCrl | Self::RunSync | Self::ClearSync => Lane::Outward,
+            Self::DeliverCrl | Self::RunSync | Self::ClearSync | Self::RecheckSync => Lane::Outward,
             Self::ProveSync => Lane::Proofs,
         }
     }

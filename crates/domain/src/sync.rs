@@ -278,6 +278,9 @@ pub enum ObjectState {
     Replacing,
     /// It is being removed: it may be there or not.
     Removing,
+    /// Nothing is to be there any more, and it was said that nothing is: it is forgotten once that was said often enough. No
+    /// certificate counts it as its own.
+    Retired,
 }
 
 impl ObjectState {
@@ -288,12 +291,15 @@ impl ObjectState {
             Self::There => "there",
             Self::Replacing => "replacing",
             Self::Removing => "removing",
+            Self::Retired => "retired",
         }
     }
 
     /// The state of that name.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Making, Self::There, Self::Replacing, Self::Removing].into_iter().find(|state| state.as_str() == text)
+        [Self::Making, Self::There, Self::Replacing, Self::Removing, Self::Retired]
+            .into_iter()
+            .find(|state| state.as_str() == text)
     }
 }
 
@@ -320,4 +326,20 @@ pub struct SyncObject {
     pub content: String,
     /// Further identifiers, such as all the files.
     pub details: Vec<String>,
+    /// In how many runs, some time apart, it was said not to be there, since it was last seen.
+    pub absences: u32,
+    /// When it is looked for next because of that.
+    pub look_at: Option<Time>,
+}
+
+impl SyncObject {
+    /// Whether it is the object of its certificate, or of the one that takes its place.
+    pub fn is_current(&self) -> bool {
+        self.state != ObjectState::Retired
+    }
+
+    /// Whether it is time to look for it once more.
+    pub fn is_due(&self, now: Time) -> bool {
+        self.look_at.is_none_or(|at| at <= now)
+    }
 }

@@ -29,7 +29,9 @@ const fn lease_of(job: &Job) -> Duration {
         | Job::RenewCertificate { .. }
         | Job::RenewAuthority { .. } => Duration::from_secs(120),
         // Prolonged for as long as it is worked on.
-        Job::RunSync { .. } | Job::ClearSync { .. } | Job::ProveSync { .. } => Duration::from_secs(60),
+        Job::RunSync { .. } | Job::ClearSync { .. } | Job::RecheckSync { .. } | Job::ProveSync { .. } => {
+            Duration::from_secs(60)
+        }
     }
 }
 /// How long a job that talks to other systems may take: its lease is prolonged until then.
@@ -264,6 +266,7 @@ async fn perform(services: &Context, settings: &Settings, record: &JobRecord) ->
         Job::DeliverCrl { crl } => services.deliver_list(*crl).await,
         Job::RunSync { sync } => services.run_sync(*sync, record.id).await,
         Job::ClearSync { sync } => services.remove_all_of_sync(*sync, record.id).await,
+        Job::RecheckSync { sync } => services.recheck_sync(*sync).await,
         Job::ProveSync { sync } => services.prove_sync(*sync).await,
         Job::RenewCertificate { organization, certificate } => {
             services.renew_by_plan(*organization, *certificate).await

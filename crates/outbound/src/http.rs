@@ -224,7 +224,11 @@ impl Http {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(DeliveryError::Unavailable(format!("the answer of {host} is too long")));
+                let text = format!("the answer of {host} is too long");
+                return Err(match request.changes_something() {
+                    true => DeliveryError::Unknown(text),
+                    false => DeliveryError::Unavailable(text),
+                });
             }
             body.extend_from_slice(&chunk);
         }

@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 /// How far a line of renewals is followed.
 pub(crate) const LINE_MAX: usize = 100;
+/// In how many runs an object that was there has to be said to be gone before another one is made: who uses it knows it by
+/// its identifier, and would lose it if that was not true.
+const ABSENCES_BEFORE_ANOTHER: u32 = 3;
 
 /// What a run would do, or did, with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,18 @@ pub(crate) enum Decision {
     Replace(Found),
     /// It is there, and what is beside its content was changed by somebody else.
     Mend(Found, String),
+    /// It was there, and is said not to be: that has to be said again, some time later, before another one is made.
+    Wait,
+}
+
+/// What is to be done for a certificate, and with what.
+pub(crate) struct Planned {
+    /// What is to be there.
+    pub(crate) item: Item,
+    /// What is to be done.
+    pub(crate) decision: Decision,
+    /// Further objects that bear the mark of this one: they are ours, and too many.
+    pub(crate) twins: Vec<Found>,
 }
 
 /// Why a certificate is not at its destination.
@@ -122,9 +137,10 @@ impl Context {
                 kept.insert(object.id);
             }
             let external_id = object.and_then(|object| object.external_id.clone());
-            let planned = planner.plan(member, object).await;
+            let planned = planner.plan(member, object).await.map(|planned| (planned.item, planned.decision));
             let (list, name, reason) = match planned {
                 Ok((item, Decision::Nothing | Decision::Confirm(_))) => (&mut preview.unchanged, item.name, None),
+                Ok((item, Decision::Wait)) => (&mut preview.unchanged, item.name, Some(WAITS.to_owned())),
                 Ok((item, Decision::Create)) => (&mut preview.create, item.name, None),
                 Ok((item, Decision::Replace(_))) => {
                     let reason = object.filter(|object| object.certificate != certificate);
@@ -142,7 +158,7 @@ impl Context {
             };
             list.push(PlannedChange { certificate, name, external_id, reason });
         }
-        for object in ledger.iter().filter(|object| !kept.contains(&object.id)) {
+        for object in ledger.iter().filter(|object| object.is_current() && !kept.contains(&object.id)) {
             let left_out = members.iter().find(|member| member.certificate() == object.certificate);
             let why = left_out.and_then(Member::left_out).unwrap_or("the certificate is not linked any more");
             let change = PlannedChange {
@@ -171,7 +187,8 @@ impl<'a> Planner<'a> {
         ledger: &[SyncObject],
         (purpose, secrets): (Purpose, String),
     ) -> Self {
-        let names = ledger.iter().map(|object| (object.name.clone(), object.certificate)).collect();
+        let current = ledger.iter().filter(|object| object.is_current());
+        let names = current.map(|object| (object.name.clone(), object.certificate)).collect();
         Self { services, sync, destination, purpose, secrets, names: Mutex::new(names) }
     }
 
@@ -181,27 +198,42 @@ impl<'a> Planner<'a> {
         member: &Member,
         ledger: &'l [SyncObject],
     ) -> Result<Option<&'l SyncObject>> {
-        let own = ledger.iter().find(|object| object.certificate == member.certificate());
-        if own.is_some() || !self.sync.options.preserves_on_renewal() {
+        let of = |id: CertificateId| ledger.iter().find(|object| object.certificate == id && object.is_current());
+        let own = of(member.certificate());
+        if own.is_some() {
             return Ok(own);
         }
-        let mut predecessor = member.record.row.renewed_from;
+        let mut predecessor = match self.sync.options.preserves_on_renewal() {
+            true => member.record.row.renewed_from,
+            false => None,
+        };
         for _ in 0..LINE_MAX {
-            let Some(id) = predecessor else { return Ok(None) };
-            if let Some(object) = ledger.iter().find(|object| object.certificate == id) {
+            let Some(id) = predecessor else { break };
+            if let Some(object) = of(id) {
                 return Ok(Some(object));
             }
             predecessor = store::renewal::predecessor(&self.services.db, id).await.map_err(failed)?;
         }
-        Ok(None)
+        self.left_under_name(member, ledger)
+    }
+
+    /// The object that may still stand under the name that a certificate is to have: where a name is only there once, it is
+    /// taken over, since nothing could be made beside it.
+    fn left_under_name<'l>(&self, member: &Member, ledger: &'l [SyncObject]) -> Result<Option<&'l SyncObject>> {
+        if !self.destination.has_unique_names() || ledger.iter().all(SyncObject::is_current) {
+            return Ok(None);
+        }
+        let name = Context::name_by_schema(self.sync, &member.record)?;
+        let Some(left) = ledger.iter().find(|object| !object.is_current() && object.name == name) else {
+            return Ok(None);
+        };
+        let mut names = self.names.lock().map_err(|_| Error::failed("the names of a run"))?;
+        let owner = names.entry(name).or_insert(member.certificate());
+        Ok((*owner == member.certificate()).then_some(left))
     }
 
     /// What is to be done for a certificate. The destination is looked at, nothing is changed.
-    pub(crate) async fn plan(
-        &self,
-        member: &Member,
-        object: Option<&SyncObject>,
-    ) -> Result<(Item, Decision), Obstacle> {
+    pub(crate) async fn plan(&self, member: &Member, object: Option<&SyncObject>) -> Result<Planned, Obstacle> {
         let mark = object.map_or_else(|| self.services.new_id::<Uuid>(), |object| object.id);
         let name = match object {
             // An object keeps the name that it was made with.
@@ -211,11 +243,11 @@ impl<'a> Planner<'a> {
         let item = self.services.item(self.sync, &member.record, mark, name).await?;
         self.destination.must_take(&item)?;
         let content = self.content(&item);
-        let decision = match object {
-            None => self.plan_new(&item).await?,
+        let (decision, twins) = match object {
+            None => (self.plan_new(&item).await?, Vec::new()),
             Some(object) => self.plan_known(object, &item, &content).await?,
         };
-        Ok((item, decision))
+        Ok(Planned { item, decision, twins })
     }
 
     /// What an item asks for: another text when anything of it, or of what shapes it, is another.
@@ -255,25 +287,70 @@ impl<'a> Planner<'a> {
 
     /// What is to be done for an item of which no identifier is known, or whose object is gone: what bears its mark is what an
     /// interrupted creation made.
-    async fn plan_by_mark(&self, item: &Item, is_wanted: bool) -> Result<Decision, DeliveryError> {
+    async fn plan_by_mark(
+        &self,
+        object: &SyncObject,
+        item: &Item,
+        is_wanted: bool,
+    ) -> Result<(Decision, Vec<Found>), DeliveryError> {
         let found = self.destination.find(item).await?;
-        let ours = found.iter().find(|found| found.mark == Some(item.mark));
-        match (ours, found.first()) {
-            (Some(found), _) if is_wanted && self.stands(found, item) => Ok(Decision::Confirm(found.clone())),
-            (Some(found), _) => Ok(Decision::Replace(found.clone())),
-            (None, Some(stranger)) => Err(taken(stranger, item)),
-            (None, None) => Ok(Decision::Create),
+        let (mut ours, strangers): (Vec<Found>, Vec<Found>) =
+            found.into_iter().partition(|found| found.mark == Some(item.mark));
+        // The one that the ledger knows, or else one that is as it is to be, is kept.
+        ours.sort_by_key(|found| (object.external_id.as_deref() != Some(&*found.id), !self.stands(found, item)));
+        let mut ours = ours.into_iter();
+        let decision = match (ours.next(), strangers.first()) {
+            (Some(found), _) if self.was_changed(object, &found) => return Err(changed_by_others(&found)),
+            (Some(found), _) if is_wanted && self.stands(&found, item) => Decision::Confirm(found),
+            (Some(found), _) => Decision::Replace(found),
+            (None, Some(stranger)) => return Err(taken(stranger, item)),
+            (None, None) if self.waits(object) => Decision::Wait,
+            (None, None) => Decision::Create,
+        };
+        let twins = match self.destination.tells_by_marks_alone() {
+            true => ours.collect(),
+            false => Vec::new(),
+        };
+        Ok((decision, twins))
+    }
+
+    /// Whether an object that bears our mark and was seen as we left it is not so any more.
+    fn was_changed(&self, object: &SyncObject, found: &Found) -> bool {
+        self.destination.bears_marks() && object.fingerprint.is_some() && !is_ours(object, found)
+    }
+
+    /// Whether an object that is said not to be there has to be said to be gone again before another one is made.
+    fn waits(&self, object: &SyncObject) -> bool {
+        let was_there = matches!(object.state, ObjectState::There | ObjectState::Replacing);
+        let is_last = object.is_due(self.services.now()) && object.absences + 1 >= ABSENCES_BEFORE_ANOTHER;
+        self.destination.tells_by_marks_alone() && was_there && !is_last
+    }
+
+    async fn plan_known(
+        &self,
+        object: &SyncObject,
+        item: &Item,
+        content: &str,
+    ) -> Result<(Decision, Vec<Found>), DeliveryError> {
+        let is_wanted = object.content == content && object.certificate == item.certificate;
+        let known = match object.external_id.as_deref() {
+            Some(external_id) => self.destination.look(external_id).await?,
+            None => None,
+        };
+        match known {
+            Some(found) => Ok((self.plan_found(object, item, found, is_wanted).await?, Vec::new())),
+            None => self.plan_by_mark(object, item, is_wanted).await,
         }
     }
 
-    async fn plan_known(&self, object: &SyncObject, item: &Item, content: &str) -> Result<Decision, DeliveryError> {
-        let is_wanted = object.content == content && object.certificate == item.certificate;
-        let Some(external_id) = object.external_id.as_deref() else {
-            return self.plan_by_mark(item, is_wanted).await;
-        };
-        let Some(found) = self.destination.look(external_id).await? else {
-            return self.plan_by_mark(item, is_wanted).await;
-        };
+    /// What is to be done with the object that the ledger knows.
+    async fn plan_found(
+        &self,
+        object: &SyncObject,
+        item: &Item,
+        found: Found,
+        is_wanted: bool,
+    ) -> Result<Decision, DeliveryError> {
         if !is_ours(object, &found) {
             return Err(changed_by_others(&found));
         }
@@ -297,15 +374,15 @@ impl<'a> Planner<'a> {
     }
 
     /// What an interrupted creation left, by its mark.
-    pub(crate) async fn made_meanwhile(&self, object: &SyncObject) -> Result<Option<Found>, Obstacle> {
+    pub(crate) async fn made_meanwhile(&self, object: &SyncObject) -> Result<Vec<Found>, Obstacle> {
         let row = store::certificate::by_id(&self.services.db, self.sync.organization, object.certificate)
             .await
             .map_err(failed)?;
         // Its certificate was deleted: without it nothing tells what it was from what others made.
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = row else { return Ok(Vec::new()) };
         let item = self.services.item(self.sync, &self.services.read(row)?, object.id, object.name.clone()).await?;
         let found = self.destination.find(&item).await?;
-        Ok(found.into_iter().find(|found| found.mark == Some(object.id)))
+        Ok(found.into_iter().filter(|found| found.mark == Some(object.id)).collect())
     }
 }
 
@@ -316,13 +393,23 @@ pub(crate) fn is_ours(object: &SyncObject, found: &Found) -> bool {
     let is_as_known = known.as_ref().is_some_and(|known| found.fingerprint.agrees_with(known));
     match object.state {
         ObjectState::There => is_as_known,
-        ObjectState::Making | ObjectState::Replacing | ObjectState::Removing => {
+        ObjectState::Making | ObjectState::Replacing => {
             is_as_known
                 || found.fingerprint.is_between(known.as_ref(), intended.as_ref())
                 || (intended.is_none() && found.mark == Some(object.id))
         }
+        // What was seen of it is written down before it is removed; the mark decides only where nothing ever was.
+        ObjectState::Removing | ObjectState::Retired => {
+            is_as_known
+                || found.fingerprint.is_between(known.as_ref(), intended.as_ref())
+                || (known.is_none() && intended.is_none() && found.mark == Some(object.id))
+        }
     }
 }
+
+/// What a link says while its object is said to be gone.
+pub(crate) const WAITS: &str =
+    "The destination says that it is not there; it is looked for again within seconds before another one is made";
 
 pub(crate) fn changed_by_others(found: &Found) -> DeliveryError {
     DeliveryError::Refused(format!("{} was changed by somebody else; it is left as it is", found.id))

@@ -4,16 +4,19 @@
 //! A change whose answer was lost is found again by its mark or by its parts. What is not in the ledger, and what somebody
 //! else changed meanwhile, is left alone (invariants E5, E6, I8). What there is to do is decided in `sync_plan.rs`.
 
+mod retired;
+
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::sync_items::Member;
-use crate::sync_plan::{Decision, LINE_MAX, Obstacle, Planner, Purpose, changed_by_others, is_ours};
+use crate::sync_plan::{Decision, LINE_MAX, Obstacle, Planned, Planner, Purpose, WAITS, changed_by_others, is_ours};
 use domain::caller::Caller;
 use domain::inventory::ShownStatus;
 use domain::job::Job;
 use domain::sync::{ObjectState, Sync, SyncObject, SyncStatus};
 use domain::{CertificateId, Error, JobId, Result, SyncId, Time};
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use outbound::DeliveryError;
 use outbound::destination::any::AnyDestination;
 use outbound::destination::{Changed, Destination, Fingerprint, Found, Item};
@@ -60,6 +63,7 @@ impl Context {
         if self.is_running(&Job::ClearSync { sync: id }).await? {
             return Err(Error::unavailable("everything is being removed from the destination", 5));
         }
+        self.until_rechecked(id).await?;
         self.commit(Changes::new().statement(store::sync::began(id, job))).await?;
         let outcome = self.try_to_run(&sync).await;
         let now = self.now();
@@ -76,6 +80,7 @@ impl Context {
         let caller = Caller::node(sync.organization);
         let ran = audit::record(&caller, Some(sync.project), "sync-ran", Object::new("pki-sync", id), &detail, now);
         self.commit(Changes::new().statement(ended).audit(ran)).await?;
+        self.plan_recheck(id).await?;
         match problem {
             None => Ok(()),
             Some(problem) => Err(Error::failed(problem)),
@@ -91,11 +96,7 @@ impl Context {
         let run = Run::new(self, sync, &destination, &ledger, secrets);
         let (wanted, left_out): (Vec<Member>, Vec<Member>) =
             members.into_iter().partition(|member| member.left_out().is_none());
-        let mut work = Vec::with_capacity(wanted.len());
-        for member in &wanted {
-            work.push(run.bring(member, &ledger));
-        }
-        futures_util::stream::iter(work).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+        run.bring_all(&wanted, &ledger).await;
         if !run.is_cut_off.load(Ordering::Relaxed) {
             run.clear(&wanted).await?;
         }
@@ -116,6 +117,7 @@ impl Context {
         while self.is_running(&Job::RunSync { sync: id }).await? {
             tokio::time::sleep(PAUSE).await;
         }
+        self.until_rechecked(id).await?;
         self.commit(Changes::new().statement(store::sync::removal_began(id, job))).await?;
         let outcome = self.try_to_remove_all(&sync).await;
         let now = self.now();
@@ -124,6 +126,7 @@ impl Context {
             Err(error) => store::sync::removal_ended(id, SyncStatus::Failed, Some(&error.to_string()), None),
         };
         self.commit(Changes::new().statement(ended)).await?;
+        self.plan_recheck(id).await?;
         outcome
     }
 
@@ -136,12 +139,14 @@ impl Context {
         let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
         let secrets = self.sync_secrets_digest(sync).await?;
         let run = Run::new(self, sync, &destination, &ledger, secrets);
-        for object in &ledger {
+        for object in ledger.iter().filter(|object| object.is_current()) {
             if run.is_cut_off.load(Ordering::Relaxed) {
                 break;
             }
             run.remove(object).await?;
         }
+        let retired: Vec<&SyncObject> = ledger.iter().filter(|object| !object.is_current()).collect();
+        run.look_for_retired(&retired, &ledger).await?;
         run.finish().await?;
         let failures = run.failures.into_inner().unwrap_or_default();
         match (run.cut_off_by.into_inner().unwrap_or_default(), summary(&failures)) {
@@ -173,6 +178,18 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Brings certificates to the destination, a few at a time. Only those hold their keys and chains.
+    async fn bring_all(&self, members: &[Member], ledger: &[SyncObject]) {
+        let mut under_way = FuturesUnordered::new();
+        for member in members {
+            if under_way.len() >= AT_ONCE {
+                under_way.next().await;
+            }
+            under_way.push(self.bring(member, ledger));
+        }
+        while under_way.next().await.is_some() {}
+    }
+
     /// Brings one certificate to the destination, and says in its link what became of it.
     async fn bring(&self, member: &Member, ledger: &[SyncObject]) {
         if self.is_cut_off.load(Ordering::Relaxed) {
@@ -186,14 +203,7 @@ impl<'a> Run<'a> {
 
     async fn note_obstacle(&self, certificate: CertificateId, obstacle: &Obstacle) {
         let message = obstacle.to_string();
-        if let Obstacle::Delivery(error) = obstacle
-            && error.is_of_connection()
-        {
-            self.is_cut_off.store(true, Ordering::Relaxed);
-            if let Ok(mut first) = self.cut_off_by.lock() {
-                first.get_or_insert_with(|| message.clone());
-            }
-        }
+        self.note_cut_off(obstacle);
         tracing::warn!(sync.id = %self.sync.id, certificate.id = %certificate, error = message, "a certificate was not brought to its destination");
         if let Ok(mut failures) = self.failures.lock() {
             failures.push((certificate, message.clone()));
@@ -201,6 +211,17 @@ impl<'a> Run<'a> {
         let noted = self.set_link(certificate, SyncStatus::Failed, Some(&message), None).await;
         if let Err(error) = noted {
             tracing::warn!(%error, "what became of a link was not written down");
+        }
+    }
+
+    fn note_cut_off(&self, obstacle: &Obstacle) {
+        if let Obstacle::Delivery(error) = obstacle
+            && error.is_of_connection()
+        {
+            self.is_cut_off.store(true, Ordering::Relaxed);
+            if let Ok(mut first) = self.cut_off_by.lock() {
+                first.get_or_insert_with(|| error.to_string());
+            }
         }
     }
 
@@ -219,9 +240,15 @@ impl<'a> Run<'a> {
     async fn try_to_bring(&self, member: &Member, ledger: &[SyncObject]) -> Result<(), Obstacle> {
         let certificate = member.certificate();
         let object = self.planner.object_of(member, ledger).await?;
-        let (item, decision) = self.planner.plan(member, object).await?;
+        let Planned { item, decision, twins } = self.planner.plan(member, object).await?;
+        if let Some(object) = object {
+            self.retire_twins(object, twins).await?;
+        }
         match decision {
             Decision::Nothing => {
+                if let Some(object) = object.filter(|object| object.absences > 0) {
+                    self.note_seen(object).await?;
+                }
                 if !matches!(member.link.status, SyncStatus::Succeeded | SyncStatus::Proven) {
                     self.set_link(certificate, SyncStatus::Succeeded, Some(DELIVERED), None).await?;
                 }
@@ -234,6 +261,11 @@ impl<'a> Run<'a> {
             Decision::Confirm(found) => {
                 let object = object.ok_or_else(|| Error::failed("a confirmation without a row of the ledger"))?;
                 Ok(self.services.confirm_delivery(self.sync, object.clone(), found).await?)
+            }
+            Decision::Wait => {
+                let object = object.ok_or_else(|| Error::failed("a look without a row of the ledger"))?;
+                self.note_absence(object).await?;
+                Ok(self.set_link(certificate, SyncStatus::Pending, Some(WAITS), None).await?)
             }
             Decision::Create => {
                 self.set_link(certificate, SyncStatus::Running, Some("it is being delivered"), None).await?;
@@ -252,8 +284,15 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Makes an object. What only its mark tells from others never gets a mark that was used before: what was made under that
+    /// may be there after all, and stays in the ledger until it surely is not.
     async fn create(&self, object: Option<&SyncObject>, item: &Item) -> Result<(), Obstacle> {
         let now = self.services.now();
+        let (reused, given_up) = match self.destination.tells_by_marks_alone() {
+            true => (None, object),
+            false => (object, None),
+        };
+        let item = &Item { mark: reused.map_or_else(|| self.services.new_id(), |object| object.id), ..item.clone() };
         let intent = SyncObject {
             id: item.mark,
             sync: self.sync.id,
@@ -265,21 +304,41 @@ impl<'a> Run<'a> {
             intended: self.destination.expected(item).map(|expected| expected.to_string()),
             content: self.planner.content(item),
             details: Vec::new(),
+            absences: 0,
+            look_at: None,
         };
-        let written = match object {
+        let mut written = Changes::new();
+        if let Some(object) = given_up {
+            written = written.statement(store::sync::object::update(&retired::retired(object, now), now));
+        }
+        written = written.statement(match reused {
             None => store::sync::object::intend(&intent, now),
             Some(_) => store::sync::object::update(&intent, now),
-        };
-        self.services.commit(Changes::new().statement(written)).await?;
+        });
+        self.services.commit(written).await?;
         self.note_unfinished().await?;
         match self.destination.create(item).await {
             Ok(found) => Ok(self.delivered(intent, found, item).await?),
-            Err(error @ DeliveryError::Unknown(_)) => Err(error.into()),
             Err(error) => {
-                // It was surely not made.
-                self.services.commit(Changes::new().statement(store::sync::object::forget(&intent))).await?;
+                if !self.may_have_been_made(&error) {
+                    let before = match reused {
+                        Some(object) => store::sync::object::update(object, now),
+                        None => store::sync::object::forget(&intent),
+                    };
+                    self.services.commit(Changes::new().statement(before)).await?;
+                }
                 Err(error.into())
             }
+        }
+    }
+
+    /// Whether something may be there after a creation that failed. Where a mark tells what is there, even the word of the
+    /// other system that it is too busy is not believed.
+    fn may_have_been_made(&self, error: &DeliveryError) -> bool {
+        match error {
+            DeliveryError::Unknown(_) => true,
+            DeliveryError::Unavailable(_) => self.destination.bears_marks(),
+            DeliveryError::Connection(_) | DeliveryError::Refused(_) | DeliveryError::Taken(_) => false,
         }
     }
 
@@ -291,6 +350,8 @@ impl<'a> Run<'a> {
             fingerprint: Some(found.fingerprint.to_string()),
             intended: self.destination.expected(item).map(|expected| expected.to_string()),
             content: self.planner.content(item),
+            absences: 0,
+            look_at: None,
             ..object.clone()
         };
         let written = store::sync::object::update(&intent, self.services.now());
@@ -299,8 +360,10 @@ impl<'a> Run<'a> {
         match self.destination.replace(&found, item).await {
             Ok(found) => Ok(self.delivered(intent, found, item).await?),
             Err(error @ DeliveryError::Unknown(_)) => Err(error.into()),
+            // Both contents are known, so that nothing else is taken for ours if it was done after all.
+            Err(error @ DeliveryError::Unavailable(_)) if intent.intended.is_some() => Err(error.into()),
             Err(error) => {
-                let before = SyncObject { external_id: Some(found.id), ..object.clone() };
+                let before = SyncObject { external_id: Some(found.id), absences: 0, look_at: None, ..object.clone() };
                 let written = store::sync::object::update(&before, self.services.now());
                 self.services.commit(Changes::new().statement(written)).await?;
                 Err(error.into())
@@ -344,17 +407,23 @@ impl<'a> Run<'a> {
     async fn clear(&self, wanted: &[Member]) -> Result<()> {
         let ledger = store::sync::object::all(&self.services.db, self.sync.id).await.map_err(failed)?;
         let is_wanted: HashSet<CertificateId> = wanted.iter().map(Member::certificate).collect();
+        if !self.sync.options.can_remove_certificates {
+            return Ok(());
+        }
         for object in &ledger {
-            if self.is_cut_off.load(Ordering::Relaxed) || !self.sync.options.can_remove_certificates {
+            if self.is_cut_off.load(Ordering::Relaxed) {
                 break;
             }
-            if !is_wanted.contains(&object.certificate)
+            if object.is_current()
+                && !is_wanted.contains(&object.certificate)
                 && !self.waits_for_successor(object.certificate, &ledger).await?
             {
                 self.remove(object).await?;
             }
         }
-        Ok(())
+        let now = self.services.now();
+        let retired = ledger.iter().filter(|object| !object.is_current() && object.is_due(now));
+        self.look_for_retired(&retired.collect::<Vec<_>>(), &ledger).await
     }
 
     /// Ends the links of certificates that are left out, once nothing of theirs is there.
@@ -363,7 +432,7 @@ impl<'a> Run<'a> {
         for member in left_out {
             let certificate = member.certificate();
             let why = member.left_out().unwrap_or_default();
-            let has_object = ledger.iter().any(|object| object.certificate == certificate);
+            let has_object = ledger.iter().any(|object| object.certificate == certificate && object.is_current());
             let is_replaced = member.record.row.renewed_by.is_some();
             if !has_object && (is_replaced || self.sync.options.can_remove_certificates) {
                 let ended = store::sync::link::delete(self.sync.id, certificate);
@@ -417,11 +486,14 @@ impl<'a> Run<'a> {
             None => None,
         };
         // One that is said to be gone, or that was being made when we last heard of it, is looked for by its mark as well.
-        let found = match known {
-            Some(found) => Some(found),
+        let mut found = match known {
+            Some(found) => vec![found],
             None => self.planner.made_meanwhile(object).await?,
         };
-        if let Some(found) = found {
+        if self.destination.tells_by_marks_alone() && found.len() > 1 {
+            self.retire_twins(object, found.split_off(1)).await?;
+        }
+        if let Some(found) = found.into_iter().next() {
             if !is_ours(object, &found) {
                 return Err(changed_by_others(&found).into());
             }
@@ -436,25 +508,40 @@ impl<'a> Run<'a> {
                 fingerprint: Some(found.fingerprint.to_string()),
                 ..object.clone()
             };
-            let written = store::sync::object::update(&intent, self.services.now());
-            self.services.commit(Changes::new().statement(written)).await?;
-            // Of files only what is delivered wants a command.
-            if self.destination.has_last_step() {
-                self.note_unfinished().await?;
-            }
-            self.destination.remove(&found).await?;
-            if self.destination.look(&found.id).await?.is_some() {
-                return Err(DeliveryError::Unavailable(format!("{} was removed and is there still", found.id)).into());
-            }
-            if let Ok(mut changed) = self.changed.lock() {
-                changed.removed.push(found.id);
-            }
+            self.take_away(&intent, found).await?;
+            return Ok(self.removed(&intent).await?);
         }
-        // Last of all: until here the object could be found again.
-        let gone = Changes::new()
-            .statement(store::sync::object::forget(object))
-            .statement(store::sync::link::delete(self.sync.id, object.certificate));
-        Ok(self.services.commit(gone).await?)
+        Ok(self.removed(object).await?)
+    }
+
+    /// Removes what was found of an object, which is written down before.
+    async fn take_away(&self, intent: &SyncObject, found: Found) -> Result<(), Obstacle> {
+        let written = store::sync::object::update(intent, self.services.now());
+        self.services.commit(Changes::new().statement(written)).await?;
+        // Of files only what is delivered wants a command.
+        if self.destination.has_last_step() {
+            self.note_unfinished().await?;
+        }
+        self.destination.remove(&found).await?;
+        if self.destination.look(&found.id).await?.is_some() {
+            return Err(DeliveryError::Unavailable(format!("{} was removed and is there still", found.id)).into());
+        }
+        if let Ok(mut changed) = self.changed.lock() {
+            changed.removed.push(found.id);
+        }
+        Ok(())
+    }
+
+    /// An object is not there any more, by what is said: its link ends. Where that may be untrue the ledger keeps the object for
+    /// a while.
+    async fn removed(&self, object: &SyncObject) -> Result<()> {
+        let now = self.services.now();
+        let gone = match self.destination.bears_marks() {
+            true => store::sync::object::update(&retired::retired(object, now), now),
+            false => store::sync::object::forget(object),
+        };
+        let gone = Changes::new().statement(gone);
+        self.services.commit(gone.statement(store::sync::link::delete(self.sync.id, object.certificate))).await
     }
 
     /// The last step, when anything changed; then what waited for it is confirmed.
@@ -495,6 +582,9 @@ impl Run<'_> {
     async fn everything(&self) -> Result<Changed> {
         let ledger = store::sync::object::all(&self.services.db, self.sync.id).await.map_err(failed)?;
         let found = |object: SyncObject| {
+            if !object.is_current() {
+                return None;
+            }
             let found = Found {
                 id: object.external_id?,
                 fingerprint: Fingerprint::from_text(object.fingerprint?),
@@ -522,6 +612,8 @@ impl Context {
             fingerprint: Some(found.fingerprint.to_string()),
             intended: None,
             details: found.details,
+            absences: 0,
+            look_at: None,
             ..object
         };
         let delivered =

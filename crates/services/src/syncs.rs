@@ -12,7 +12,7 @@ use domain::job::Job;
 use domain::permission::{Action, Field, ObjectFields};
 use domain::sync::config::SyncCredentials;
 use domain::sync::name::NameSchema;
-use domain::sync::{DestinationConfig, DestinationKind, LastRun, Sync, SyncLink, SyncOptions, SyncStatus};
+use domain::sync::{DestinationConfig, DestinationKind, LastRun, Sync, SyncLink, SyncObject, SyncOptions, SyncStatus};
 use domain::{CertificateId, ConnectionId, Error, ProjectId, Result, SyncId, SyncLinkId, Time};
 use keys::Place;
 use outbound::destination::Opening;
@@ -82,7 +82,7 @@ pub struct LinkedCertificate {
     /// The certificate.
     pub record: Option<Record>,
     /// What the sync made for it.
-    pub object: Option<domain::sync::SyncObject>,
+    pub object: Option<SyncObject>,
 }
 
 impl Context {
@@ -374,7 +374,8 @@ impl Context {
         for link in links {
             let row = store::certificate::by_id(&self.db, sync.organization, link.certificate).await.map_err(failed)?;
             let record = row.map(|row| self.read(row)).transpose()?;
-            let object = objects.iter().find(|object| object.certificate == link.certificate).cloned();
+            let is_of = |object: &&SyncObject| object.certificate == link.certificate && object.is_current();
+            let object = objects.iter().find(is_of).cloned();
             linked.push(LinkedCertificate { link, record, object });
         }
         Ok((sync, linked, total))
@@ -520,7 +521,7 @@ impl Context {
         }
     }
 
-    fn run_soon(&self, sync: SyncId, now: Time) -> store::Statement {
+    pub(crate) fn run_soon(&self, sync: SyncId, now: Time) -> store::Statement {
         store::job::enqueue(self.new_id(), &Job::RunSync { sync }, now, now)
     }
 

@@ -27,6 +27,7 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     3 "0003_lists";
     4 "0004_syncs";
     5 "0005_registry";
+    6 "0006_absences";
 };
 
 /// What was applied; understood by both engines as it is here.

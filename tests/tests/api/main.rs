@@ -31,5 +31,6 @@ mod revocation;
 mod rights;
 mod server;
 mod sign;
+mod sync_ledger;
 mod syncs;
 mod tenants;

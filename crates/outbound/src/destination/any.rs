@@ -132,6 +132,29 @@ impl AnyDestination {
         }
     }
 
+    /// Whether an object bears its mark, so that it is known whatever it holds.
+    pub const fn bears_marks(&self) -> bool {
+        match self {
+            Self::CloudflareCustomCertificate(_)
+            | Self::F5BigIp(_)
+            | Self::LinuxServer(_)
+            | Self::LocalDirectory(_)
+            | Self::Webhook(_) => false,
+            Self::AwsCertificateManager(_)
+            | Self::AwsSecretsManager(_)
+            | Self::AzureKeyVault(_)
+            | Self::Chef(_)
+            | Self::GcpCertificateManager(_)
+            | Self::HashicorpVault(_)
+            | Self::KubernetesTlsSecret(_) => true,
+        }
+    }
+
+    /// Whether only the mark tells objects apart: two attempts to make one leave two, where a name would keep the second out.
+    pub const fn tells_by_marks_alone(&self) -> bool {
+        self.bears_marks() && !self.has_unique_names()
+    }
+
     /// Whether a run has a last step that has to be done once something has changed, even by a later run.
     pub const fn has_last_step(&self) -> bool {
         match self {

@@ -191,6 +191,7 @@ fn every_kind_of_job_is_found_in_its_lane_and_in_no_other() {
             Job::DeliverCrl { crl: CrlId(id) },
             Job::RunSync { sync: SyncId(id) },
             Job::ClearSync { sync: SyncId(id) },
+            Job::RecheckSync { sync: SyncId(id) },
             Job::ProveSync { sync: SyncId(id) },
             Job::RenewCertificate { organization: OrganizationId(id), certificate: CertificateId(id) },
             Job::RenewAuthority { organization: OrganizationId(id), authority: AuthorityId(id) },

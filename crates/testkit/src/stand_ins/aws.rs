@@ -36,6 +36,8 @@ pub enum Fault {
     Refuses(u16, &'static str),
     /// It is done, and the answer speaks of a failure of the service.
     FailsAfter,
+    /// It is done, and the answer has this status and code, as if it was not.
+    RefusesAfter(u16, &'static str),
     /// It is done, and no answer ever comes.
     FallsSilentAfter,
     /// Nothing is done, and the answer says that there is no such thing.
@@ -242,7 +244,7 @@ impl Everything {
                 return spoken(refused(call.service, &refusal));
             }
             Some(Fault::DeniesExistence) => return spoken(refused(call.service, &denial)),
-            Some(Fault::FailsAfter | Fault::FallsSilentAfter) | None => {}
+            Some(Fault::FailsAfter | Fault::RefusesAfter(..) | Fault::FallsSilentAfter) | None => {}
         }
         let response = match self.run(&call, &who, uri, headers, body) {
             Ok(response) => response,
@@ -252,6 +254,10 @@ impl Everything {
             Some(Fault::FailsAfter) => {
                 let failure = Refusal { status: 500, code: "InternalFailure", message: "Something broke.".into() };
                 spoken(refused(call.service, &failure))
+            }
+            Some(Fault::RefusesAfter(status, code)) => {
+                let refusal = Refusal { status, code, message: "The stand-in was told to refuse.".into() };
+                spoken(refused(call.service, &refusal))
             }
             Some(Fault::FallsSilentAfter) => Outcome { response, is_silent: true },
             Some(Fault::Refuses(..) | Fault::DeniesExistence) | None => spoken(response),
