@@ -197,8 +197,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn run(&mut self) -> Farewell {
+        // What came together with CONNECT was read with it: a client need not wait for CONNACK (MQTT 3.1.1 §3.1.4).
+        let mut outcome = self.read_requests().await;
         loop {
-            let outcome = match std::future::poll_fn(|context| self.poll(context)).await {
+            match outcome {
+                Ok(()) => {}
+                Err(Stop::Goodbye) => return Farewell::ClientDisconnected,
+                Err(Stop::Violation(violation)) => {
+                    self.link.output.extend_from_slice(&packet::disconnect(self.version, violation.reason));
+                    return Farewell::Violation(violation.what);
+                }
+            }
+            outcome = match std::future::poll_fn(|context| self.poll(context)).await {
                 Event::Over(farewell) => return farewell,
                 Event::Input => {
                     self.heard = Instant::now();
@@ -212,14 +222,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     },
                 },
             };
-            match outcome {
-                Ok(()) => {}
-                Err(Stop::Goodbye) => return Farewell::ClientDisconnected,
-                Err(Stop::Violation(violation)) => {
-                    self.link.output.extend_from_slice(&packet::disconnect(self.version, violation.reason));
-                    return Farewell::Violation(violation.what);
-                }
-            }
         }
     }
 

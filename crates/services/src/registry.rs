@@ -50,6 +50,7 @@ pub use trust::{NewTemplate, NewTrust};
 use crate::context::{Context, Random};
 use domain::registry::credential::{CERTIFICATES_PER_OWNER, FingerprintFormat, PASSWORDS_PER_OWNER};
 use domain::{Error, Result};
+use follow::OwnEnds;
 use hub::Hub;
 use monitoring::Departed;
 use password::Passwords;
@@ -94,6 +95,7 @@ pub(crate) struct RegistryState {
     pub(crate) passwords: Passwords,
     pub(crate) values: Values,
     pub(crate) departed: Departed,
+    pub(crate) own_ends: OwnEnds,
     take_in: TakeIn,
     pub(crate) relay: Relay,
 }
@@ -105,6 +107,7 @@ impl RegistryState {
             passwords: Passwords::new(random.octets()),
             values: Values::default(),
             departed: Departed::default(),
+            own_ends: OwnEnds::default(),
             take_in: TakeIn::default(),
             relay: Relay::new(random.hex(16)),
         }

@@ -300,12 +300,15 @@ fn an_outside_authority_is_trusted_with_a_proof_and_its_chain_must_hold() {
         let between = outside.below("Outside Issuing", now);
         let meter = between.certify("meter-1", now);
         assert_eq!(server.take_in(&meter, &[]).await.unwrap(), None);
-        let taken = server.take_in(&meter, &[between.der.clone()]).await.unwrap().unwrap();
+        let taken = server.take_in(&meter, std::slice::from_ref(&between.der)).await.unwrap().unwrap();
         assert_eq!((taken.issued_by, taken.trusted_authority), (None, Some(trusted.id)));
         // A name is all that a stranger can copy.
         let stranger = Outside::new("Outside Root", now);
         assert_eq!(server.take_in(&stranger.certify("meter-2", now), &[]).await.unwrap(), None);
-        assert_eq!(server.take_in(&stranger.certify("meter-2", now), &[stranger.der.clone()]).await.unwrap(), None);
+        assert_eq!(
+            server.take_in(&stranger.certify("meter-2", now), std::slice::from_ref(&stranger.der)).await.unwrap(),
+            None
+        );
         // Expired, not for clients, without a name, an authority itself.
         let mut draft = outside.draft("meter-3", now - 500 * DAY);
         assert_eq!(server.services.take_in(&draft.sign(&outside.key), &[], None).await.unwrap(), None);
@@ -349,7 +352,7 @@ fn strangers_neither_see_nor_change_whom_a_registry_trusts() {
         let viewer = server.by(&server.identity("member", Some("viewer")).await);
         let caller = viewer.known().await;
         let seen = server.services.trusted_authorities(&caller, &registry.id.0, &page).await.unwrap();
-        assert_eq!(seen.items, [trusted.clone()]);
+        assert_eq!(seen.items, std::slice::from_ref(&trusted));
         let gone = server.services.distrust_authority(&caller, &registry.id.0, trusted.id.as_str()).await;
         assert_eq!(refused(gone), Reason::PermissionDenied);
         assert_eq!(refused(viewer.trust(&registry, own(&root)).await), Reason::PermissionDenied);

@@ -6,8 +6,8 @@ use domain::registry::topic::{AliasTable, Principal};
 use domain::registry::{AccessEnd, BrokerId, RegistryId};
 use domain::{Result, Time};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use store::Changes;
 use store::registry::{access, access_end};
@@ -30,6 +30,28 @@ const ENDS_KEPT_MILLIS: i64 = 3600 * 1000;
 /// What was read of the rows already.
 struct Seen {
     ends: HashSet<Uuid>,
+}
+
+/// Ends of access that this node wrote down, and acted on at once: a session that was opened since then stands on something
+/// else, for example on the registry's being let in again.
+#[derive(Default)]
+pub(crate) struct OwnEnds(Mutex<HashSet<Uuid>>);
+
+impl OwnEnds {
+    /// How many are remembered: those of changes that failed are never read back.
+    const REMEMBERED_MAX: usize = 10_000;
+
+    pub(super) fn note(&self, id: Uuid) {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if ids.len() >= Self::REMEMBERED_MAX {
+            ids.clear();
+        }
+        ids.insert(id);
+    }
+
+    fn take(&self, id: Uuid) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
 }
 
 impl Context {
@@ -86,8 +108,8 @@ impl Context {
     async fn read_access_ends(&self, seen: &mut Seen) -> Result<()> {
         let rows = access_end::since(&self.db, self.since()).await.map_err(failed)?;
         let ids = rows.iter().map(|(id, _)| *id).collect();
-        // Those that this node made itself are among them: a session that was opened since is closed once more, no harm.
-        let news = rows.into_iter().filter(|(id, _)| !seen.ends.contains(id)).map(|(_, end)| end);
+        let own = &self.state.registry.own_ends;
+        let news = rows.into_iter().filter(|(id, _)| !seen.ends.contains(id) && !own.take(*id)).map(|(_, end)| end);
         let news: Vec<AccessEnd> = news.collect();
         seen.ends = ids;
         if !news.is_empty() {

@@ -182,7 +182,9 @@ impl Context {
             .statement(store::registry::operations::insert(&operation, repeat))
             .audit(record);
         for end in &decided.ends {
-            changes = changes.statement(store::registry::access_end::insert(self.new_id(), end, now));
+            let id = self.new_id();
+            self.state.registry.own_ends.note(id);
+            changes = changes.statement(store::registry::access_end::insert(id, end, now));
         }
         (operation, changes)
     }
@@ -196,12 +198,12 @@ impl Context {
                 self.end_access(&ends);
                 Ok(operation)
             }
-            // The same request came twice at once, and the other one was faster.
-            Err(StoreError::Conflict { constraint })
-                if constraint == store::registry::operations::UNIQUE_IDEMPOTENCY =>
-            {
-                self.repeated(asked).await?.ok_or(Setback::Stale)
-            }
+            // Perhaps the same request came twice at once and the other one was faster: by its key, or by what it made.
+            Err(StoreError::Conflict { constraint }) if asked.repeat.is_some() => match self.repeated(asked).await? {
+                Some(operation) => Ok(operation),
+                None if constraint == store::registry::operations::UNIQUE_IDEMPOTENCY => Err(Setback::Stale),
+                None => Err(Setback::Conflict(constraint)),
+            },
             Err(error) => Err(error.into()),
         }
     }

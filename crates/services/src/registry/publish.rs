@@ -1,11 +1,12 @@
 //! Publishes: rights, the canonical topic, the stored value of a permanent one, then everybody who reads it (contract §6.3).
 
+use super::folders::may;
 use crate::context::{Context, failed};
 use crate::registry::hub::{Session, Space};
 use crate::registry::outbox::Message;
 use bytes::Bytes;
 use domain::caller::Caller;
-use domain::permission::{Action, ObjectFields};
+use domain::permission::Action;
 use domain::registry::topic::{self, AliasTable, PAYLOAD_OCTETS_MAX, Place, Principal};
 use domain::registry::{DeviceId, Owner, RegistryId};
 use domain::{Error, Result};
@@ -89,12 +90,13 @@ impl Context {
     pub async fn publish_as(&self, caller: &Caller, owner: &Owner, topic: &str, payload: Bytes) -> Result<()> {
         let found = access::owner(&self.db, owner).await.map_err(failed)?;
         let found = found.filter(|found| found.organization == caller.organization);
-        let found = found.ok_or_else(|| Error::not_found(format!("there is no {owner}")))?;
+        let unknown = || Error::not_found(format!("there is no {owner}"));
+        let found = found.ok_or_else(unknown)?;
         let action = match owner {
             Owner::Device(_) => Action::PublishAsDevice,
             Owner::Registry(_) | Owner::Broker(_) => Action::PublishAsRegistry,
         };
-        caller.may(found.project, action, &ObjectFields::unknown())?;
+        may(caller, found.project, action, unknown)?;
         if payload.len() > PAYLOAD_OCTETS_MAX {
             let length = payload.len();
             return Err(Error::invalid(format!("data has {length} octets, at most {PAYLOAD_OCTETS_MAX} are taken")));

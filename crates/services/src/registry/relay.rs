@@ -8,8 +8,8 @@
 use crate::context::{Context, failed};
 use crate::registry::outbox::Message;
 use bytes::Bytes;
-use domain::Result;
 use domain::registry::topic::Place;
+use domain::{Result, Time};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,9 @@ struct Waiting {
     messages: Vec<TopicMessage>,
     octets: usize,
     lost: u64,
+    /// When the last message was handed over, and how many there were: messages of a node keep their order.
+    last: Option<Time>,
+    count: u32,
 }
 
 impl Relay {
@@ -63,21 +66,24 @@ impl Context {
         if !self.db.is_shared() {
             return;
         }
-        let (relay, now) = (&self.state.registry.relay, self.now());
+        let relay = &self.state.registry.relay;
+        let mut waiting = relay.waiting();
+        if waiting.messages.len() >= WAITING_MAX || waiting.octets + message.payload.len() > WAITING_OCTETS_MAX {
+            waiting.lost += 1;
+            return;
+        }
+        let at = waiting.last.map_or(self.now(), |last| last.max(self.now()));
+        waiting.last = Some(at);
+        waiting.count = waiting.count.wrapping_add(1);
         let row = TopicMessage {
-            id: self.random.id(now),
+            id: ordered_id(at, waiting.count, self.random.octets()),
             node: relay.node.clone(),
             space: space.to_owned(),
             topic: message.topic.to_string(),
             payload: message.payload.to_vec(),
             qos: u8::from(is_acknowledged),
-            at: now,
+            at,
         };
-        let mut waiting = relay.waiting();
-        if waiting.messages.len() >= WAITING_MAX || waiting.octets + row.payload.len() > WAITING_OCTETS_MAX {
-            waiting.lost += 1;
-            return;
-        }
         waiting.octets += row.payload.len();
         waiting.messages.push(row);
     }
@@ -155,5 +161,27 @@ impl Context {
         let message =
             Message { topic: row.topic.into(), payload: Bytes::from(row.payload), properties: Bytes::new(), origin: 0 };
         space.deliver(&Arc::new(message), row.qos > 0, &self.state.registry.hub.counts);
+    }
+}
+
+/// An id that grows with the count within a millisecond: a UUID of version 7 that holds both, and randomness behind them.
+fn ordered_id(at: Time, count: u32, random: [u8; 3]) -> Uuid {
+    let mut octets = [0; 10];
+    // Before these are the bits of the version and the variant.
+    octets[3..7].copy_from_slice(&count.to_be_bytes());
+    octets[7..].copy_from_slice(&random);
+    uuid::Builder::from_unix_timestamp_millis(u64::try_from(at.millis()).unwrap_or(0), &octets).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_millisecond_are_in_the_order_of_their_count() {
+        let at = Time::from_millis(1_700_000_000_000);
+        let ids: Vec<Uuid> = (0..1000).map(|count| ordered_id(at, count, [(count % 251) as u8; 3])).collect();
+        assert!(ids.is_sorted());
+        assert!(ids[999] < ordered_id(at.plus_millis(1), 0, [0; 3]));
     }
 }
