@@ -32,6 +32,19 @@ fn a_newer_session_takes_the_place_of_one_with_its_client_id() {
 }
 
 #[test]
+fn what_comes_together_with_connect_is_answered_at_once() {
+    for_each_engine(|world| async {
+        let pair = world.device("dev1").await;
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let mut raw = Raw::connect(&world, version, Some(&pair));
+            raw.send(&[connect("eager").as_slice(), &PING].concat());
+            assert_eq!(raw.read(6), [0x20, 2, 0, 0, 0xd0, 0]);
+        }
+        world
+    });
+}
+
+#[test]
 fn a_last_will_is_published_when_the_connection_breaks_and_not_when_the_client_says_goodbye() {
     for_each_engine(|world| async {
         let pair = world.device("dev1").await;
