@@ -3,10 +3,11 @@
 //! One task does it all. It reads only while what it has to write is little and nobody who reads what it publishes is
 //! behind; so neither a client that does not read nor one that publishes too much makes anything grow.
 
+use crate::answer::{self, Granted};
 use crate::delivery;
 use crate::frame::{CONNECT_OCTETS_MAX, Frame, PACKET_OCTETS_MAX};
 use crate::link::Link;
-use crate::packet::{self, Connect, Granted, NotConnect, Publish, Request, Version, Violation, Wanted, Will};
+use crate::packet::{self, Connect, NotConnect, Publish, Request, Version, Violation, Wanted, Will};
 use bytes::Bytes;
 use mqtt_protocol_core::mqtt::result_code::DisconnectReasonCode;
 use services::Context;
@@ -82,7 +83,7 @@ async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     if connect.has_authentication_method {
-        link.output.extend_from_slice(&packet::bad_authentication_method());
+        link.output.extend_from_slice(&answer::bad_authentication_method());
         return None;
     }
     let assigned = connect.client_id.is_empty().then(|| format!("auto-{}", services.random.hex(12)));
@@ -104,7 +105,7 @@ async fn begin<S: AsyncRead + AsyncWrite + Unpin>(
             Some((connect, session))
         }
         Err(refusal) => {
-            link.output.extend_from_slice(&packet::refusal(connect.version, refusal));
+            link.output.extend_from_slice(&answer::refusal(connect.version, refusal));
             None
         }
     }
@@ -198,13 +199,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn run(&mut self) -> Farewell {
         // What came together with CONNECT was read with it: a client need not wait for CONNACK (MQTT 3.1.1 §3.1.4).
-        let mut outcome = self.read_requests().await;
+        let mut outcome = Box::pin(self.read_requests()).await;
         loop {
             match outcome {
                 Ok(()) => {}
                 Err(Stop::Goodbye) => return Farewell::ClientDisconnected,
                 Err(Stop::Violation(violation)) => {
-                    self.link.output.extend_from_slice(&packet::disconnect(self.version, violation.reason));
+                    self.link.output.extend_from_slice(&answer::disconnect(self.version, violation.reason));
                     return Farewell::Violation(violation.what);
                 }
             }
@@ -351,7 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Request::Subscribe { id, filters } => Box::pin(self.subscribe(id, filters)).await,
                 Request::Unsubscribe { id, filters } => Box::pin(self.unsubscribe(id, filters)).await,
                 Request::Ping => {
-                    self.link.output.extend_from_slice(&packet::pingresp());
+                    self.link.output.extend_from_slice(&answer::pingresp());
                     Box::pin(self.services.note_online(&self.session)).await;
                 }
                 Request::Disconnect { with_will } => {
@@ -390,7 +391,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match self.services.publish(&self.session, &publication, patience).await {
             Ok(()) => {
                 if let Some(id) = publish.id {
-                    self.link.output.extend_from_slice(&packet::puback(self.version, id));
+                    self.link.output.extend_from_slice(&answer::puback(self.version, id));
                 }
                 Ok(())
             }
@@ -434,7 +435,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !refused.is_empty() {
             self.session.log_refused_filters(&refused);
         }
-        self.link.output.extend_from_slice(&packet::suback(self.version, id, &results));
+        self.link.output.extend_from_slice(&answer::suback(self.version, id, &results));
     }
 
     async fn unsubscribe(&mut self, id: u16, filters: Vec<String>) {
@@ -442,7 +443,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         for filter in filters {
             were_there.push(self.services.unsubscribe(&self.session, &filter).await);
         }
-        self.link.output.extend_from_slice(&packet::unsuback(self.version, id, &were_there));
+        self.link.output.extend_from_slice(&answer::unsuback(self.version, id, &were_there));
     }
 
     /// Says what is to be said, publishes the last will, and closes.
@@ -453,7 +454,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ending::AccessEnded | Ending::Expired => DisconnectReasonCode::NotAuthorized,
                 Ending::ServerStops => DisconnectReasonCode::ServerShuttingDown,
             };
-            self.link.output.extend_from_slice(&packet::disconnect(self.version, reason));
+            self.link.output.extend_from_slice(&answer::disconnect(self.version, reason));
         }
         // Whose access has ended says nothing any more, and at the end of the server nobody hears it.
         let is_silent =

@@ -79,7 +79,8 @@ async fn converse(stream: TcpStream, address: SocketAddr, transport: Transport, 
     // Boxed: the state of a handshake is not to be part of every connection's memory for good.
     let handshake = Box::pin(tokio::time::timeout(HANDSHAKE_TIMEOUT, service.tls.accept(stream)));
     let stream = match handshake.await {
-        Ok(Ok(stream)) => stream,
+        // Boxed too: it is handed on a few times, and each of those places would have room for it.
+        Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) => {
             tracing::debug!(%error, %address, "a TLS handshake failed");
             return;
@@ -89,11 +90,13 @@ async fn converse(stream: TcpStream, address: SocketAddr, transport: Transport, 
     let certificate = presented(&stream);
     let Service { services, validity, .. } = service;
     match transport {
-        Transport::Plain => connection::serve(stream, services, certificate, address, validity).await,
+        Transport::Plain => Box::pin(connection::serve(stream, services, certificate, address, validity)).await,
         Transport::WebSocket => {
             let handshake = Box::pin(tokio::time::timeout(HANDSHAKE_TIMEOUT, websocket::accept(stream)));
             match handshake.await {
-                Ok(Ok(stream)) => connection::serve(stream, services, certificate, address, validity).await,
+                Ok(Ok(stream)) => {
+                    Box::pin(connection::serve(Box::new(stream), services, certificate, address, validity)).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, %address, "a WebSocket handshake failed"),
                 Err(_) => {}
             }

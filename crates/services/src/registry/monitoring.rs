@@ -107,7 +107,7 @@ impl Context {
         let Principal::Device { device, registry } = &session.principal else { return };
         session.contact.note(what, self.now());
         if session.space.has_monitoring_readers(device) {
-            self.tell(registry, device, session).await;
+            Box::pin(self.tell(registry, device, session)).await;
         }
     }
 

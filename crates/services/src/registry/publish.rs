@@ -154,7 +154,7 @@ impl Context {
         if space.is_some_and(|space| space.knows_device(device)) {
             return Ok(true);
         }
-        let is_there = access::has_device(&self.db, registry, device).await.map_err(failed)?;
+        let is_there = Box::pin(access::has_device(&self.db, registry, device)).await.map_err(failed)?;
         if let Some(space) = space.filter(|_| is_there) {
             space.note_device(device);
         }
@@ -171,7 +171,8 @@ impl Context {
     ) -> Result<(), NotPublished> {
         let is_permanent = Place::read(&message.topic).is_some_and(Place::is_permanent);
         if is_permanent && let Principal::Device { registry, .. } | Principal::Registry(registry) = principal {
-            self.keep_value(registry, &message.topic, &message.payload, is_acknowledged).await?;
+            // Boxed, like what else is rare: a connection that waits is to take little memory.
+            Box::pin(self.keep_value(registry, &message.topic, &message.payload, is_acknowledged)).await?;
         }
         let message = Arc::new(message);
         let counts = &self.state.registry.hub.counts;
