@@ -185,7 +185,7 @@ impl Named {
     fn log(&self, error: &domain::Error) {
         if let domain::Error::Failed(cause) = error {
             // The path alone: a query may hold a secret.
-            let (name, path) = (self.name.to_str().unwrap_or_default(), self.uri.path());
+            let (name, path) = (self.name.to_str().unwrap_or_default(), without_secret(self.uri.path()));
             tracing::error!(request.id = %name, method = %self.method, path, %cause, "a request failed");
         }
     }
@@ -236,6 +236,12 @@ fn trim_trailing_slashes(uri: &mut Uri) {
     let mut parts = std::mem::take(uri).into_parts();
     parts.path_and_query = PathAndQuery::try_from(path_and_query).ok();
     *uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// A path for the log: what follows `hooks/` is the secret of a broker outside.
+fn without_secret(path: &str) -> &str {
+    const HOOKS: &str = "/hooks/";
+    path.find(HOOKS).map_or(path, |at| &path[..at + HOOKS.len()])
 }
 
 #[cfg(test)]
@@ -408,6 +414,12 @@ mod tests {
         check_error("POST", THING, &[GOOD, JSON, ("content-length", &length)], &long, 413, "PayloadTooLarge").await;
         let fits = format!(r#"{{"name":"abc"{}}}"#, " ".repeat(1000 - 14));
         assert_eq!(send("POST", THING, &[GOOD, JSON], &fits).await.status, 200);
+    }
+
+    #[test]
+    fn the_secret_of_a_hook_is_not_logged() {
+        assert_eq!(without_secret("/iot-devices/v1/hooks/secret/user"), "/iot-devices/v1/hooks/");
+        assert_eq!(without_secret("/iot-devices/v1/devices"), "/iot-devices/v1/devices");
     }
 
     #[tokio::test]
