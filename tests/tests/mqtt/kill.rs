@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use x509::{Certificate, pem};
 
 use crate::clients::Raw;
-use crate::site::{Server, Site, on_both_engines};
+use crate::site::{PATIENCE, Server, Site, on_both_engines};
 use crate::world::{Pair, self_signed};
 
 const TOPICS: usize = 5;
@@ -68,8 +68,9 @@ fn no_value_of_a_permanent_topic_whose_puback_was_seen_is_lost() {
         for kill in 0..KILLS {
             let (server, port, ca) = start(site);
             let is_over = Arc::new(AtomicBool::new(false));
+            let acknowledged = Arc::new(AtomicUsize::new(0));
             let publisher = {
-                let (is_over, pair) = (is_over.clone(), pair.clone());
+                let (is_over, acknowledged, pair) = (is_over.clone(), acknowledged.clone(), pair.clone());
                 std::thread::spawn(move || {
                     let mut raw = Raw::to(port, &ca, &rustls::version::TLS13, Some(&pair));
                     assert_eq!(raw.connack("c"), Some(0));
@@ -80,6 +81,7 @@ fn no_value_of_a_permanent_topic_whose_puback_was_seen_is_lost() {
                         let payload = format!("{number:09}");
                         if raw.publish(&format!("$devices/dev1/state/{topic}"), &payload) {
                             seen[topic] = number;
+                            acknowledged.fetch_add(1, Ordering::Relaxed);
                         } else {
                             break;
                         }
@@ -87,7 +89,12 @@ fn no_value_of_a_permanent_topic_whose_puback_was_seen_is_lost() {
                     (number, seen)
                 })
             };
-            std::thread::sleep(Duration::from_millis(700 + 300 * kill as u64));
+            // In the midst of it, each time at another place.
+            let deadline = Instant::now() + PATIENCE;
+            while acknowledged.load(Ordering::Relaxed) < TOPICS * 4 + 7 * kill {
+                assert!(Instant::now() < deadline && !publisher.is_finished(), "too little was acknowledged");
+                std::thread::sleep(Duration::from_millis(1));
+            }
             server.kill();
             is_over.store(true, Ordering::Relaxed);
             let (last, seen) = publisher.join().unwrap();
