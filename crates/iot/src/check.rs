@@ -12,6 +12,9 @@
 //! # }
 //! ```
 
+use domain::registry::RESOURCE_ID_CHARACTERS_MAX;
+use domain::registry::credential::{FINGERPRINT_CHARACTERS_MAX, check_password};
+use domain::registry::topic::{PAYLOAD_OCTETS_MAX, TOPIC_CHARACTERS_MAX};
 use domain::{Reason, Refusal, Violation};
 use prost_types::FieldMask;
 use std::collections::BTreeMap;
@@ -38,19 +41,13 @@ pub const LOG_OPTIONS: [&str; 5] = [
     "log_options.min_level",
 ];
 
-const ID_CHARACTERS_MAX: usize = 50;
 const NAME_CHARACTERS_MAX: usize = 50;
 const DESCRIPTION_CHARACTERS_MAX: usize = 256;
 const LABELS_MAX: usize = 64;
 const LABEL_CHARACTERS_MAX: usize = 63;
-const FINGERPRINT_CHARACTERS_MAX: usize = 128;
-const TOPIC_CHARACTERS_MAX: usize = 1024;
-const PAYLOAD_OCTETS_MAX: usize = 262_144;
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_TOKEN_CHARACTERS_MAX: usize = 100;
 const FILTER_CHARACTERS_MAX: usize = 1000;
-const PASSWORD_CHARACTERS_MIN: usize = 14;
-const PASSWORD_CHARACTERS_MAX: usize = 256;
 
 impl Checks {
     /// Nothing is wrong yet.
@@ -93,7 +90,7 @@ impl Checks {
 
     /// `[ID]`.
     pub fn id(&mut self, field: &str, text: &str) {
-        self.required(field, text, ID_CHARACTERS_MAX);
+        self.required(field, text, RESOURCE_ID_CHARACTERS_MAX);
     }
 
     /// `[NAME]`; an empty one passes.
@@ -197,17 +194,8 @@ impl Checks {
 
     /// `[≥14]`, and three classes of four (contract §5.3).
     pub fn password(&mut self, field: &str, text: &str) {
-        let has = |class: fn(&char) -> bool| usize::from(text.chars().any(|letter| class(&letter)));
-        let classes = has(char::is_ascii_lowercase)
-            + has(char::is_ascii_uppercase)
-            + has(char::is_ascii_digit)
-            + has(|letter| !letter.is_ascii_alphanumeric());
-        let length = text.chars().count();
-        if !(PASSWORD_CHARACTERS_MIN..=PASSWORD_CHARACTERS_MAX).contains(&length) {
-            let what = format!("must have {PASSWORD_CHARACTERS_MIN} to {PASSWORD_CHARACTERS_MAX} characters");
-            self.wrong(field, "length", &what);
-        } else if classes < 3 {
-            self.wrong(field, "classes", "must have three of: lower case, upper case, digits, other characters");
+        if let Err(broken) = check_password(text) {
+            self.0.push(Violation::new(field, broken.rule, broken.message));
         }
     }
 

@@ -239,7 +239,7 @@ pub fn check_password(password: &str) -> Result<(), Violation> {
     if kinds < 3 {
         return Err(Violation::new(
             "password",
-            "strength",
+            "classes",
             "a password has at least three of: lower-case letters, upper-case letters, digits, special characters",
         ));
     }

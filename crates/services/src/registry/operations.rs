@@ -208,13 +208,10 @@ impl Context {
         }
     }
 
-    /// Forgets operations that were kept long enough, and ends of access that every node has seen.
+    /// Forgets operations that were kept long enough.
     pub async fn prune_registry(&self) -> Result<()> {
-        let now = self.now();
-        let changes = Changes::new()
-            .statement(store::registry::operations::prune(now.plus_seconds(-KEPT_DAYS * 24 * 3600)))
-            .statement(store::registry::access_end::prune(now.plus_seconds(-3600)));
-        self.commit(changes).await
+        let before = self.now().plus_seconds(-KEPT_DAYS * 24 * 3600);
+        self.commit(Changes::new().statement(store::registry::operations::prune(before))).await
     }
 
     /// An operation of a project that the caller may see.
