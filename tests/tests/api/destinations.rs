@@ -56,7 +56,7 @@ async fn live_at(server: &Server, place: Place<'_>, count: impl Fn() -> Option<u
         server.post(&format!("/api/v1/app-connections/{kind}"), connection).await.ok()["appConnection"].take();
     let base = format!("/api/v1/cert-manager/syncs/{destination}");
     let body = json!({"name": destination, "projectId": server.project, "connectionId": connection["id"],
-        "destinationConfig": config, "syncOptions": options});
+        "destinationConfig": config, "syncOptions": options, "isAutoSyncEnabled": false});
     let made = server.post(&base, body).await.ok();
     assert_eq!(members(&made), OF_DESTINATION, "{destination}");
     let sync = text(&made["id"]);
@@ -69,6 +69,9 @@ async fn live_at(server: &Server, place: Place<'_>, count: impl Fn() -> Option<u
     assert_eq!(members(&added["addedCertificates"][0]), LINK);
     let preview = server.get(&format!("{one}/preview")).await.ok();
     assert_eq!(preview["create"][0]["certificateId"], id, "{destination}: {preview}");
+    // It ran not by itself until here, so that the preview was before any run, and does from now on.
+    server.patch(&one, json!({"isAutoSyncEnabled": true})).await.ok();
+    server.post(&format!("{one}/sync"), json!({})).await.ok();
     run_jobs(server).await;
     let link = server.get(&certificates).await.ok()["certificates"][0].take();
     assert_eq!(link["syncStatus"], "succeeded", "{destination}: {link}");
