@@ -6,6 +6,7 @@ use crate::error::{Error, TRACE_ID, request_id};
 use crate::extension::Extension;
 use crate::grpc;
 use crate::rest::Rest;
+use async_recursion::async_recursion as compiled_here;
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
@@ -42,6 +43,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 impl Edge {
     /// All services, by gRPC and by REST.
+    #[compiled_here]
     pub async fn new(app: App) -> Result<Self, String> {
         let services = grpc::router(&app).await;
         let rest = Rest::new(services.clone())?;
@@ -50,6 +52,7 @@ impl Edge {
     }
 
     /// Answers a request that is ours.
+    #[compiled_here]
     pub async fn answer(self, request: Request<Body>) -> Response {
         let trace_id = request.headers().get(crate::error::REQUEST_ID).cloned();
         let mut response = match is_grpc(request.headers()) {

@@ -6,6 +6,7 @@
 pub mod ends;
 mod export;
 
+use async_recursion::async_recursion as compiled_here;
 use domain::job::{Job, JobRecord, Lane};
 use domain::{Error, Result};
 use ends::Ends;
@@ -102,6 +103,7 @@ impl Places {
 ///
 /// While the clock is not to be believed nothing is done: a clock that jumped ahead would renew everything at once, and
 /// plan the next attempts for a time that does not come.
+#[compiled_here]
 pub async fn run(services: Context, settings: Settings, mut stop: watch::Receiver<bool>) {
     let mut looked_at: Option<Instant> = None;
     let mut is_held_up = false;
@@ -167,6 +169,7 @@ async fn round(services: &Context, settings: &Settings, ends: &mut Ends, is_time
 
 /// Plans what must happen before something runs out, and forgets what is past. What fails keeps nothing else from being
 /// looked at; the first failure is told.
+#[compiled_here]
 pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
     let outcomes = [
         services.begin_lists().await,
@@ -187,6 +190,7 @@ pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
 }
 
 /// Does what is due, and says how much that was. Lists are signed before this answers; the rest goes on beside them.
+#[compiled_here]
 pub async fn work(services: &Context, settings: &Settings) -> Result<usize> {
     let mut worked = 0;
     for record in store::job::due(&services.db, Lane::Lists, services.now(), BATCH).await.map_err(unread)? {

@@ -6,6 +6,7 @@
 use crate::context::{Context, failed};
 use crate::login::sha256;
 use crate::token::{TokenKey, VerifiedToken};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::{Actor, ActorKind, Caller};
 use domain::identity::{AccessToken, TrustedNetwork, is_trusted};
 use domain::permission::Rule;
@@ -43,6 +44,7 @@ struct KnownCaller {
 
 impl Context {
     /// The caller that an `Authorization` header names. The scheme word is not looked at (contract §2.1).
+    #[compiled_here]
     pub async fn authenticate(&self, authorization: Option<&str>, address: Option<IpAddr>) -> Result<Caller> {
         let Some(text) = authorization.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim()) else {
             return Err(Error::unauthenticated("this needs an access token: send it as \"Authorization: Bearer …\""));

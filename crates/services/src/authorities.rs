@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed, key_failed};
 use crate::subject::{self, subject_of};
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::{
     Authority, AuthorityCertificate, AuthorityConfiguration, AuthorityKey, AuthorityKind, AuthorityStatus, KeyProvider,
 };
@@ -78,6 +79,7 @@ pub fn distinguished_name(configuration: &AuthorityConfiguration) -> String {
 
 impl Context {
     /// Makes an authority: its key, its empty revocation list, and for a root its own certificate, in one commit.
+    #[compiled_here]
     pub async fn create_authority(&self, caller: &Caller, project: ProjectId, new: NewAuthority) -> Result<Authority> {
         let name = match &new.name {
             Some(name) => checked_name(name)?,
@@ -247,6 +249,7 @@ impl Context {
     }
 
     /// An authority by its id.
+    #[compiled_here]
     pub async fn authority(&self, caller: &Caller, id: AuthorityId) -> Result<Authority> {
         let authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;
@@ -261,6 +264,7 @@ impl Context {
     }
 
     /// Which authority of the project has a name: for members, whatever they may do to it.
+    #[compiled_here]
     pub async fn authority_named(&self, caller: &Caller, project: ProjectId, name: &str) -> Result<AuthorityId> {
         caller.rules(project)?;
         let authority = store::authority::by_name(&self.db, project, name).await.map_err(failed)?;
@@ -269,6 +273,7 @@ impl Context {
     }
 
     /// The authorities of a project that the caller may see.
+    #[compiled_here]
     pub async fn authorities(&self, caller: &Caller, project: ProjectId) -> Result<Vec<Authority>> {
         caller.may_some(project, Action::ReadAuthority)?;
         let authorities = store::authority::list(&self.db, project).await.map_err(failed)?;
@@ -279,6 +284,7 @@ impl Context {
     }
 
     /// Changes an authority.
+    #[compiled_here]
     pub async fn change_authority(
         &self,
         caller: &Caller,
@@ -330,6 +336,7 @@ impl Context {
 
     /// Deletes an authority that no profile names and that certified no other. What it signed goes on being looked
     /// after: its key is kept until the last certificate has expired.
+    #[compiled_here]
     pub async fn delete_authority(&self, caller: &Caller, id: AuthorityId) -> Result<Authority> {
         let authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::DeleteAuthority, &about(&authority.name))?;
@@ -352,6 +359,7 @@ impl Context {
     }
 
     /// A certification request for an intermediate's key.
+    #[compiled_here]
     pub async fn authority_csr(&self, caller: &Caller, id: AuthorityId) -> Result<String> {
         let authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::CreateAuthority, &about(&authority.name))?;
@@ -366,6 +374,7 @@ impl Context {
     }
 
     /// The active certificate of an authority.
+    #[compiled_here]
     pub async fn authority_certificate(&self, caller: &Caller, id: AuthorityId) -> Result<RenderedCertificate> {
         let authority = self.find_authority(caller, id).await?;
         let Some(active) = authority.active_certificate else {
@@ -381,6 +390,7 @@ impl Context {
     }
 
     /// One certificate of an authority.
+    #[compiled_here]
     pub async fn authority_certificate_by_id(
         &self,
         caller: &Caller,
@@ -395,6 +405,7 @@ impl Context {
     }
 
     /// Every certificate of an authority, oldest first.
+    #[compiled_here]
     pub async fn authority_certificates(&self, caller: &Caller, id: AuthorityId) -> Result<Vec<RenderedCertificate>> {
         let authority = self.authority(caller, id).await?;
         let mut rendered = Vec::new();
@@ -413,6 +424,7 @@ impl Context {
     }
 
     /// The certificate of an authority for anybody who follows a certificate's AIA URL; deleted authorities too.
+    #[compiled_here]
     pub async fn published_certificate(
         &self,
         authority: AuthorityId,

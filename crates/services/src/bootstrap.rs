@@ -9,6 +9,7 @@ use crate::login::sha256;
 use crate::policies::NewPolicy;
 use crate::profiles::{NewEnrollment, NewProfile};
 use crate::projects::NewProject;
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::{Authority, AuthorityConfiguration, AuthorityKind, AuthorityStatus};
 use domain::caller::{Caller, OrganizationRole};
 use domain::identity::{Organization, Project, RoleAssignment, UniversalAuthSettings};
@@ -65,6 +66,7 @@ pub(crate) const SERVER_PROFILE: &str = "chancery-server";
 impl Context {
     /// Makes what is missing of the first start, and gives the admin's client secret until it is noted as announced.
     /// `handed_out` is the secret that an earlier start wrote down, if one did.
+    #[compiled_here]
     pub async fn bootstrap(&self, handed_out: Option<&str>) -> Result<FirstStart> {
         let kept = |bootstrap| FirstStart { bootstrap, secret: None, _hold: None };
         if let Some(known) = self.bootstrap_record().await?.filter(|known| known.announced) {
@@ -113,6 +115,7 @@ impl Context {
     }
 
     /// Notes that the admin's secret was handed out.
+    #[compiled_here]
     pub async fn bootstrap_announced(&self, bootstrap: &Bootstrap) -> Result<()> {
         self.remember_bootstrap(&Bootstrap { announced: true, ..bootstrap.clone() }).await
     }
@@ -315,6 +318,7 @@ impl Context {
     }
 
     /// Opens what every later call needs: the data keys, the key of the audit, the time of the newest record.
+    #[compiled_here]
     pub async fn open_up(&self) -> Result<()> {
         self.load_data_keys().await?;
         let make = || Secret::random(32).map_err(key_failed);
@@ -330,6 +334,7 @@ impl Context {
     }
 
     /// Reads the database's clock, when it has one. A clock that a test puts is not compared with it.
+    #[compiled_here]
     pub async fn compare_clocks(&self) -> Result<()> {
         if self.clock.is_manual() {
             return Ok(());

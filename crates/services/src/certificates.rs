@@ -6,6 +6,7 @@ use crate::issue::{Issued, certificate_fields};
 use crate::revoke::is_of_authority;
 use crate::visible::VisiblePage;
 use crate::{authorities, profiles};
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::Authority;
 use domain::caller::Caller;
 use domain::inventory::{CertificateStatus, ShownStatus, serial_hex};
@@ -83,17 +84,20 @@ pub enum CertificateName {
 
 impl Context {
     /// A certificate's record.
+    #[compiled_here]
     pub async fn certificate(&self, caller: &Caller, name: &CertificateName) -> Result<Record> {
         self.certificate_for(caller, name, Action::ReadCertificate).await
     }
 
     /// A certificate with its chain.
+    #[compiled_here]
     pub async fn bundle(&self, caller: &Caller, name: &CertificateName) -> Result<Bundle> {
         let record = self.certificate(caller, name).await?;
         self.bundle_of(record).await
     }
 
     /// A certificate with its chain and its key.
+    #[compiled_here]
     pub async fn bundle_with_key(&self, caller: &Caller, name: &CertificateName) -> Result<(Bundle, Option<Secret>)> {
         let record = self.certificate(caller, name).await?;
         let key = self.key_of(caller, &record).await?;
@@ -101,6 +105,7 @@ impl Context {
     }
 
     /// A certificate's private key.
+    #[compiled_here]
     pub async fn private_key(&self, caller: &Caller, name: &CertificateName) -> Result<Secret> {
         let record = self.find_certificate(caller, name).await?;
         let key = self.key_of(caller, &record).await?;
@@ -108,6 +113,7 @@ impl Context {
     }
 
     /// Deletes a certificate's record and key. A revocation stays.
+    #[compiled_here]
     pub async fn delete_certificate(&self, caller: &Caller, name: &CertificateName) -> Result<Record> {
         let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;
         if is_of_authority(&record) {
@@ -128,6 +134,7 @@ impl Context {
     }
 
     /// Certificates of a project, and how many match.
+    #[compiled_here]
     pub async fn certificates(
         &self,
         caller: &Caller,
@@ -154,6 +161,7 @@ impl Context {
     }
 
     /// Certificates of a profile, and how many match. The filter is narrowed to the profile.
+    #[compiled_here]
     pub async fn certificates_of_profile(
         &self,
         caller: &Caller,
@@ -167,6 +175,7 @@ impl Context {
     }
 
     /// The newest certificate of a profile that is valid now, with its key.
+    #[compiled_here]
     pub async fn latest_active(&self, caller: &Caller, profile: ProfileId) -> Result<Option<(Bundle, Option<Secret>)>> {
         /// How far back a caller is served who may see only some of them.
         const LOOKED_AT: u32 = 100;
@@ -185,6 +194,7 @@ impl Context {
     }
 
     /// Requests of a project by the time when they were made, and how many match. Keys are not among what is given.
+    #[compiled_here]
     pub async fn certificate_requests(
         &self,
         caller: &Caller,
@@ -226,6 +236,7 @@ impl Context {
     }
 
     /// What a request has come to, with its certificate and the key if the caller may have it.
+    #[compiled_here]
     pub async fn certificate_request(&self, caller: &Caller, id: CertificateRequestId) -> Result<Request> {
         let state = self.request_state(caller, id).await?;
         let Some(record) = state.record.clone() else {
@@ -279,6 +290,7 @@ impl Context {
 
     /// What a repeated request gets whose first answer was not kept: the same certificate, and the key if the caller may
     /// still have it.
+    #[compiled_here]
     pub async fn issued_again(&self, caller: &Caller, certificate: CertificateId) -> Result<Issued> {
         let record = self.find_certificate(caller, &CertificateName::Id(certificate)).await?;
         let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
@@ -296,6 +308,7 @@ impl Context {
 
     /// Whether the caller is given the key of a certificate once more, out of a kept answer; a yes is written to the audit.
     /// A certificate that is gone gives no key.
+    #[compiled_here]
     pub async fn gives_key_again(&self, caller: &Caller, certificate: CertificateId) -> Result<bool> {
         let record = match self.find_certificate(caller, &CertificateName::Id(certificate)).await {
             Ok(record) => record,
@@ -311,6 +324,7 @@ impl Context {
 
     /// What a record shows beside its ids: its profile and its authority, those that are still there and that the caller
     /// may see.
+    #[compiled_here]
     pub async fn origin_of(&self, caller: &Caller, record: &Record) -> Result<(Option<Profile>, Option<Authority>)> {
         let issued = &record.row.issued;
         let profile = match issued.judged_by {

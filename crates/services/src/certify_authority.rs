@@ -4,6 +4,7 @@
 use crate::authorities::{RenderedCertificate, about, activate, rendered};
 use crate::context::{Context, failed, key_failed};
 use crate::subject::{extended_key_usages, name_constraints, policies, subject_of};
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::{Authority, AuthorityCertificate, AuthorityKey, AuthorityKind};
 use domain::caller::Caller;
 use domain::inventory::serial_hex;
@@ -87,6 +88,7 @@ const CHAIN_MAX: usize = pem::BLOCKS_MAX;
 
 impl Context {
     /// Makes a new certificate for an authority's own key: self-signed, or from a parent of ours (contract §4.3).
+    #[compiled_here]
     pub async fn certify_authority(
         &self,
         caller: &Caller,
@@ -126,6 +128,7 @@ impl Context {
     }
 
     /// Prolongs an authority (contract §3.6).
+    #[compiled_here]
     pub async fn renew_authority(
         &self,
         caller: &Caller,
@@ -166,6 +169,7 @@ impl Context {
 
     /// Plans the jobs for authorities below one of ours that are in the last third of their life, and that their parent can
     /// prolong.
+    #[compiled_here]
     pub async fn begin_authority_renewals(&self) -> Result<()> {
         let now = self.now();
         for (organization, authority) in self.authorities_due().await? {
@@ -180,6 +184,7 @@ impl Context {
     }
 
     /// Prolongs an authority by as much as it lived, as far as its parent lives.
+    #[compiled_here]
     pub async fn renew_authority_by_plan(&self, organization: OrganizationId, id: AuthorityId) -> Result<()> {
         let due = self.authorities_due().await?;
         if !due.contains(&(organization, id)) {
@@ -362,6 +367,7 @@ impl Context {
     }
 
     /// Signs the certificate of an authority that is not ours from its request (contract §3.10).
+    #[compiled_here]
     pub async fn sign_intermediate(
         &self,
         caller: &Caller,

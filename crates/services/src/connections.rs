@@ -4,6 +4,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, Outward, failed, key_failed};
 use crate::vault::SERVER;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::connection::{Connection, ConnectionKind, Credentials};
 use domain::permission::Action;
@@ -40,6 +41,7 @@ pub struct ConnectionChange {
 
 impl Context {
     /// Makes a connection, once the other system has accepted the credentials.
+    #[compiled_here]
     pub async fn create_connection(&self, caller: &Caller, new: NewConnection) -> Result<Connection> {
         must_manage(caller, new.project)?;
         let credentials = self.checked(new.credentials).await?;
@@ -69,6 +71,7 @@ impl Context {
     }
 
     /// Changes a connection; new credentials are checked first, and put in the place of the old ones for every sync.
+    #[compiled_here]
     pub async fn change_connection(
         &self,
         caller: &Caller,
@@ -102,6 +105,7 @@ impl Context {
     }
 
     /// Deletes a connection that no sync uses.
+    #[compiled_here]
     pub async fn delete_connection(
         &self,
         caller: &Caller,
@@ -120,6 +124,7 @@ impl Context {
     }
 
     /// Asks the other system whether it accepts the credentials of a connection.
+    #[compiled_here]
     pub async fn check_connection(
         &self,
         caller: &Caller,
@@ -133,11 +138,13 @@ impl Context {
     }
 
     /// A connection by its id.
+    #[compiled_here]
     pub async fn connection(&self, caller: &Caller, kind: ConnectionKind, id: ConnectionId) -> Result<Connection> {
         self.find_connection(caller, kind, id).await
     }
 
     /// A connection by its name.
+    #[compiled_here]
     pub async fn connection_named(&self, caller: &Caller, kind: ConnectionKind, name: &str) -> Result<Connection> {
         let all = self.connections(caller, Some(kind), None).await?;
         let named = all.into_iter().find(|connection| connection.name == name);
@@ -145,6 +152,7 @@ impl Context {
     }
 
     /// The connections that the caller may see: of a kind, and of those that a project may use.
+    #[compiled_here]
     pub async fn connections(
         &self,
         caller: &Caller,

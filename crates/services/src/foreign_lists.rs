@@ -4,6 +4,7 @@
 use crate::audit::{self, Object};
 use crate::authorities::about;
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::Authority;
 use domain::caller::Caller;
 use domain::permission::Action;
@@ -33,6 +34,7 @@ pub struct ForeignList {
 
 impl Context {
     /// Keeps a list, when an authority outside that is in this one's chain signed it and no newer one is there.
+    #[compiled_here]
     pub async fn hand_in_list(&self, caller: &Caller, id: AuthorityId, text: &str) -> Result<ForeignList> {
         let authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
@@ -111,6 +113,7 @@ impl Context {
     }
 
     /// The lists that were handed in for an authority.
+    #[compiled_here]
     pub async fn foreign_lists(&self, caller: &Caller, id: AuthorityId) -> Result<Vec<ForeignList>> {
         let authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;

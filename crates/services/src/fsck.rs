@@ -7,6 +7,7 @@ mod surroundings;
 
 use crate::context::{Context, failed, key_failed};
 use crate::vault::SERVER;
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::AuthorityCertificate;
 use domain::inventory::{CertificateStatus, DerivedColumns, IssuedBy};
 use domain::{AuthorityCertificateId, AuthorityId, AuthorityKeyId, CrlId, Error, Result, Time};
@@ -283,6 +284,7 @@ impl Context {
     }
 
     /// Whether the chain of the audit is whole: how many records it has, or what is broken first.
+    #[compiled_here]
     pub async fn verify_audit(&self) -> Result<std::result::Result<u64, String>> {
         let key = self.read_server_secret("audit-key").await?;
         let key = key.ok_or_else(|| Error::failed("the database holds no audit key: no server has run on it"))?;
@@ -298,6 +300,7 @@ impl Context {
 }
 
 /// The newest records of the audit, newest first. Reading them takes no key.
+#[compiled_here]
 pub async fn audit_records(db: &Db, limit: u32) -> Result<Vec<ShownRecord>> {
     let records = store::audit::newest(db, limit).await.map_err(failed)?;
     let text = |id: Option<Uuid>| id.map(|id| id.to_string());

@@ -3,6 +3,7 @@
 
 use crate::context::Context;
 use crate::token;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::{Error, IdentityId, Reason, Result, Time};
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ const ENDLESS_SECONDS: i64 = 12 * 60 * 60;
 
 impl Context {
     /// Exchanges a credential for a token: an access token of this server, or `<client id>:<client secret>`.
+    #[compiled_here]
     pub async fn iam_token(&self, credential: &str, address: Option<IpAddr>) -> Result<IamToken> {
         let access_token = match credential.split_once(':') {
             Some((client_id, client_secret)) => self.log_in(client_id, client_secret, address).await?.access_token,
@@ -36,6 +38,7 @@ impl Context {
     }
 
     /// Withdraws a token of the caller's own identity, which is answered. One that was withdrawn already stays so.
+    #[compiled_here]
     pub async fn revoke_iam_token(&self, caller: &Caller, text: &str) -> Result<IdentityId> {
         let verified = self.token_key().await?.verify(text, self.now()).map_err(|error| match error.reason() {
             Some(Reason::BadToken) => Error::invalid("the token is malformed, has expired or is not of this server"),

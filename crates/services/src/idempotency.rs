@@ -7,6 +7,7 @@
 use crate::context::{Context, failed, key_failed};
 use crate::login::sha256;
 use crate::vault::SERVER;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::{CertificateId, Error, Result, Time};
 use keys::{Place, Secret};
@@ -54,6 +55,7 @@ impl Slot {
 
 impl Context {
     /// Begins a request that carries a key. Another body under the same key is a conflict.
+    #[compiled_here]
     pub async fn begin(&self, caller: &Caller, route: &str, key: &str, body: &[u8]) -> Result<Begun> {
         if key.is_empty() || key.chars().count() > KEY_CHARACTERS_MAX {
             return Err(Error::invalid(format!("Idempotency-Key takes 1 to {KEY_CHARACTERS_MAX} characters")));
@@ -99,17 +101,20 @@ impl Context {
     }
 
     /// Keeps the answer of a request.
+    #[compiled_here]
     pub async fn finish(&self, slot: Slot, answer: &[u8]) -> Result<()> {
         let sealed = self.data_key(SERVER).await?.seal(place(&slot.mark.id), answer).map_err(key_failed)?;
         self.commit(Changes::new().statement(store::idempotency::finish(&slot.mark, sealed))).await
     }
 
     /// Forgets a request that was refused or failed, so that it may be tried again.
+    #[compiled_here]
     pub async fn abandon(&self, slot: Slot) -> Result<()> {
         self.commit(Changes::new().statement(store::idempotency::forget(&slot.mark))).await
     }
 
     /// Forgets the answers whose day is over.
+    #[compiled_here]
     pub async fn prune_idempotency_keys(&self) -> Result<()> {
         let before = self.now().plus_millis(-KEPT_MILLIS);
         self.commit(Changes::new().statement(store::idempotency::prune(before))).await

@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::login::sha256;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::{Caller, OrganizationRole};
 use domain::identity::{ClientSecret, Identity, MetadataEntry, UniversalAuth, UniversalAuthSettings};
 use domain::{ClientSecretId, Error, IdentityId, Result};
@@ -54,6 +55,7 @@ pub struct ShownSecret {
 
 impl Context {
     /// Makes an identity. Only an admin of the organisation may, so no role is ever given that the caller lacks.
+    #[compiled_here]
     pub async fn create_identity(&self, caller: &Caller, new: NewIdentity) -> Result<Identity> {
         caller.must_administer_organization("make identities")?;
         let now = self.now();
@@ -75,6 +77,7 @@ impl Context {
     }
 
     /// The identities of the organisation, and how many there are.
+    #[compiled_here]
     pub async fn identities(&self, caller: &Caller, offset: u32, limit: u32) -> Result<(Vec<Identity>, i64)> {
         must_read_identities(caller)?;
         let identities = store::identity::list(&self.db, caller.organization, offset, limit).await.map_err(failed)?;
@@ -83,6 +86,7 @@ impl Context {
     }
 
     /// An identity of the organisation.
+    #[compiled_here]
     pub async fn identity(&self, caller: &Caller, id: IdentityId) -> Result<Identity> {
         if caller.identity() != Some(id) {
             must_read_identities(caller)?;
@@ -96,6 +100,7 @@ impl Context {
     }
 
     /// Changes an identity.
+    #[compiled_here]
     pub async fn change_identity(&self, caller: &Caller, id: IdentityId, change: IdentityChange) -> Result<Identity> {
         let mut identity = self.find_identity(caller, id).await?;
         caller.must_administer_organization("change identities")?;
@@ -114,6 +119,7 @@ impl Context {
     }
 
     /// Deletes an identity with its credentials; its tokens stop working with this answer.
+    #[compiled_here]
     pub async fn delete_identity(&self, caller: &Caller, id: IdentityId) -> Result<Identity> {
         let identity = self.find_identity(caller, id).await?;
         caller.must_administer_organization("delete identities")?;
@@ -127,6 +133,7 @@ impl Context {
     }
 
     /// Lets an identity log in with Universal Auth.
+    #[compiled_here]
     pub async fn attach_universal_auth(
         &self,
         caller: &Caller,
@@ -157,6 +164,7 @@ impl Context {
     }
 
     /// The Universal Auth configuration of an identity.
+    #[compiled_here]
     pub async fn universal_auth(&self, caller: &Caller, id: IdentityId) -> Result<UniversalAuth> {
         self.find_identity(caller, id).await?;
         must_read_identities(caller)?;
@@ -190,6 +198,7 @@ impl Context {
     }
 
     /// Takes Universal Auth away from an identity; its secrets and tokens stop working with this answer.
+    #[compiled_here]
     pub async fn detach_universal_auth(&self, caller: &Caller, id: IdentityId) -> Result<UniversalAuth> {
         let auth = self.administered(caller, id).await?;
         let changes = Changes::new()
@@ -200,6 +209,7 @@ impl Context {
     }
 
     /// Makes a client secret. It is shown here and never again.
+    #[compiled_here]
     pub async fn create_client_secret(
         &self,
         caller: &Caller,
@@ -229,12 +239,14 @@ impl Context {
     }
 
     /// The client secrets of an identity, without the secrets themselves.
+    #[compiled_here]
     pub async fn client_secrets(&self, caller: &Caller, id: IdentityId) -> Result<Vec<ClientSecret>> {
         let auth = self.universal_auth(caller, id).await?;
         store::credential::secrets(&self.db, auth.id).await.map_err(failed)
     }
 
     /// One client secret of an identity, without the secret itself.
+    #[compiled_here]
     pub async fn client_secret(&self, caller: &Caller, id: IdentityId, secret: ClientSecretId) -> Result<ClientSecret> {
         let secrets = self.client_secrets(caller, id).await?;
         secrets
@@ -244,6 +256,7 @@ impl Context {
     }
 
     /// Withdraws a client secret.
+    #[compiled_here]
     pub async fn revoke_client_secret(
         &self,
         caller: &Caller,
@@ -260,6 +273,7 @@ impl Context {
     }
 
     /// Lifts the lock that wrong secrets brought about, and says how many locks were lifted.
+    #[compiled_here]
     pub async fn clear_lockouts(&self, caller: &Caller, id: IdentityId) -> Result<u32> {
         let auth = self.administered(caller, id).await?;
         let was_locked = auth.locked_until > self.now();

@@ -5,6 +5,7 @@
 
 use crate::authorities::{about, activate};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::{Authority, AuthorityCertificate, AuthorityKind};
 use domain::caller::Caller;
 use domain::permission::Action;
@@ -22,6 +23,7 @@ pub enum ImportWarning {
 
 impl Context {
     /// Installs a certificate and the chain above it.
+    #[compiled_here]
     pub async fn import_authority_certificate(
         &self,
         caller: &Caller,

@@ -4,6 +4,7 @@ use crate::audit::{self, Object};
 use crate::context::{Context, failed, key_failed};
 use crate::idempotency::Mark;
 use crate::registry::ReadyDevice;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
 use domain::inventory::{CertificateDetails, CertificateStatus, IssuedCertificate, ShownStatus, alt_names, serial_hex};
@@ -56,6 +57,7 @@ const ATTEMPTS_MAX: usize = 4;
 
 impl Context {
     /// Issues a certificate from a profile of the `api` enrollment.
+    #[compiled_here]
     pub async fn issue(
         &self,
         caller: &Caller,
@@ -247,6 +249,7 @@ impl Context {
     }
 
     /// Refuses unless the caller may issue from the profile at this moment.
+    #[compiled_here]
     pub async fn must_be_allowed_to_issue(&self, caller: &Caller, profile: ProfileId) -> Result<()> {
         let issuer = self.issuer_for(caller.organization, profile).await?;
         may_issue(caller, &issuer)

@@ -2,6 +2,7 @@
 
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::{Actor, ActorKind, Caller, OrganizationRole};
 use domain::identity::{AccessToken, ClientSecret, Identity, UniversalAuth, is_trusted};
 use domain::{AccessTokenId, Error, Result};
@@ -27,6 +28,7 @@ const TTL_MAX_OF_PERIODIC: i64 = 1_000_000_000;
 
 impl Context {
     /// Exchanges a client id and secret for an access token.
+    #[compiled_here]
     pub async fn log_in(&self, client_id: &str, client_secret: &str, address: Option<IpAddr>) -> Result<Login> {
         let refused = || Error::unauthenticated("the client id or the client secret is wrong");
         let auth = store::credential::by_client_id(&self.db, client_id).await.map_err(failed)?.ok_or_else(refused)?;
@@ -97,6 +99,7 @@ impl Context {
     }
 
     /// Prolongs a token and gives its new signed form.
+    #[compiled_here]
     pub async fn renew_token(&self, text: &str) -> Result<Login> {
         let now = self.now();
         let verified = self.token_key().await?.verify(text, now)?;
@@ -119,6 +122,7 @@ impl Context {
     }
 
     /// Withdraws a token: it stops working with this answer.
+    #[compiled_here]
     pub async fn revoke_token(&self, text: &str) -> Result<()> {
         let now = self.now();
         let verified = self.token_key().await?.verify(text, now)?;

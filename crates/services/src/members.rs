@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::visible::VisiblePage;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::identity::{Identity, Membership, Project, RoleAssignment};
 use domain::permission::{Action, Field, ObjectFields, Rule, is_within};
@@ -38,6 +39,7 @@ pub struct RoleChange {
 
 impl Context {
     /// Makes an identity a member of a project.
+    #[compiled_here]
     pub async fn add_member(
         &self,
         caller: &Caller,
@@ -68,6 +70,7 @@ impl Context {
     }
 
     /// The members of a project, and how many there are.
+    #[compiled_here]
     pub async fn members(
         &self,
         caller: &Caller,
@@ -100,6 +103,7 @@ impl Context {
     }
 
     /// One member of a project.
+    #[compiled_here]
     pub async fn member(&self, caller: &Caller, project: ProjectId, identity: IdentityId) -> Result<Member> {
         let project = self.project(caller, project).await?;
         caller.may(project.id, Action::ReadIdentity, &about(identity))?;
@@ -126,6 +130,7 @@ impl Context {
     }
 
     /// Changes the roles of a member.
+    #[compiled_here]
     pub async fn change_member(
         &self,
         caller: &Caller,
@@ -147,6 +152,7 @@ impl Context {
     }
 
     /// Removes a member.
+    #[compiled_here]
     pub async fn remove_member(&self, caller: &Caller, project: ProjectId, identity: IdentityId) -> Result<Member> {
         let project = self.project(caller, project).await?;
         caller.may(project.id, Action::DeleteIdentity, &about(identity))?;
@@ -193,6 +199,7 @@ impl Context {
     }
 
     /// The custom roles of a project.
+    #[compiled_here]
     pub async fn roles(&self, caller: &Caller, project: ProjectId) -> Result<Vec<CustomRole>> {
         self.project(caller, project).await?;
         caller.may(project, Action::ReadRole, &ObjectFields::unknown())?;
@@ -200,6 +207,7 @@ impl Context {
     }
 
     /// Makes a custom role. It may not hold more than its maker.
+    #[compiled_here]
     pub async fn create_role(&self, caller: &Caller, project: ProjectId, new: RoleChange) -> Result<CustomRole> {
         self.project(caller, project).await?;
         caller.may(project, Action::CreateRole, &ObjectFields::unknown())?;
@@ -221,6 +229,7 @@ impl Context {
     }
 
     /// Changes a custom role; members have the new rules with this answer.
+    #[compiled_here]
     pub async fn change_role(
         &self,
         caller: &Caller,
@@ -251,6 +260,7 @@ impl Context {
     }
 
     /// Deletes a custom role that nobody holds.
+    #[compiled_here]
     pub async fn delete_role(&self, caller: &Caller, project: ProjectId, slug: &str) -> Result<CustomRole> {
         self.project(caller, project).await?;
         caller.may(project, Action::DeleteRole, &ObjectFields::unknown())?;

@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::visible::VisiblePage;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::permission::{Action, Field, ObjectFields};
 use domain::policy::{PolicyRules, PolicyRulesPatch};
@@ -35,6 +36,7 @@ pub struct PolicyChange {
 
 impl Context {
     /// Makes a policy. A taken name gets a random ending (contract §5.2).
+    #[compiled_here]
     pub async fn create_policy(&self, caller: &Caller, project: ProjectId, new: NewPolicy) -> Result<Policy> {
         let wanted = checked_name(&new.name)?;
         caller.may(project, Action::CreatePolicy, &about(&wanted))?;
@@ -57,6 +59,7 @@ impl Context {
     }
 
     /// A policy by its id.
+    #[compiled_here]
     pub async fn policy(&self, caller: &Caller, id: PolicyId) -> Result<Policy> {
         let policy = self.find_policy(caller, id).await?;
         caller.may(policy.project, Action::ReadPolicy, &about(&policy.name))?;
@@ -69,6 +72,7 @@ impl Context {
     }
 
     /// Policies of a project whose name holds a text, and how many there are.
+    #[compiled_here]
     pub async fn policies(
         &self,
         caller: &Caller,
@@ -95,6 +99,7 @@ impl Context {
     }
 
     /// Changes a policy. Certificates keep the version that they were judged by; renewals are judged by the newest.
+    #[compiled_here]
     pub async fn change_policy(&self, caller: &Caller, id: PolicyId, change: PolicyChange) -> Result<Policy> {
         let mut policy = self.find_policy(caller, id).await?;
         caller.may(policy.project, Action::EditPolicy, &about(&policy.name))?;
@@ -112,6 +117,7 @@ impl Context {
     }
 
     /// Deletes a policy that no profile uses.
+    #[compiled_here]
     pub async fn delete_policy(&self, caller: &Caller, id: PolicyId) -> Result<Policy> {
         let policy = self.find_policy(caller, id).await?;
         caller.may(policy.project, Action::DeletePolicy, &about(&policy.name))?;

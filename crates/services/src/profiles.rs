@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::visible::VisiblePage;
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::Authority;
 use domain::caller::Caller;
 use domain::duration::parse_limit;
@@ -97,6 +98,7 @@ pub struct ProfileWithParts {
 
 impl Context {
     /// Makes a profile.
+    #[compiled_here]
     pub async fn create_profile(&self, caller: &Caller, project: ProjectId, new: NewProfile) -> Result<Profile> {
         caller.may(project, Action::CreateProfile, &about(&new.slug))?;
         let policy = self.find_policy(caller, new.policy).await?;
@@ -158,6 +160,7 @@ impl Context {
     }
 
     /// A profile by its id.
+    #[compiled_here]
     pub async fn profile(&self, caller: &Caller, id: ProfileId) -> Result<ProfileWithParts> {
         let profile = self.find_profile(caller, id).await?;
         caller.may(profile.project, Action::ReadProfile, &about(&profile.slug))?;
@@ -179,6 +182,7 @@ impl Context {
     }
 
     /// A profile by its short name.
+    #[compiled_here]
     pub async fn profile_by_slug(&self, caller: &Caller, project: ProjectId, slug: &str) -> Result<Profile> {
         caller.may(project, Action::ReadProfile, &about(slug))?;
         let profile = store::profile::by_slug(&self.db, project, slug).await.map_err(failed)?;
@@ -186,6 +190,7 @@ impl Context {
     }
 
     /// Profiles of a project, and how many match.
+    #[compiled_here]
     pub async fn profiles(
         &self,
         caller: &Caller,
@@ -216,6 +221,7 @@ impl Context {
     }
 
     /// Changes a profile. Certificates keep the version that they were issued by.
+    #[compiled_here]
     pub async fn change_profile(&self, caller: &Caller, id: ProfileId, change: ProfileChange) -> Result<Profile> {
         let mut profile = self.find_profile(caller, id).await?;
         caller.may(profile.project, Action::EditProfile, &about(&profile.slug))?;
@@ -287,6 +293,7 @@ impl Context {
     }
 
     /// Deletes a profile. Its certificates stay.
+    #[compiled_here]
     pub async fn delete_profile(&self, caller: &Caller, id: ProfileId) -> Result<Profile> {
         let profile = self.find_profile(caller, id).await?;
         caller.may(profile.project, Action::DeleteProfile, &about(&profile.slug))?;

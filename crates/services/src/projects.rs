@@ -2,6 +2,7 @@
 
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::{Caller, OrganizationRole};
 use domain::identity::{Membership, Organization, PROJECT_KIND_CERTIFICATES, Project, RoleAssignment};
 use domain::permission::{Action, ObjectFields};
@@ -37,6 +38,7 @@ pub struct ProjectChange {
 
 impl Context {
     /// Makes a project for certificates, with the caller as its admin.
+    #[compiled_here]
     pub async fn create_project(&self, caller: &Caller, new: NewProject) -> Result<Project> {
         match caller.organization_role {
             OrganizationRole::Admin | OrganizationRole::Member => {}
@@ -87,12 +89,14 @@ impl Context {
     }
 
     /// The projects that the caller is a member of.
+    #[compiled_here]
     pub async fn projects(&self, caller: &Caller) -> Result<Vec<Project>> {
         let projects = store::project::list(&self.db, caller.organization).await.map_err(failed)?;
         Ok(projects.into_iter().filter(|project| caller.projects.contains_key(&project.id)).collect())
     }
 
     /// A project by its id, for its members.
+    #[compiled_here]
     pub async fn project(&self, caller: &Caller, id: ProjectId) -> Result<Project> {
         let project = store::project::by_id(&self.db, caller.organization, id).await.map_err(failed)?;
         let project = project.ok_or_else(|| Error::not_found(format!("there is no project {id}")))?;
@@ -101,6 +105,7 @@ impl Context {
     }
 
     /// A project by its short name, for its members.
+    #[compiled_here]
     pub async fn project_by_slug(&self, caller: &Caller, slug: &str) -> Result<Project> {
         let project = store::project::by_slug(&self.db, caller.organization, slug).await.map_err(failed)?;
         let project = project.ok_or_else(|| Error::not_found(format!("there is no project with the slug {slug}")))?;
@@ -109,6 +114,7 @@ impl Context {
     }
 
     /// The project that a request means: the one it names, or the organisation's default one.
+    #[compiled_here]
     pub async fn project_for(&self, caller: &Caller, named: Option<ProjectId>) -> Result<ProjectId> {
         match (named, caller.default_project) {
             (Some(id), _) => Ok(self.certificate_project(caller, id).await?.id),
@@ -121,6 +127,7 @@ impl Context {
     }
 
     /// A project by its id that is one for certificates.
+    #[compiled_here]
     pub async fn certificate_project(&self, caller: &Caller, id: ProjectId) -> Result<Project> {
         let project = store::project::by_id(&self.db, caller.organization, id).await.map_err(failed)?;
         let project = project.ok_or_else(|| Error::not_found(format!("there is no project {id}")))?;
@@ -130,6 +137,7 @@ impl Context {
     }
 
     /// A project by its short name that is one for certificates.
+    #[compiled_here]
     pub async fn certificate_project_by_slug(&self, caller: &Caller, slug: &str) -> Result<Project> {
         let project = store::project::by_slug(&self.db, caller.organization, slug).await.map_err(failed)?;
         let project = project.ok_or_else(|| Error::not_found(format!("there is no project with the slug {slug}")))?;
@@ -139,6 +147,7 @@ impl Context {
     }
 
     /// Changes a project.
+    #[compiled_here]
     pub async fn change_project(&self, caller: &Caller, id: ProjectId, change: ProjectChange) -> Result<Project> {
         let mut project = self.project(caller, id).await?;
         caller.may(project.id, Action::EditProject, &ObjectFields::unknown())?;
@@ -166,6 +175,7 @@ impl Context {
     }
 
     /// Deletes a project. What was revoked in it stays revoked, and its lists stay up.
+    #[compiled_here]
     pub async fn delete_project(&self, caller: &Caller, project: Project) -> Result<Project> {
         caller.may(project.id, Action::DeleteProject, &ObjectFields::unknown())?;
         if project.has_delete_protection {
@@ -188,6 +198,7 @@ impl Context {
     }
 
     /// The caller's organisation.
+    #[compiled_here]
     pub async fn organization(&self, caller: &Caller) -> Result<Organization> {
         let organization = store::project::organization(&self.db, caller.organization).await.map_err(failed)?;
         organization.ok_or_else(|| Error::not_found("your organisation is gone"))

@@ -6,6 +6,7 @@ use crate::audit::{self, Object};
 use crate::certificates::{CertificateName, Record};
 use crate::context::{Context, failed};
 use crate::issue::{IssueOptions, Issued};
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::AuthorityStatus;
 use domain::caller::Caller;
 use domain::inventory::{ShownStatus, serial_hex};
@@ -37,6 +38,7 @@ const DUE_MAX: u32 = 100;
 
 impl Context {
     /// Makes the successor of a certificate, with a new key.
+    #[compiled_here]
     pub async fn renew(&self, caller: &Caller, id: CertificateId) -> Result<Issued> {
         let record = self.find_certificate(caller, &CertificateName::Id(id)).await?;
         let issuer = self.renewing_issuer(caller, &record).await?;
@@ -126,6 +128,7 @@ impl Context {
     }
 
     /// Plans the renewal of a certificate, or takes the plan back. Says how many days before its end it is renewed.
+    #[compiled_here]
     pub async fn plan_renewal(&self, caller: &Caller, id: CertificateId, change: PlanChange) -> Result<Option<u32>> {
         let record = self.certificate_for(caller, &CertificateName::Id(id), Action::EditCertificate).await?;
         let (statement, days) = match change {
@@ -173,6 +176,7 @@ impl Context {
     }
 
     /// Plans the jobs of the renewals that are due. One that goes on failing comes again after an hour, behind the others.
+    #[compiled_here]
     pub async fn begin_renewals(&self) -> Result<()> {
         const AGAIN_SECONDS: i64 = 60 * 60;
         let now = self.now();
@@ -188,6 +192,7 @@ impl Context {
 
     /// Renews a certificate as it was planned. What is refused is written into its record and tried again the next day;
     /// what fails is tried again soon.
+    #[compiled_here]
     pub async fn renew_by_plan(&self, organization: OrganizationId, id: CertificateId) -> Result<()> {
         let row = store::certificate::by_id(&self.db, organization, id).await.map_err(failed)?;
         let Some(record) = row.map(|row| self.read(row)).transpose()? else { return Ok(()) };

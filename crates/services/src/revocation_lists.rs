@@ -4,6 +4,7 @@ use crate::audit::{self, Object};
 use crate::authorities::about;
 use crate::context::{Context, failed};
 use crate::subject::subject_of;
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::AuthorityKey;
 use domain::caller::Caller;
 use domain::job::Job;
@@ -56,6 +57,7 @@ struct ListChanges {
 
 impl Context {
     /// The newest list of a record, signed anew when it has run out.
+    #[compiled_here]
     pub async fn published_list(&self, id: CrlId) -> Result<PublishedList> {
         let mut record = self.list_record(id).await?;
         let now = self.now();
@@ -72,6 +74,7 @@ impl Context {
     }
 
     /// The lists of an authority.
+    #[compiled_here]
     pub async fn lists(&self, caller: &Caller, id: AuthorityId) -> Result<Vec<RenderedList>> {
         let authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;
@@ -86,6 +89,7 @@ impl Context {
     /// Signs and publishes the next list of a record: what was committed before this was called is in it. Its number is one
     /// more than that of the list it replaces; when another list was published in between, that one may have been read
     /// too early, and this begins anew.
+    #[compiled_here]
     pub async fn publish_list(&self, id: CrlId) -> Result<()> {
         let asked_at = Instant::now();
         let turn = self.state.publishing.turn(id);
@@ -133,6 +137,7 @@ impl Context {
     }
 
     /// Signs and publishes all lists of an authority now.
+    #[compiled_here]
     pub async fn publish_lists(&self, caller: &Caller, id: AuthorityId) -> Result<Vec<RenderedList>> {
         let authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
@@ -243,6 +248,7 @@ impl Context {
     }
 
     /// The newest list of the changes of a record.
+    #[compiled_here]
     pub async fn published_changes(&self, id: CrlId) -> Result<PublishedList> {
         // The complete list is signed anew when it has run out, and this one with it.
         let complete = self.published_list(id).await?;
@@ -259,6 +265,7 @@ impl Context {
     }
 
     /// What was chosen about the lists of an authority.
+    #[compiled_here]
     pub async fn list_settings(&self, caller: &Caller, id: AuthorityId) -> Result<ListSettings> {
         let authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::ReadAuthority, &about(&authority.name))?;
@@ -266,6 +273,7 @@ impl Context {
     }
 
     /// Chooses what the lists of an authority are like, and signs them anew.
+    #[compiled_here]
     pub async fn choose_list_settings(
         &self,
         caller: &Caller,
@@ -304,6 +312,7 @@ impl Context {
 
     /// Opens another list for each key whose open one is named by so many certificates, and signs the full ones anew: from
     /// now on they are for their own certificates alone.
+    #[compiled_here]
     pub async fn open_lists(&self, certificates: u32) -> Result<()> {
         let counted = store::authority::count_into_crls(&self.db).await.map_err(failed)?;
         match self.db.commit(counted).await {
@@ -392,6 +401,7 @@ impl Context {
 
     /// Puts the newest list of a record to the places outside that do not have it yet. One that fails keeps no other from
     /// getting it; the first failure is told.
+    #[compiled_here]
     pub async fn deliver_list(&self, id: CrlId) -> Result<()> {
         let mut outcome = Ok(());
         for target in &self.outward.list_targets {
@@ -421,6 +431,7 @@ impl Context {
     }
 
     /// The newest list of a record, and that of the changes if there is one, each with its file name.
+    #[compiled_here]
     pub async fn lists_to_deliver(&self, id: CrlId) -> Result<ListsToDeliver> {
         let list = self.published_list(id).await?;
         let mut files = vec![(format!("{id}.crl"), list.der)];
@@ -432,6 +443,7 @@ impl Context {
 
     /// Plans that lists are put to the places outside that lack the newest: at a first start with a new place, and when a
     /// job was given up.
+    #[compiled_here]
     pub async fn begin_list_deliveries(&self) -> Result<()> {
         let now = self.now();
         for target in &self.outward.list_targets {
@@ -444,11 +456,13 @@ impl Context {
     }
 
     /// The numbers of the newest lists.
+    #[compiled_here]
     pub async fn list_numbers(&self) -> Result<Vec<(CrlId, u32)>> {
         store::authority::crl_numbers(&self.db).await.map_err(failed)
     }
 
     /// Plans the jobs that sign the lists anew that run out soon, however often they failed.
+    #[compiled_here]
     pub async fn begin_lists(&self) -> Result<()> {
         for crl in self.lists_due().await? {
             self.enqueue(&Job::PublishCrl { crl }, self.now()).await?;
@@ -457,6 +471,7 @@ impl Context {
     }
 
     /// The lists that run out soon.
+    #[compiled_here]
     pub async fn lists_due(&self) -> Result<Vec<CrlId>> {
         let now = self.now();
         store::authority::crls_due(&self.db, now.plus_seconds(LIST_RENEWAL_SECONDS), now).await.map_err(failed)

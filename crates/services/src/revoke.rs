@@ -5,6 +5,7 @@ use crate::audit::{self, Object};
 use crate::authorities::about;
 use crate::certificates::{CertificateName, Record};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::{Authority, AuthorityStatus};
 use domain::caller::Caller;
 use domain::inventory::{IssuedBy, is_authority, serial_hex};
@@ -29,6 +30,7 @@ const ATTEMPTS_MAX: usize = 5;
 
 impl Context {
     /// Revokes a certificate, or gives its revocation a graver reason.
+    #[compiled_here]
     pub async fn revoke(&self, caller: &Caller, name: &CertificateName, reason: RevocationReason) -> Result<Withdrawn> {
         for _ in 0..ATTEMPTS_MAX {
             let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;
@@ -42,6 +44,7 @@ impl Context {
 
     /// Revokes a certificate that an authority of ours signed for another authority (CA certificates are withdrawn by
     /// who may make them).
+    #[compiled_here]
     pub async fn revoke_intermediate(
         &self,
         caller: &Caller,
@@ -70,6 +73,7 @@ impl Context {
     }
 
     /// Ends the hold of a certificate.
+    #[compiled_here]
     pub async fn release(&self, caller: &Caller, name: &CertificateName) -> Result<Withdrawn> {
         for _ in 0..ATTEMPTS_MAX {
             let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;

@@ -3,6 +3,7 @@
 use crate::bootstrap::SERVER_PROFILE;
 use crate::context::Context;
 use crate::issue::IssueOptions;
+use async_recursion::async_recursion as compiled_here;
 use domain::issuance::{IssuanceRequest, Subject, Wishes};
 use domain::job::Job;
 use domain::policy::{SanType, SubjectAttribute};
@@ -48,6 +49,7 @@ impl ServerCertificate {
 impl Context {
     /// The server's certificate for these names: the kept one, or a new one when that is missing, for other names, or due.
     /// When no new one can be had, the kept one goes on until its end.
+    #[compiled_here]
     pub async fn server_certificate(&self, names: &[String]) -> Result<ServerCertificate> {
         let now = self.now();
         let kept = self.kept_server_certificate().await?;
@@ -73,6 +75,7 @@ impl Context {
     }
 
     /// Issues the server a new certificate and plans the next renewal.
+    #[compiled_here]
     pub async fn renew_server_certificate(&self, names: &[String]) -> Result<ServerCertificate> {
         let mut names = names.to_vec();
         if self.db.is_shared() {
@@ -129,6 +132,7 @@ impl Context {
     }
 
     /// Plans the renewal of the server's certificate when it is due and was not planned, as after a restored backup.
+    #[compiled_here]
     pub async fn plan_server_certificate(&self) -> Result<()> {
         match self.kept_server_certificate().await? {
             Some(kept) if kept.renew_at() <= self.now() => {
@@ -139,6 +143,7 @@ impl Context {
     }
 
     /// The server's certificate as it is kept.
+    #[compiled_here]
     pub async fn kept_server_certificate(&self) -> Result<Option<ServerCertificate>> {
         match self.read_server_secret(RECORD).await? {
             None => Ok(None),

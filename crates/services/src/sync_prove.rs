@@ -4,6 +4,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::sync_items::Member;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::inventory::serial_hex;
 use domain::sync::config::{Prove, ProveAddress};
@@ -22,6 +23,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Context {
     /// Looks at the addresses of a sync until each delivered certificate was seen at all of them, or its time is over.
+    #[compiled_here]
     pub async fn prove_sync(&self, id: SyncId) -> Result<()> {
         loop {
             let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };

@@ -10,6 +10,7 @@ use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::sync_items::Member;
 use crate::sync_plan::{Decision, LINE_MAX, Obstacle, Planned, Planner, Purpose, WAITS, changed_by_others, is_ours};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::inventory::ShownStatus;
 use domain::job::Job;
@@ -58,6 +59,7 @@ struct Run<'a> {
 
 impl Context {
     /// Runs a sync under a job. A failure that may pass is an error, so that the job is tried again.
+    #[compiled_here]
     pub async fn run_sync(&self, id: SyncId, job: JobId) -> Result<()> {
         let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };
         if self.is_running(&Job::ClearSync { sync: id }).await? {
@@ -111,6 +113,7 @@ impl Context {
     }
 
     /// Removes everything that a sync made, under a job (endpoint `remove-certificates`).
+    #[compiled_here]
     pub async fn remove_all_of_sync(&self, id: SyncId, job: JobId) -> Result<()> {
         let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };
         // A run that began before this ends first; one that begins now sees this and gives way.

@@ -5,6 +5,7 @@ use crate::audit::{self, Object};
 use crate::certificates::Record;
 use crate::context::{Context, failed, key_failed};
 use crate::sync_plan::Preview;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::connection::Connection;
 use domain::inventory::ShownStatus;
@@ -87,6 +88,7 @@ pub struct LinkedCertificate {
 
 impl Context {
     /// Makes a sync.
+    #[compiled_here]
     pub async fn create_sync(&self, caller: &Caller, mut new: NewSync) -> Result<SyncWithConnection> {
         new.certificates.sort_unstable();
         new.certificates.dedup();
@@ -222,6 +224,7 @@ impl Context {
     }
 
     /// The kind of destination of a sync, for who is a member of its project.
+    #[compiled_here]
     pub async fn destination_of_sync(&self, caller: &Caller, id: SyncId) -> Result<DestinationKind> {
         let sync = store::sync::by_id(&self.db, caller.organization, id).await.map_err(failed)?;
         let sync = sync.ok_or_else(|| Error::not_found(format!("there is no PKI sync {id}")))?;
@@ -230,6 +233,7 @@ impl Context {
     }
 
     /// A sync.
+    #[compiled_here]
     pub async fn sync(&self, caller: &Caller, id: SyncId) -> Result<SyncWithConnection> {
         let sync = self.sync_for(caller, id, Action::ReadSync).await?;
         self.with_connection(caller, sync).await
@@ -237,6 +241,7 @@ impl Context {
 
     /// The syncs of a project that the caller may see: of a kind, and each with whether it carries a certificate when one
     /// is asked for.
+    #[compiled_here]
     pub async fn syncs(
         &self,
         caller: &Caller,
@@ -270,6 +275,7 @@ impl Context {
     }
 
     /// Changes a sync. That does not make it run.
+    #[compiled_here]
     pub async fn change_sync(&self, caller: &Caller, id: SyncId, change: SyncChange) -> Result<SyncWithConnection> {
         let mut sync = self.sync_for(caller, id, Action::EditSync).await?;
         let before = sync.clone();
@@ -322,6 +328,7 @@ impl Context {
     }
 
     /// Deletes a sync. What it made at its destination stays there.
+    #[compiled_here]
     pub async fn delete_sync(&self, caller: &Caller, id: SyncId) -> Result<SyncWithConnection> {
         let sync = self.sync_for(caller, id, Action::DeleteSync).await?;
         let changes = Changes::new().statement(store::sync::delete(id, sync.version));
@@ -330,6 +337,7 @@ impl Context {
     }
 
     /// Lets a sync run now.
+    #[compiled_here]
     pub async fn begin_sync(&self, caller: &Caller, id: SyncId) -> Result<()> {
         let sync = self.sync_for(caller, id, Action::SyncCertificates).await?;
         let now = self.now();
@@ -338,6 +346,7 @@ impl Context {
     }
 
     /// Lets a sync remove everything that it made.
+    #[compiled_here]
     pub async fn begin_clearing(&self, caller: &Caller, id: SyncId) -> Result<()> {
         let sync = self.sync_for(caller, id, Action::SyncRemove).await?;
         if !sync.destination.can_remove() {
@@ -350,6 +359,7 @@ impl Context {
     }
 
     /// What a run would do now. The destination is asked.
+    #[compiled_here]
     pub async fn preview_sync(&self, caller: &Caller, id: SyncId) -> Result<Preview> {
         let sync = self.sync_for(caller, id, Action::ReadSync).await?;
         self.plan_run(&sync).await.map_err(|error| match error.reason() {
@@ -360,6 +370,7 @@ impl Context {
     }
 
     /// The certificates that a sync carries, newest link first, and how many there are.
+    #[compiled_here]
     pub async fn sync_certificates(
         &self,
         caller: &Caller,
@@ -382,6 +393,7 @@ impl Context {
     }
 
     /// Links certificates to a sync. One that is linked already stays as it is, and is given back too.
+    #[compiled_here]
     pub async fn add_to_sync(
         &self,
         caller: &Caller,
@@ -418,6 +430,7 @@ impl Context {
     }
 
     /// Ends the links of certificates, and says how many there were.
+    #[compiled_here]
     pub async fn remove_from_sync(&self, caller: &Caller, id: SyncId, certificates: &[CertificateId]) -> Result<usize> {
         let sync = self.sync_for(caller, id, Action::EditSync).await?;
         let now = self.now();
@@ -554,6 +567,7 @@ impl Context {
     }
 
     /// Lets every sync that runs by itself look at its destination once a day, after midnight in UTC.
+    #[compiled_here]
     pub async fn begin_daily_syncs(&self) -> Result<()> {
         const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
         let now = self.now();
@@ -569,12 +583,14 @@ impl Context {
     }
 
     /// When a certificate ends next that a sync carries which runs by itself, if that is in so many seconds.
+    #[compiled_here]
     pub async fn next_end_in_syncs(&self, seconds: i64) -> Result<Option<Time>> {
         let now = self.now();
         store::sync::next_end(&self.db, now, now.plus_seconds(seconds)).await.map_err(failed)
     }
 
     /// Lets the syncs run whose certificates have expired meanwhile.
+    #[compiled_here]
     pub async fn begin_syncs_of_expired(&self) -> Result<()> {
         let now = self.now();
         for sync in store::sync::with_expired(&self.db, now).await.map_err(failed)? {

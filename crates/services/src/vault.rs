@@ -4,6 +4,7 @@
 //! sealed for.
 
 use crate::context::{Context, failed, key_failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::ActorKind;
 use domain::{Error, ProjectId, Result};
 use keys::{DataKey, KeyError, Place, SealedDataKey, Secret};
@@ -50,6 +51,7 @@ impl Context {
     }
 
     /// Opens every stored data key that is not open yet. There are as many as projects.
+    #[compiled_here]
     pub async fn load_data_keys(&self) -> Result<()> {
         for row in store::secret::data_keys(&self.db).await.map_err(failed)? {
             let sealed = SealedDataKey { master_key_id: row.master_key_id, sealed: row.sealed };
@@ -66,6 +68,7 @@ impl Context {
 
     /// Seals every data key under the newest master key and says how many were changed. It may be stopped and begun
     /// again at any point: rows name the master key that seals them.
+    #[compiled_here]
     pub async fn reseal_data_keys(&self) -> Result<usize> {
         let mut changed = 0;
         for row in store::secret::data_keys(&self.db).await.map_err(failed)? {

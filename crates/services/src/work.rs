@@ -1,6 +1,7 @@
 //! Background work as its operators see it: what waits, what runs, what was given up.
 
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::job::{Job, JobRecord, JobStatus};
 use domain::{Error, JobId, Result, Time};
@@ -11,12 +12,14 @@ use crate::audit::{self, Object};
 
 impl Context {
     /// Plans a job.
+    #[compiled_here]
     pub async fn enqueue(&self, job: &Job, run_at: Time) -> Result<()> {
         let id = self.new_id();
         self.commit(Changes::new().statement(store::job::enqueue(id, job, run_at, self.now()))).await
     }
 
     /// Jobs, the next one first, and how many there are.
+    #[compiled_here]
     pub async fn jobs(
         &self,
         caller: &Caller,
@@ -29,12 +32,14 @@ impl Context {
     }
 
     /// One job.
+    #[compiled_here]
     pub async fn job(&self, caller: &Caller, id: JobId) -> Result<JobRecord> {
         self.must_operate(caller, "see its jobs").await?;
         self.find_job(id).await
     }
 
     /// Lets a job run now, also one that was given up.
+    #[compiled_here]
     pub async fn retry_job(&self, caller: &Caller, id: JobId) -> Result<JobRecord> {
         self.must_operate(caller, "run its jobs again").await?;
         let record = self.find_job(id).await?;

@@ -250,7 +250,7 @@ fn a_broker_outside_is_told_who_a_client_is_and_what_it_may() {
         ] {
             assert_eq!(login(username, password, certificate).await, None, "{username} {certificate}");
         }
-        let may = async |name: &str, wish: Wish<'_>| server.services.hook_allows(&hook, name, wish).await.unwrap();
+        let may = async |name: &str, wish: Wish<'_>| server.services.hook_allows(&hook, name, &wish).await.unwrap();
         let other = server.device_of(&registry, "pump-2").await;
         let topic = |id: &str, channel: &str| format!("$devices/{id}/{channel}");
         assert!(may(&id, Wish::Publish(&topic(&id, "events"))).await);
@@ -292,7 +292,7 @@ fn a_broker_outside_is_told_who_a_client_is_and_what_it_may() {
         let (theirs, _) = server.services.create_hook(&them, "default", HookKind::Mosquitto).await.unwrap();
         let presented = Presented { username: &id, password: PASSWORD, certificate: "" };
         assert_eq!(server.services.hook_login(&theirs, &presented).await.unwrap(), None);
-        assert!(!server.services.hook_allows(&theirs, &id, Wish::Publish(&topic(&id, "events"))).await.unwrap());
+        assert!(!server.services.hook_allows(&theirs, &id, &Wish::Publish(&topic(&id, "events"))).await.unwrap());
         // Nor does anybody there see or delete it.
         assert_eq!(reason(server.services.delete_hook(&them, hook.id.as_str()).await), Some(Reason::NotFound));
         let listed = server.services.hooks(&caller, "default", &first_page()).await.unwrap();

@@ -80,7 +80,7 @@ async fn rabbitmq(app: &App, hook: &BrokerHook, question: &str, fields: &Questio
                 "read" => Wish::Subscribe(&topic),
                 _ => return Ok(Verdict::Deny),
             };
-            app.services.hook_allows(hook, username, wish).await?
+            app.services.hook_allows(hook, username, &wish).await?
         }
         _ => false,
     };
@@ -131,7 +131,7 @@ async fn emqx(app: &App, hook: &BrokerHook, question: &str, fields: &Question) -
                 "" => fields.text("id"),
                 username => username,
             };
-            let is_allowed = app.services.hook_allows(hook, name, wish).await?;
+            let is_allowed = app.services.hook_allows(hook, name, &wish).await?;
             Ok(if is_allowed { Verdict::Allow } else { Verdict::Deny })
         }
         _ => Ok(Verdict::Deny),
@@ -152,7 +152,7 @@ async fn mosquitto(app: &App, hook: &BrokerHook, question: &str, fields: &Questi
             let known = READ | WRITE | SUBSCRIBE;
             let mut is_allowed = access != 0 && access & !known == 0;
             for (_, wish) in wishes.into_iter().filter(|(bit, _)| access & bit != 0) {
-                is_allowed = is_allowed && app.services.hook_allows(hook, username, wish).await?;
+                is_allowed = is_allowed && app.services.hook_allows(hook, username, &wish).await?;
             }
             is_allowed
         }

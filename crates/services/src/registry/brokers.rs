@@ -5,6 +5,7 @@ use super::folders::may;
 use super::operations::{Asked, Decided, Setback, decide_again};
 use super::page::{Page, PageRequest};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::operation::{Operation, Outcome};
@@ -47,6 +48,7 @@ const EVENT_KIND: &str = "broker";
 
 impl Context {
     /// A broker by its id.
+    #[compiled_here]
     pub async fn broker(&self, caller: &Caller, id: &str) -> Result<Broker> {
         self.broker_for(caller, id, Action::ReadRegistry).await
     }
@@ -59,6 +61,7 @@ impl Context {
     }
 
     /// The brokers of a folder, oldest first.
+    #[compiled_here]
     pub async fn brokers(&self, caller: &Caller, folder: &str, page: &PageRequest) -> Result<Page<Broker>> {
         let folder = self.folder(caller, folder, Action::ReadRegistry).await?;
         let list = format!("brokers of {} {}", folder.project, folder.key);
@@ -69,6 +72,7 @@ impl Context {
     }
 
     /// Makes a broker, with what its clients prove themselves with, or nothing of it.
+    #[compiled_here]
     pub async fn create_broker(&self, asked: &Asked<'_>, new: NewBroker) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);
@@ -103,6 +107,7 @@ impl Context {
     }
 
     /// Changes a broker.
+    #[compiled_here]
     pub async fn update_broker(&self, asked: &Asked<'_>, id: &str, change: BrokerChange) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);
@@ -134,6 +139,7 @@ impl Context {
     }
 
     /// Deletes a broker and its credentials: its sessions are closed.
+    #[compiled_here]
     pub async fn delete_broker(&self, asked: &Asked<'_>, id: &str) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);

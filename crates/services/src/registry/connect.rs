@@ -3,6 +3,7 @@
 use crate::context::{Context, failed};
 use crate::registry::hub::{Credential, Opening, Session, Space};
 use crate::registry::outbox::Ending;
+use async_recursion::async_recursion as compiled_here;
 use domain::registry::credential::{CertificateState, hex};
 use domain::registry::topic::{AliasTable, Principal};
 use domain::registry::{AccessEnd, LogOptions, RegistryId};
@@ -85,6 +86,7 @@ pub enum Farewell {
 
 impl Context {
     /// Opens a session, or says why not. The refusal is in the log.
+    #[compiled_here]
     pub async fn connect(&self, attempt: Attempt) -> Result<Arc<Session>, Refusal> {
         let began = Instant::now();
         let who = match self.who_is(&attempt).await {
@@ -211,6 +213,7 @@ impl Context {
     }
 
     /// Takes a session away after its connection ended.
+    #[compiled_here]
     pub async fn disconnect(&self, session: &Arc<Session>, farewell: &Farewell) {
         self.state.registry.hub.close(session);
         self.note_disconnect(session).await;

@@ -4,6 +4,7 @@
 use super::folders::may;
 use super::operations::{Asked, Decided, Setback, decide_again};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::credential::{
@@ -155,18 +156,21 @@ impl Context {
     }
 
     /// The certificates of an owner, newest first.
+    #[compiled_here]
     pub async fn registered_certificates(&self, caller: &Caller, owner: &Owner) -> Result<Vec<RegisteredCertificate>> {
         self.owner_state(caller, owner, Action::ReadRegistry).await?;
         credentials::certificates(&self.db, owner).await.map_err(failed)
     }
 
     /// The passwords of an owner, newest first, without what they are.
+    #[compiled_here]
     pub async fn registered_passwords(&self, caller: &Caller, owner: &Owner) -> Result<Vec<RegisteredPassword>> {
         self.owner_state(caller, owner, Action::ReadRegistry).await?;
         credentials::passwords(&self.db, owner).await.map_err(failed)
     }
 
     /// Registers a certificate.
+    #[compiled_here]
     pub async fn register_certificate(&self, asked: &Asked<'_>, owner: &Owner, data: &str) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);
@@ -208,6 +212,7 @@ impl Context {
     }
 
     /// Takes a certificate away: its sessions are closed.
+    #[compiled_here]
     pub async fn unregister_certificate(
         &self,
         asked: &Asked<'_>,
@@ -258,6 +263,7 @@ impl Context {
     }
 
     /// Adds a password. It is kept as a hash and shown to nobody.
+    #[compiled_here]
     pub async fn add_password(&self, asked: &Asked<'_>, owner: &Owner, password: &str) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);
@@ -296,6 +302,7 @@ impl Context {
     }
 
     /// Takes a password away: its sessions are closed.
+    #[compiled_here]
     pub async fn delete_password(&self, asked: &Asked<'_>, owner: &Owner, id: &PasswordId) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);

@@ -5,6 +5,7 @@ use super::folders::may;
 use super::operations::{Asked, Decided, Setback, decide_again};
 use super::page::{Page, PageRequest};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::alias::parse_aliases;
@@ -61,6 +62,7 @@ const EVENT_KIND: &str = "device";
 
 impl Context {
     /// A device by its id.
+    #[compiled_here]
     pub async fn device(&self, caller: &Caller, id: &str) -> Result<SeenDevice> {
         self.device_for(caller, id, Action::ReadRegistry).await
     }
@@ -73,6 +75,7 @@ impl Context {
     }
 
     /// A device by its name.
+    #[compiled_here]
     pub async fn device_named(&self, caller: &Caller, registry: &str, name: &str) -> Result<SeenDevice> {
         let registry = self.registry(caller, registry).await?;
         let device = devices::by_name(&self.db, &registry.id, name).await.map_err(failed)?;
@@ -80,6 +83,7 @@ impl Context {
     }
 
     /// The devices of a registry or of a folder, oldest first.
+    #[compiled_here]
     pub async fn devices(&self, caller: &Caller, of: &DevicesOf, page: &PageRequest) -> Result<Page<SeenDevice>> {
         let first = (i64::MIN, "");
         let (list, rows) = match of {
@@ -102,6 +106,7 @@ impl Context {
     }
 
     /// Makes a device, with what it proves itself with, or nothing of it.
+    #[compiled_here]
     pub async fn create_device(&self, asked: &Asked<'_>, new: NewDevice) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);
@@ -191,6 +196,7 @@ impl Context {
     }
 
     /// Changes a device.
+    #[compiled_here]
     pub async fn update_device(&self, asked: &Asked<'_>, id: &str, change: DeviceChange) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);
@@ -226,6 +232,7 @@ impl Context {
     }
 
     /// Deletes a device with all that belongs to it: its sessions are closed.
+    #[compiled_here]
     pub async fn delete_device(&self, asked: &Asked<'_>, id: &str) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);

@@ -3,6 +3,7 @@
 use super::page::{Page, PageRequest};
 use super::states::FullCertificate;
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::caller::Caller;
@@ -17,6 +18,7 @@ pub const EXPIRING_DAYS_MAX: u32 = 3650;
 impl Context {
     /// The certificates of a registry and its devices that end within so many days, or that have ended already; the first
     /// to end first.
+    #[compiled_here]
     pub async fn expiring_certificates(
         &self,
         caller: &Caller,

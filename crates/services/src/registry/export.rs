@@ -4,6 +4,7 @@
 use super::devices::DevicesOf;
 use super::page::{Page, PageRequest};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::Result;
 use domain::caller::Caller;
 use domain::registry::credential::RegisteredCertificate;
@@ -24,6 +25,7 @@ pub struct Exported<T> {
 
 impl Context {
     /// The registries of a folder, oldest first.
+    #[compiled_here]
     pub async fn exported_registries(
         &self,
         caller: &Caller,
@@ -35,6 +37,7 @@ impl Context {
     }
 
     /// The brokers of a folder, oldest first.
+    #[compiled_here]
     pub async fn exported_brokers(
         &self,
         caller: &Caller,
@@ -46,6 +49,7 @@ impl Context {
     }
 
     /// The devices of a registry, oldest first.
+    #[compiled_here]
     pub async fn exported_devices(
         &self,
         caller: &Caller,

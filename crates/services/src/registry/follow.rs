@@ -2,6 +2,7 @@
 //! changed, certificates that expire, values and monitoring that wait to be written.
 
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::registry::topic::{AliasTable, Principal};
 use domain::registry::{AccessEnd, BrokerId, RegistryId};
 use domain::{Result, Time};
@@ -56,6 +57,7 @@ impl OwnEnds {
 
 impl Context {
     /// Looks after the sessions of this node, and carries messages to and from others, until `stop` says so.
+    #[compiled_here]
     pub async fn follow_registry(&self, stop: watch::Receiver<bool>) {
         futures_util::future::join(self.follow_sessions(stop.clone()), self.relay_messages(stop)).await;
     }
@@ -88,6 +90,7 @@ impl Context {
     }
 
     /// Reads the aliases of a registry anew, when its sessions are here. To be called after they were changed.
+    #[compiled_here]
     pub async fn topic_aliases_changed(&self, registry: &RegistryId) -> Result<()> {
         match self.state.registry.hub.space(registry.as_str()) {
             None => Ok(()),

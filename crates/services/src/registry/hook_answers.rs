@@ -7,6 +7,7 @@
 
 use super::states::FullCertificate;
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::registry::credential::{CertificateState, FingerprintQuery};
 use domain::registry::hook::BrokerHook;
 use domain::registry::outside::{Leave, Wish};
@@ -34,6 +35,7 @@ pub struct Presented<'a> {
 
 impl Context {
     /// Who a client is; nothing when it is nobody that is let in.
+    #[compiled_here]
     pub async fn hook_login(&self, hook: &BrokerHook, presented: &Presented<'_>) -> Result<Option<Owner>> {
         let project = hook.folder.project;
         // A password, when there is one, decides (contract §6.2).
@@ -68,15 +70,17 @@ impl Context {
     }
 
     /// Whether the client of that name is one that is let in.
+    #[compiled_here]
     pub async fn hook_knows(&self, hook: &BrokerHook, username: &str) -> Result<bool> {
         Ok(self.principal_named(hook.folder.project, username).await?.is_some())
     }
 
     /// Whether the client of that name may do this.
-    pub async fn hook_allows(&self, hook: &BrokerHook, username: &str, wish: Wish<'_>) -> Result<bool> {
+    #[compiled_here]
+    pub async fn hook_allows(&self, hook: &BrokerHook, username: &str, wish: &Wish<'_>) -> Result<bool> {
         let project = hook.folder.project;
         let Some(principal) = self.principal_named(project, username).await? else { return Ok(false) };
-        match principal.leave(wish) {
+        match principal.leave(*wish) {
             Leave::Granted => Ok(true),
             Leave::Refused => Ok(false),
             Leave::IfOfRegistry(device) => self.is_beside(&principal, &device).await,

@@ -6,6 +6,7 @@ use super::operations::Recorded;
 use super::page::{Page, PageRequest};
 use crate::context::{Context, failed};
 use crate::login::sha256;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::BrokerHookId;
@@ -23,6 +24,7 @@ const EVENT_KIND: &str = "broker-hook";
 
 impl Context {
     /// Makes a hook: it, and the URL below which the broker asks. The URL is shown now and never again.
+    #[compiled_here]
     pub async fn create_hook(&self, caller: &Caller, folder: &str, kind: HookKind) -> Result<(BrokerHook, String)> {
         let folder = self.folder(caller, folder, Action::WriteRegistry).await?;
         let there = usize::try_from(hooks::count(&self.db, &folder).await.map_err(failed)?).unwrap_or(usize::MAX);
@@ -39,6 +41,7 @@ impl Context {
     }
 
     /// The hooks of a folder, oldest first. Their URLs are shown to nobody.
+    #[compiled_here]
     pub async fn hooks(&self, caller: &Caller, folder: &str, page: &PageRequest) -> Result<Page<BrokerHook>> {
         let folder = self.folder(caller, folder, Action::ReadRegistry).await?;
         let list = format!("hooks of {} {}", folder.project, folder.key);
@@ -48,6 +51,7 @@ impl Context {
     }
 
     /// Deletes a hook: its URL lets nobody in any more.
+    #[compiled_here]
     pub async fn delete_hook(&self, caller: &Caller, id: &str) -> Result<()> {
         let unknown = || Error::not_found(format!("there is no hook {id}"));
         let hook = hooks::by_id(&self.db, id).await.map_err(failed)?.ok_or_else(unknown)?;
@@ -76,6 +80,7 @@ impl Context {
 
     /// The hook of a secret, when there is one. The secret is found by its digest, so that how long it takes says nothing
     /// of it.
+    #[compiled_here]
     pub async fn hook_of(&self, secret: &str) -> Result<Option<BrokerHook>> {
         if secret.len() > SECRET_CHARACTERS_MAX {
             return Ok(None);

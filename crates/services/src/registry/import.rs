@@ -8,6 +8,7 @@ use super::credentials::{ReadyCredentials, taken, touch};
 use super::operations::{Setback, decide_again};
 use crate::audit::{self, Object};
 use crate::context::Context;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::alias::{self, parse_aliases};
@@ -115,6 +116,7 @@ impl ImportOutcome {
 
 impl Context {
     /// The folder that an import goes to: the named one when a project stands for it, else the other one.
+    #[compiled_here]
     pub async fn import_folder(&self, caller: &Caller, named: &str, otherwise: &str) -> Result<Folder> {
         match self.folder(caller, named, Action::WriteRegistry).await {
             Err(error) if matches!(error.reason(), Some(Reason::NotFound | Reason::Invalid)) => {
@@ -126,6 +128,7 @@ impl Context {
 
     /// Takes over objects and their certificates, and says what became of each: registries first, then devices, then
     /// brokers.
+    #[compiled_here]
     pub async fn import_objects(&self, caller: &Caller, items: &[ImportedItem], mode: ImportMode) -> Vec<ImportLine> {
         let import = Import { caller, mode, shared: shared_certificates(items) };
         let limits = (self.registry_settings.registries_per_project, self.registry_settings.devices_per_project);

@@ -3,6 +3,7 @@
 use crate::context::{Context, failed};
 use crate::registry::hub::Session;
 use crate::registry::outbox::Message;
+use async_recursion::async_recursion as compiled_here;
 use bytes::Bytes;
 use domain::registry::topic::Principal;
 use domain::registry::{DeviceId, Monitoring, RegistryId};
@@ -64,6 +65,7 @@ impl Departed {
 
 impl Context {
     /// When a device was last seen, at most some seconds old.
+    #[compiled_here]
     pub async fn device_monitoring(&self, device: &DeviceId) -> Result<Monitoring> {
         monitoring::of(&self.db, device).await.map_err(failed)
     }
@@ -81,6 +83,7 @@ impl Context {
     }
 
     /// Notes that a client was heard of.
+    #[compiled_here]
     pub async fn note_online(&self, session: &Arc<Session>) {
         self.contact(session, &session.contact.online).await;
     }

@@ -5,6 +5,7 @@ use super::page::{Page, PageRequest};
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::login::sha256;
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::operation::{KEPT_DAYS, Operation, Outcome, REPEATABLE_MILLIS};
@@ -209,12 +210,14 @@ impl Context {
     }
 
     /// Forgets operations that were kept long enough.
+    #[compiled_here]
     pub async fn prune_registry(&self) -> Result<()> {
         let before = self.now().plus_seconds(-KEPT_DAYS * 24 * 3600);
         self.commit(Changes::new().statement(store::registry::operations::prune(before))).await
     }
 
     /// An operation of a project that the caller may see.
+    #[compiled_here]
     pub async fn registry_operation(&self, caller: &Caller, id: &str) -> Result<Operation> {
         let unknown = || Error::not_found(format!("there is no operation {id}"));
         let operation = store::registry::operations::by_id(&self.db, id).await.map_err(failed)?.ok_or_else(unknown)?;
@@ -223,6 +226,7 @@ impl Context {
     }
 
     /// The operations of a registry, device or broker, newest first.
+    #[compiled_here]
     pub async fn registry_operations(
         &self,
         caller: &Caller,

@@ -3,6 +3,7 @@
 use crate::context::Context;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use async_recursion::async_recursion as compiled_here;
 use aws_lc_rs::hmac;
 use domain::registry::{AccessEnd, PasswordId};
 use domain::{Error, Result};
@@ -104,6 +105,7 @@ impl Passwords {
 
 impl Context {
     /// The hash of a new password, to be stored.
+    #[compiled_here]
     pub async fn hash_registered_password(&self, password: &str) -> Result<String> {
         let (password, salt) = (password.as_bytes().to_vec(), self.random.octets::<16>());
         let hash = move || {

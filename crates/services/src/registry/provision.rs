@@ -4,6 +4,7 @@ use super::devices::{NewDevice, clash};
 use super::operations::{Asked, Decided, Setback};
 use crate::context::{Context, failed};
 use crate::issue::{IssueOptions, Issued};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::inventory::IssuedCertificate;
 use domain::issuance::IssuanceRequest;
@@ -64,6 +65,7 @@ const ATTEMPTS_MAX: usize = 4;
 
 impl Context {
     /// Makes a device together with its certificate.
+    #[compiled_here]
     pub async fn provision_device(&self, caller: &Caller, new: NewProvision) -> Result<Provisioned> {
         if new.name.is_empty() {
             return Err(Error::invalid(

@@ -4,6 +4,7 @@ use super::folders::may;
 use crate::context::{Context, failed};
 use crate::registry::hub::{Session, Space};
 use crate::registry::outbox::Message;
+use async_recursion::async_recursion as compiled_here;
 use bytes::Bytes;
 use domain::caller::Caller;
 use domain::permission::Action;
@@ -54,6 +55,7 @@ static NO_ALIASES: LazyLock<Arc<AliasTable>> = LazyLock::new(Arc::default);
 
 impl Context {
     /// Publishes for the client of a session.
+    #[compiled_here]
     pub async fn publish(
         &self,
         session: &Arc<Session>,
@@ -87,6 +89,7 @@ impl Context {
     }
 
     /// Publishes as a device, registry or broker, for a caller of the API: with QoS 1, and the rights of that owner.
+    #[compiled_here]
     pub async fn publish_as(&self, caller: &Caller, owner: &Owner, topic: &str, payload: Bytes) -> Result<()> {
         let found = access::owner(&self.db, owner).await.map_err(failed)?;
         let found = found.filter(|found| found.organization == caller.organization);

@@ -5,6 +5,7 @@ use super::folders::may;
 use super::operations::{Asked, Decided, Setback, decide_again};
 use super::page::{self, Page, PageRequest};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::alias::ALIASES_PER_DEVICE_MAX;
@@ -48,6 +49,7 @@ const EVENT_KIND: &str = "registry";
 
 impl Context {
     /// A registry by its id.
+    #[compiled_here]
     pub async fn registry(&self, caller: &Caller, id: &str) -> Result<Registry> {
         self.registry_for(caller, id, Action::ReadRegistry).await
     }
@@ -61,6 +63,7 @@ impl Context {
     }
 
     /// A registry by its name.
+    #[compiled_here]
     pub async fn registry_named(&self, caller: &Caller, folder: &str, name: &str) -> Result<Registry> {
         let folder = self.folder(caller, folder, Action::ReadRegistry).await?;
         let registry = registries::by_name(&self.db, &folder, name).await.map_err(failed)?;
@@ -68,6 +71,7 @@ impl Context {
     }
 
     /// The registries of a folder, oldest first.
+    #[compiled_here]
     pub async fn registries(&self, caller: &Caller, folder: &str, page: &PageRequest) -> Result<Page<Registry>> {
         let folder = self.folder(caller, folder, Action::ReadRegistry).await?;
         let list = format!("registries of {} {}", folder.project, folder.key);
@@ -78,6 +82,7 @@ impl Context {
     }
 
     /// The aliases of all devices of a registry: device, what it stands for, alias.
+    #[compiled_here]
     pub async fn topic_aliases(
         &self,
         caller: &Caller,
@@ -107,6 +112,7 @@ impl Context {
     }
 
     /// Makes a registry, with what it proves itself with, or nothing of it.
+    #[compiled_here]
     pub async fn create_registry(&self, asked: &Asked<'_>, new: NewRegistry) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);
@@ -144,6 +150,7 @@ impl Context {
     }
 
     /// Changes a registry.
+    #[compiled_here]
     pub async fn update_registry(&self, asked: &Asked<'_>, id: &str, change: RegistryChange) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);
@@ -172,11 +179,13 @@ impl Context {
     }
 
     /// Refuses a registry and its devices: their sessions are closed.
+    #[compiled_here]
     pub async fn disable_registry(&self, asked: &Asked<'_>, id: &str) -> Result<Operation> {
         self.switch_registry(asked, id, Switch::Off).await
     }
 
     /// Lets a registry and its devices in again.
+    #[compiled_here]
     pub async fn enable_registry(&self, asked: &Asked<'_>, id: &str) -> Result<Operation> {
         self.switch_registry(asked, id, Switch::On).await
     }
@@ -218,6 +227,7 @@ impl Context {
     }
 
     /// Deletes a registry without devices, and what it proves itself with.
+    #[compiled_here]
     pub async fn delete_registry(&self, asked: &Asked<'_>, id: &str) -> Result<Operation> {
         if let Some(operation) = self.repeated(asked).await? {
             return Ok(operation);

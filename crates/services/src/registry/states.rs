@@ -7,6 +7,7 @@
 use super::credentials::touch;
 use super::operations::{Recorded, Setback, decide_again};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::permission::Action;
 use domain::registry::credential::{
@@ -54,6 +55,7 @@ impl FullCertificate {
 
 impl Context {
     /// The certificates of an owner with all that is known of them, newest first.
+    #[compiled_here]
     pub async fn full_certificates(&self, caller: &Caller, owner: &Owner) -> Result<Vec<FullCertificate>> {
         self.owner_state(caller, owner, Action::ReadRegistry).await?;
         let rows = standing::of_owner(&self.db, owner).await.map_err(failed)?;
@@ -62,6 +64,7 @@ impl Context {
 
     /// Gives a certificate another state in the registry: what is not ACTIVE gives no access any more, and its sessions are
     /// closed. REVOKED is final. The inventory is not touched: a certificate of ours is revoked there for everybody.
+    #[compiled_here]
     pub async fn set_certificate_state(
         &self,
         caller: &Caller,

@@ -10,6 +10,7 @@
 use super::devices::clash;
 use super::operations::{Asked, Decided, Setback, decide_again};
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::AuthorityStatus;
 use domain::caller::{Actor, ActorKind, Caller, OrganizationRole};
 use domain::inventory::is_authority;
@@ -90,6 +91,7 @@ impl Context {
     /// Takes in the certificate of a client that has shown that it has its key, with the intermediate certificates that the
     /// client sent. Nothing when no registry trusts an authority above it or the chain does not hold; an error when the trust
     /// is there and the registry or the device refuses.
+    #[compiled_here]
     pub async fn take_in(
         &self,
         leaf_der: &[u8],

@@ -9,6 +9,7 @@ use super::operations::{Recorded, Setback, decide_again};
 use super::page::{Page, PageRequest};
 use crate::authorities::about;
 use crate::context::{Context, failed};
+use async_recursion::async_recursion as compiled_here;
 use domain::authority::AuthorityStatus;
 use domain::caller::Caller;
 use domain::permission::Action;
@@ -48,6 +49,7 @@ const EVENT_KIND: &str = "registry";
 
 impl Context {
     /// Lets a registry trust an authority.
+    #[compiled_here]
     pub async fn trust_authority(
         &self,
         caller: &Caller,
@@ -134,6 +136,7 @@ impl Context {
     }
 
     /// The authorities that a registry trusts, oldest first.
+    #[compiled_here]
     pub async fn trusted_authorities(
         &self,
         caller: &Caller,
@@ -149,6 +152,7 @@ impl Context {
     }
 
     /// Ends the trust of a registry in an authority. Devices that were taken in by it stay.
+    #[compiled_here]
     pub async fn distrust_authority(&self, caller: &Caller, registry: &str, id: &str) -> Result<()> {
         decide_again!(self.try_distrust_authority(caller, registry, id)).map_err(|setback| setback.into_error(|_| None))
     }

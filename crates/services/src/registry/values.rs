@@ -5,6 +5,7 @@ use crate::context::{Context, failed};
 use crate::registry::hub::{ReadOptions, Session};
 use crate::registry::outbox::{Delivery, Message};
 use crate::registry::publish::NotPublished;
+use async_recursion::async_recursion as compiled_here;
 use bytes::Bytes;
 use domain::registry::topic::{DeliveryName, Place, REPLAYED_VALUES_MAX, Refused, Subscription};
 use domain::registry::{DeviceId, RegistryId};
@@ -76,6 +77,7 @@ impl Values {
 
 impl Context {
     /// Subscribes a session to a filter, and gives it the stored values that it begins with.
+    #[compiled_here]
     pub async fn subscribe(
         &self,
         session: &Arc<Session>,
@@ -117,6 +119,7 @@ impl Context {
     }
 
     /// Takes a subscription away; whether there was one.
+    #[compiled_here]
     pub async fn unsubscribe(&self, session: &Arc<Session>, filter: &str) -> bool {
         self.note_subscription(session).await;
         session.space.unsubscribe(session, filter)

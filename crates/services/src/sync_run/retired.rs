@@ -8,6 +8,7 @@ use super::{AT_ONCE, PAUSE, Run};
 use crate::context::{Context, failed};
 use crate::sync_items::Member;
 use crate::sync_plan::{Obstacle, changed_by_others, is_ours};
+use async_recursion::async_recursion as compiled_here;
 use domain::job::Job;
 use domain::sync::{ObjectState, Sync, SyncObject};
 use domain::{CertificateId, Error, Result, SyncId, Time};
@@ -29,6 +30,7 @@ const PAUSE_FOR_RUN_SECONDS: i64 = 2;
 
 impl Context {
     /// Looks for what is in doubt at a destination, under a job. Nothing else is looked at.
+    #[compiled_here]
     pub async fn recheck_sync(&self, id: SyncId) -> Result<()> {
         let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };
         if self.is_running(&Job::RunSync { sync: id }).await? || self.is_running(&Job::ClearSync { sync: id }).await? {
