@@ -23,6 +23,9 @@ from yandex.cloud.iot.devices.v1.registry_service_pb2 import GetRegistryRequest
 from yandex.cloud.iot.devices.v1.registry_service_pb2_grpc import RegistryServiceStub
 
 
+CREATE_TOKEN = "/yandex.cloud.iam.v1.IamTokenService/Create"
+
+
 def endpoints(channel):
     listed = ApiEndpointServiceStub(channel).List(ListApiEndpointsRequest(page_size=100), timeout=20)
     one = ApiEndpointServiceStub(channel).Get(GetApiEndpointRequest(api_endpoint_id="iam"), timeout=20)
@@ -108,7 +111,11 @@ def main(path):
         "reflection": [reflected(secure, package) for package in ("v1", "v1alpha")],
         "health": plain.unary_unary("/grpc.health.v1.Health/Check")(b"").hex(),
         "sdk": [],
-        "unknown": failure(lambda: plain.unary_unary("/yandex.cloud.iot.NoSuchService/Get")(b"")),
+        "refused": {
+            "unknown": failure(lambda: plain.unary_unary("/yandex.cloud.iot.NoSuchService/Get")(b"")),
+            "garbage": failure(lambda: plain.unary_unary(CREATE_TOKEN)(b"\x0a\xff")),
+            "large": failure(lambda: secure.unary_unary(CREATE_TOKEN)(bytes(5 << 20))),
+        },
     }
     # The SDK finds the services by itself. It sends no token to `iam`, so another service shows that it has one: given to it,
     # or got for a client's id and secret.

@@ -5,9 +5,12 @@ use domain::identity::TrustedNetwork;
 use domain::registry::credential::FingerprintFormat;
 use ipnet::IpNet;
 use outbound::destination::local_directory::LocalPlaces;
+use outbound::nats::NatsServer;
 use serde::Deserialize;
+use services::registry::Relaying;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 /// Everything that the server is told from outside.
@@ -154,6 +157,16 @@ struct IotFile {
     passwords_per_owner: Option<usize>,
     registries_per_project: Option<u32>,
     devices_per_project: Option<u32>,
+    relay: Option<String>,
+    mqtt: IotMqttFile,
+}
+
+/// What of it is about MQTT.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IotMqttFile {
+    accept_plain_prefix: bool,
+    messages_per_second: Option<NonZeroU32>,
 }
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -267,6 +280,7 @@ impl Config {
             iot: iot(arguments, file.iot)?,
         };
         config.must_be_safe()?;
+        config.must_have_nodes()?;
         Ok(config)
     }
 
@@ -280,6 +294,18 @@ impl Config {
              name the proxy in front with trusted_proxies",
             self.listen
         ))
+    }
+
+    /// What is to reach other nodes needs a database that can have some.
+    fn must_have_nodes(&self) -> Result<(), String> {
+        match (&self.iot.relay, &self.data.database_url) {
+            (Relaying::Database, _) | (Relaying::Nats(_), Some(_)) => Ok(()),
+            (Relaying::Nats(_), None) => {
+                Err("iot.relay names NATS, which carries messages between the nodes of one PostgreSQL \
+                 database; the embedded database has one node: set database_url, or take iot.relay out"
+                    .into())
+            }
+        }
     }
 
     /// Every address that it listens on, or is to.
@@ -333,7 +359,21 @@ fn iot(arguments: &ServeArguments, file: IotFile) -> Result<services::registry::
         passwords_per_owner: file.passwords_per_owner.unwrap_or(default.passwords_per_owner),
         registries_per_project: file.registries_per_project,
         devices_per_project: file.devices_per_project,
+        accepts_plain_prefix: file.mqtt.accept_plain_prefix,
+        messages_per_second: file.mqtt.messages_per_second,
+        relay: relay(arguments.iot_relay.clone().or(file.relay))?,
     })
+}
+
+/// How nodes reach each other. What is wrong is said without the text, which may hold a password.
+fn relay(text: Option<String>) -> Result<Relaying, String> {
+    match text.as_deref() {
+        None | Some("postgresql") => Ok(Relaying::Database),
+        Some(text) => match NatsServer::parse(text) {
+            Ok(server) => Ok(Relaying::Nats(server)),
+            Err(error) => Err(format!("iot.relay is \"postgresql\" or the URL of a NATS server: {error}")),
+        },
+    }
 }
 
 fn listen_at(
@@ -414,13 +454,40 @@ mod tests {
     #[test]
     fn an_unknown_key_of_the_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for (text, accepted) in
-            [("listen = \"127.0.0.1:1\"", true), ("lisen = \"127.0.0.1:1\"", false), ("tls = \"on\"", false)]
-        {
+        for (text, accepted) in [
+            ("listen = \"127.0.0.1:1\"", true),
+            ("lisen = \"127.0.0.1:1\"", false),
+            ("tls = \"on\"", false),
+            ("[iot.mqtt]\naccept_plain_prefix = true\nmessages_per_second = 1", true),
+            ("[iot.mqtt]\nmessages_per_second = 0", false),
+            ("[iot.mqtt]\naccept_plain = true", false),
+        ] {
             let path = folder.path().join("chancery.toml");
             std::fs::write(&path, text).unwrap();
             let arguments = ServeArguments { config: Some(path), ..ServeArguments::default() };
             assert_eq!(Config::from_arguments(&arguments).is_ok(), accepted, "{text}");
+        }
+    }
+
+    #[test]
+    fn nats_needs_a_database_that_nodes_share() {
+        let nats = "nats://user:hunter2@nats.example";
+        let cases = [
+            (None, None, true),
+            (Some("postgresql"), None, true),
+            (Some(nats), None, false),
+            (Some(nats), Some("postgresql://a@h/d"), true),
+            (Some("nats:/user:hunter2@nats.example"), Some("postgresql://a@h/d"), false),
+        ];
+        for (relay, database, accepted) in cases {
+            let arguments = ServeArguments {
+                database: DatabaseArguments { database: database.map(str::to_owned), ..DatabaseArguments::default() },
+                iot_relay: relay.map(str::to_owned),
+                ..ServeArguments::default()
+            };
+            let config = Config::from_arguments(&arguments);
+            assert_eq!(config.is_ok(), accepted, "{relay:?} {database:?}");
+            assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
         }
     }
 

@@ -2,16 +2,17 @@
 //! what went wrong outside of the router.
 
 use crate::app::App;
-use crate::error::{Error, TRACE_ID, request_id};
+use crate::error::{Error, TRACE_ID, of_framework, request_id};
 use crate::extension::Extension;
 use crate::grpc;
 use crate::rest::Rest;
 use async_recursion::async_recursion as compiled_here;
 use axum::Router;
-use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, Request};
+use axum::body::{Body, HttpBody};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Method, Request};
 use axum::response::Response;
+use tonic::{Code, Status};
 use tower::ServiceExt;
 
 /// Everything that the device registry answers.
@@ -53,17 +54,41 @@ impl Edge {
 
     /// Answers a request that is ours.
     #[compiled_here]
-    pub async fn answer(self, request: Request<Body>) -> Response {
+    pub async fn answer(self, mut request: Request<Body>) -> Response {
         let trace_id = request.headers().get(crate::error::REQUEST_ID).cloned();
-        let mut response = match is_grpc(request.headers()) {
-            true => self.services.oneshot(request).await.unwrap_or_else(|never| match never {}),
-            false if self.extension.answers(&request) => self.extension.answer(request).await,
-            false => self.rest.answer(request).await,
+        let mut response = if is_grpc(request.headers()) {
+            self.called(request).await
+        } else if request.method() == Method::HEAD {
+            // RFC 9110 §9.3.2: what GET answers, without the content.
+            *request.method_mut() = Method::GET;
+            without_content(self.by_rest(request).await)
+        } else {
+            self.by_rest(request).await
         };
         if let Some(trace_id) = trace_id {
             response.headers_mut().insert(TRACE_ID, trace_id);
         }
         response
+    }
+
+    async fn by_rest(self, request: Request<Body>) -> Response {
+        match self.extension.answers(&request) {
+            true => self.extension.answer(request).await,
+            false => self.rest.answer(request).await,
+        }
+    }
+
+    /// Calls a service. What is refused before a handler is reached has no details yet.
+    async fn called(self, request: Request<Body>) -> Response {
+        let name = request_id(request.headers()).to_owned();
+        let response = self.services.oneshot(request).await.unwrap_or_else(|never| match never {});
+        if response.headers().contains_key(Status::GRPC_STATUS_DETAILS) {
+            return response;
+        }
+        match Status::from_header_map(response.headers()) {
+            Some(status) if status.code() != Code::Ok => of_framework(&status, &name).into_http(),
+            Some(_) | None => response,
+        }
     }
 
     /// Says what went wrong outside of the handlers: a time limit, a panic.
@@ -77,4 +102,13 @@ impl Edge {
     pub fn into_router(self) -> Router {
         Router::new().fallback(move |request: Request<Body>| self.clone().answer(request))
     }
+}
+
+/// The head of an answer, with the length of what it would have.
+fn without_content(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    if let Some(octets) = body.size_hint().exact() {
+        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(octets));
+    }
+    Response::from_parts(head, Body::empty())
 }

@@ -7,7 +7,7 @@ use axum::http::header::RETRY_AFTER;
 use domain::{Reason, Refusal, Violation};
 use prost::{Message, Name};
 use prost_types::Any;
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 /// Why a call was not answered with what it asked for.
@@ -54,12 +54,11 @@ impl Error {
         if !violations.is_empty() {
             details.push(packed(&BadRequest { field_violations: violations.iter().map(field_violation).collect() }));
         }
-        let status = rpc::Status { code: code.into(), message: message.to_owned(), details };
-        let mut metadata = MetadataMap::new();
+        let mut status = detailed(code, message, details);
         if let Some(seconds) = retry_after {
-            metadata.insert(RETRY_AFTER.as_str(), MetadataValue::from(seconds));
+            status.metadata_mut().insert(RETRY_AFTER.as_str(), MetadataValue::from(seconds));
         }
-        Status::with_details_and_metadata(code, message, status.encode_to_vec().into(), metadata)
+        status
     }
 
     /// The cause, when we failed: for the log.
@@ -69,6 +68,32 @@ impl Error {
             Self::Said(domain::Error::Refused(_)) | Self::Unsupported(_) => None,
         }
     }
+}
+
+/// What the framework said by itself, in the shape of what we say: of a method that there is not, and of a message that it
+/// could not read. It knows no other reason to fail before a handler is called (contract §2.6).
+pub(crate) fn of_framework(said: &Status, request_id: &str) -> Status {
+    let malformed = |rule: &'static str, what: &str| {
+        let violation = Violation::new("body", rule, format!("body {what}: {}", said.message()));
+        Error::from(Refusal::violations(Reason::Malformed, vec![violation])).status(request_id)
+    };
+    match said.code() {
+        Code::Unimplemented if said.message().is_empty() => {
+            Error::Unsupported("there is no such service, or it has no such method").status(request_id)
+        }
+        Code::Internal => malformed("protobuf", "is not one message of this method"),
+        Code::OutOfRange | Code::ResourceExhausted => malformed("size", "is too large"),
+        code => {
+            let mut status = detailed(code, said.message(), vec![packed(&request_info(request_id))]);
+            status.metadata_mut().clone_from(said.metadata());
+            status
+        }
+    }
+}
+
+fn detailed(code: Code, message: &str, details: Vec<Any>) -> Status {
+    let status = rpc::Status { code: code.into(), message: message.to_owned(), details };
+    Status::with_details(code, message, status.encode_to_vec().into())
 }
 
 /// The one table from reasons to codes, and after how many seconds to try again (contract §2.6).
@@ -149,6 +174,29 @@ mod tests {
             assert_eq!((status.code(), status.message()), (expected, "why"), "{reason:?}");
             let retry_after = status.metadata().get("retry-after").map(|value| value.to_str().unwrap());
             assert_eq!(retry_after, matches!(expected, Code::ResourceExhausted | Code::Unavailable).then_some("7"));
+        }
+    }
+
+    #[test]
+    fn what_the_framework_says_is_said_in_our_shape() {
+        for (said, code, fields) in [
+            (Status::unimplemented(""), Code::Unimplemented, &[][..]),
+            (Status::unimplemented("Content is compressed with `x`"), Code::Unimplemented, &[]),
+            (Status::internal("failed to decode Protobuf message"), Code::InvalidArgument, &["body"]),
+            (Status::out_of_range("decoded message length too large"), Code::InvalidArgument, &["body"]),
+            (Status::not_found("unknown service"), Code::NotFound, &[]),
+            (Status::cancelled("gone"), Code::Cancelled, &[]),
+        ] {
+            let status = of_framework(&said, "req");
+            assert_eq!(status.code(), code);
+            assert!(status.message().contains(said.message()) && !status.message().is_empty(), "{status:?}");
+            let details = rpc::Status::decode(status.details()).unwrap();
+            assert_eq!((details.code, details.message.as_str()), (code.into(), status.message()));
+            assert_eq!(RequestInfo::decode(details.details[0].value.as_slice()).unwrap().request_id, "req");
+            let bad = details.details.get(1).map(|any| BadRequest::decode(any.value.as_slice()).unwrap());
+            let found: Vec<String> =
+                bad.iter().flat_map(|bad| &bad.field_violations).map(|violation| violation.field.clone()).collect();
+            assert_eq!(found, fields);
         }
     }
 

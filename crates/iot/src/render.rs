@@ -170,7 +170,7 @@ impl Shown {
                 (packed(&v1::EnableRegistryMetadata { registry_id: changed.id.0.clone() }), packed(&registry(changed)))
             }
             Outcome::DeleteRegistry(id) => (packed(&v1::DeleteRegistryMetadata { registry_id: id.0 }), empty()),
-            Outcome::CreateDevice(made) => {
+            Outcome::CreateDevice(made) | Outcome::ProvisionDevice { device: made, .. } => {
                 (packed(&v1::CreateDeviceMetadata { device_id: made.id.0.clone() }), packed(&device(made, None)))
             }
             Outcome::UpdateDevice(changed) => {

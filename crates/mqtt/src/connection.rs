@@ -13,7 +13,7 @@ use mqtt_protocol_core::mqtt::result_code::DisconnectReasonCode;
 use services::Context;
 use services::registry::connect::{Attempt, Farewell, PresentedCertificate, Validity};
 use services::registry::hub::{ReadOptions, Session};
-use services::registry::outbox::{Delivery, Ending, InLine, MESSAGES_MAX, Waiting};
+use services::registry::outbox::{Delivery, Ending, IN_FLIGHT_MAX, InLine, Waiting};
 use services::registry::publish::{NotPublished, Patience, Publication};
 use services::registry::values::NotSubscribed;
 use std::collections::VecDeque;
@@ -137,8 +137,8 @@ struct Connection<S> {
     in_flight: VecDeque<u16>,
     last_id: u16,
     deliveries: Vec<Delivery>,
-    /// What the client published while somebody who reads it is behind.
-    waiting: Option<Box<WaitingForRoom>>,
+    /// What the client published while somebody who reads it is behind, or faster than it may.
+    waiting: Option<Box<Waited>>,
     silence: Duration,
     heard: Instant,
     /// Since when octets wait to be written without any leaving.
@@ -146,10 +146,11 @@ struct Connection<S> {
     timer: Pin<Box<Sleep>>,
 }
 
-struct WaitingForRoom {
+/// A message that is not published yet.
+struct Waited {
     publish: Publish,
-    behind: Arc<Session>,
-    in_line: InLine,
+    /// Who is behind, and our place among those who wait for them; nobody when the time alone is waited for.
+    behind: Option<(Arc<Session>, InLine)>,
     until: Pin<Box<Sleep>>,
 }
 
@@ -184,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             session,
             version: connect.version,
             will: connect.will,
-            window: MESSAGES_MAX.min(usize::from(connect.receive_maximum)),
+            window: IN_FLIGHT_MAX.min(usize::from(connect.receive_maximum)),
             packet_octets_max: connect.packet_octets_max,
             in_flight: VecDeque::new(),
             last_id: 0,
@@ -297,14 +298,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads from the client, or waits for room for what it published.
     fn poll_client(&mut self, context: &mut TaskContext<'_>) -> Poll<Event> {
         if let Some(waiting) = &mut self.waiting {
-            if waiting.behind.outbox.poll_room(context, &mut waiting.in_line).is_ready() {
+            if let Some((behind, in_line)) = &mut waiting.behind
+                && behind.outbox.poll_room(context, in_line).is_ready()
+            {
                 return Poll::Ready(Event::Room(Patience::Wait));
             }
-            if waiting.until.as_mut().poll(context).is_ready() {
-                waiting.behind.outbox.give_up();
-                return Poll::Ready(Event::Room(Patience::GoAhead));
+            if waiting.until.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
             }
-            return Poll::Pending;
+            let Some((behind, _)) = &waiting.behind else { return Poll::Ready(Event::Room(Patience::Wait)) };
+            behind.outbox.give_up();
+            return Poll::Ready(Event::Room(Patience::GoAhead));
         }
         if self.link.output.len() >= OUTPUT_OCTETS {
             return Poll::Pending;
@@ -397,8 +401,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Err(NotPublished::Behind(behind)) => {
                 let until = Box::pin(tokio::time::sleep(PATIENCE));
-                let waiting = WaitingForRoom { publish, behind, in_line: InLine::default(), until };
-                self.waiting = Some(Box::new(waiting));
+                let behind = Some((behind, InLine::default()));
+                self.waiting = Some(Box::new(Waited { publish, behind, until }));
+                Ok(())
+            }
+            Err(NotPublished::TooFast(then)) => {
+                let until = Box::pin(tokio::time::sleep_until(then.into()));
+                self.waiting = Some(Box::new(Waited { publish, behind: None, until }));
                 Ok(())
             }
             Err(NotPublished::Forbidden) => Err(Violation::forbidden_topic(&publish.topic).into()),

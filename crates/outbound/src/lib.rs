@@ -1,4 +1,4 @@
-//! Every connection that the server opens by itself: sync destinations, targets of revocation lists, probes.
+//! Every connection that the server opens by itself: sync destinations, targets of revocation lists, probes, NATS.
 //!
 //! [`egress`] says where connections may go, [`http`] is the one HTTP client, [`destination`] is what every place that
 //! certificates are carried to can do. Nothing here knows the database or decides what is to be where.
@@ -12,6 +12,7 @@ pub mod files;
 mod host;
 pub mod http;
 pub mod list_target;
+pub mod nats;
 mod pkcs12;
 pub mod probe;
 mod refusal;

@@ -14,6 +14,7 @@ use domain::authority::{Authority, AuthorityConfiguration, AuthorityKind, Author
 use domain::caller::{Caller, OrganizationRole};
 use domain::identity::{Organization, Project, RoleAssignment, UniversalAuthSettings};
 use domain::policy::PolicyRules;
+use domain::profile::ProfileDefaults;
 use domain::role::BuiltInRole;
 use domain::{AuthorityId, Error, IdentityId, OrganizationId, ProfileId, ProjectId, Result};
 use keys::Secret;
@@ -62,6 +63,8 @@ const RECORD: &str = "bootstrap";
 const PROJECT_SLUG: &str = "default";
 /// The profile of the server's own TLS certificate.
 pub(crate) const SERVER_PROFILE: &str = "chancery-server";
+/// The profile of devices.
+const DEVICE_PROFILE: &str = "device";
 
 impl Context {
     /// Makes what is missing of the first start, and gives the admin's client secret until it is noted as announced.
@@ -300,13 +303,18 @@ impl Context {
                 self.create_policy(caller, project, new).await?
             }
         };
+        // A device is a client first; who needs more of what the policy allows asks for it.
+        let defaults = (slug == DEVICE_PROFILE).then(|| ProfileDefaults {
+            extended_key_usages: Some(vec!["client_auth".into()]),
+            ..ProfileDefaults::default()
+        });
         let new = NewProfile {
             slug: slug.into(),
             description: Some(description.into()),
             authority: Some(authority),
             policy: policy.id,
             enrollment: NewEnrollment::Api { auto_renew: false, renew_before_days: None },
-            defaults: None,
+            defaults,
             external_configs: None,
         };
         Ok(self.create_profile(caller, project, new).await?.id)
@@ -384,7 +392,7 @@ fn first_policies() -> Result<Vec<(&'static str, &'static str, PolicyRules)>> {
             }),
         ),
         (
-            "device",
+            DEVICE_PROFILE,
             "Devices that are client and server at once, up to two years",
             json!({
                 "subject": [anything("common_name"), anything("organization"), anything("organizational_unit")],

@@ -1,5 +1,6 @@
-//! Access tokens for clients of Yandex's API, in the form that they know: `t1.` and two parts of base64url. A token in that
-//! form is the same token in other words, and every API of this server takes it (device registry contract §2.7).
+//! Access tokens for clients of Yandex's API, in the form that they know: `t1.` and two parts of base64url, with an end within
+//! twelve hours. A token in that form stands for the same record as the one that it was made of, and every API of this server
+//! takes it (device registry contract §2.7).
 
 use crate::context::Context;
 use crate::token;
@@ -8,19 +9,20 @@ use domain::caller::Caller;
 use domain::{Error, IdentityId, Reason, Result, Time};
 use std::net::IpAddr;
 
-/// A token, and when to ask for another one.
+/// A token, and its end.
 pub struct IamToken {
     /// The token.
     pub text: String,
-    /// When it ends; for one without an end, a time at which asking again makes sense.
-    pub ask_again_at: Time,
+    /// When it ends.
+    pub ends_at: Time,
 }
 
-/// After how long the holder of a token without an end asks again: the longest that the vendor's tokens live.
-const ENDLESS_SECONDS: i64 = 12 * 60 * 60;
+/// The longest that a token lives, as at the vendor.
+const LIFETIME_SECONDS_MAX: i64 = 12 * 60 * 60;
 
 impl Context {
-    /// Exchanges a credential for a token: an access token of this server, or `<client id>:<client secret>`.
+    /// Exchanges a credential for a token: an access token of this server, or `<client id>:<client secret>`. A token that ends
+    /// soon enough is given in another form alone, so exchanging one again does not prolong it.
     #[compiled_here]
     pub async fn iam_token(&self, credential: &str, address: Option<IpAddr>) -> Result<IamToken> {
         let access_token = match credential.split_once(':') {
@@ -32,9 +34,15 @@ impl Context {
             }
         };
         let now = self.now();
-        let verified = self.token_key().await?.verify(&access_token, now)?;
-        let ask_again_at = verified.ends_at().unwrap_or_else(|| now.plus_seconds(ENDLESS_SECONDS));
-        Ok(IamToken { text: token::in_iam_form(&access_token), ask_again_at })
+        let key = self.token_key().await?;
+        let last = now.plus_seconds(LIFETIME_SECONDS_MAX);
+        match key.verify(&access_token, now)?.ends_at() {
+            Some(ends_at) if ends_at <= last => Ok(IamToken { text: token::in_iam_form(&access_token), ends_at }),
+            Some(_) | None => {
+                let shorter = key.ending_at(&access_token, now, last, self.random.hex(8))?;
+                Ok(IamToken { text: token::in_iam_form(&shorter), ends_at: Time::from_seconds(last.seconds()) })
+            }
+        }
     }
 
     /// Withdraws a token of the caller's own identity, which is answered. One that was withdrawn already stays so.

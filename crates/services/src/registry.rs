@@ -20,11 +20,13 @@ pub mod hub;
 mod import;
 pub mod monitoring;
 mod operations;
+mod ordered_id;
 pub mod outbox;
 mod page;
 mod password;
 mod provision;
 pub mod publish;
+mod rate;
 mod registries;
 mod relay;
 mod states;
@@ -43,6 +45,7 @@ pub use operations::{Asked, Repeat};
 pub use page::{Page, PageRequest};
 pub use provision::{NewProvision, Provisioned, ReadyDevice};
 pub use registries::{NewRegistry, RegistryChange};
+pub use relay::Relaying;
 pub use states::FullCertificate;
 pub use take_in::INTERMEDIATES_MAX;
 pub use trust::{NewTemplate, NewTrust};
@@ -54,8 +57,10 @@ use follow::OwnEnds;
 use hub::Hub;
 use monitoring::Departed;
 use password::Passwords;
+use rate::Rates;
 use relay::Relay;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use take_in::TakeIn;
 use values::Values;
 
@@ -74,6 +79,12 @@ pub struct Settings {
     pub registries_per_project: Option<u32>,
     /// How many devices a project has at most.
     pub devices_per_project: Option<u32>,
+    /// How nodes of one database reach each other.
+    pub relay: Relaying,
+    /// Whether topics may be named without their `$`: `devices/<id>/events`.
+    pub accepts_plain_prefix: bool,
+    /// How many messages a device may publish in a second by MQTT.
+    pub messages_per_second: Option<NonZeroU32>,
 }
 
 impl Default for Settings {
@@ -85,6 +96,9 @@ impl Default for Settings {
             passwords_per_owner: PASSWORDS_PER_OWNER,
             registries_per_project: None,
             devices_per_project: None,
+            relay: Relaying::default(),
+            accepts_plain_prefix: false,
+            messages_per_second: None,
         }
     }
 }
@@ -97,6 +111,7 @@ pub(crate) struct RegistryState {
     pub(crate) departed: Departed,
     pub(crate) own_ends: OwnEnds,
     take_in: TakeIn,
+    rates: Rates,
     pub(crate) relay: Relay,
 }
 
@@ -109,6 +124,7 @@ impl RegistryState {
             departed: Departed::default(),
             own_ends: OwnEnds::default(),
             take_in: TakeIn::default(),
+            rates: Rates::default(),
             relay: Relay::new(random.hex(16)),
         }
     }

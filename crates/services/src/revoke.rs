@@ -130,7 +130,7 @@ impl Context {
                 // A device that is connected with it is disconnected, on every node.
                 let id = self.random.id(now);
                 let end = store::registry::access_end::insert_if_registered(id, &certificate.sha256(), now);
-                (insert.statement(end), "certificate-revoked")
+                (insert.with(end), "certificate-revoked")
             }
             RevocationStep::ChangeReason { from } => {
                 detail["reasonBefore"] = from.as_str().into();

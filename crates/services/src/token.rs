@@ -99,7 +99,7 @@ impl TokenKey {
         lifetime_seconds: i64,
         unique: String,
     ) -> Result<String> {
-        let claims = Claims {
+        self.encode(&Claims {
             identity_id: token.identity,
             client_secret_id: token.client_secret,
             identity_access_token_id: token.id,
@@ -107,18 +107,23 @@ impl TokenKey {
             iat: now.seconds(),
             jti: unique,
             exp: (lifetime_seconds > 0).then(|| now.seconds().saturating_add(lifetime_seconds)),
-        };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+        })
+    }
+
+    /// A token for the record of this one that ends at another time.
+    pub(crate) fn ending_at(&self, text: &str, now: Time, ends_at: Time, unique: String) -> Result<String> {
+        let claims = self.claims(text)?;
+        self.encode(&Claims { iat: now.seconds(), jti: unique, exp: Some(ends_at.seconds()), ..claims })
+    }
+
+    fn encode(&self, claims: &Claims) -> Result<String> {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding)
             .map_err(|error| Error::failed_because("signing an access token", error))
     }
 
     /// Checks the signature and the end of a token.
     pub(crate) fn verify(&self, text: &str, now: Time) -> Result<VerifiedToken> {
-        let data =
-            jsonwebtoken::decode::<Claims>(as_jwt(text).as_ref(), &self.decoding, &self.validation).map_err(|_| {
-                Error::bad_token("the access token is malformed or was not signed by this server; log in again")
-            })?;
-        let claims = data.claims;
+        let claims = self.claims(text)?;
         if claims.auth_token_type != TOKEN_TYPE {
             return Err(Error::invalid("this is not the access token of a machine identity"));
         }
@@ -126,6 +131,14 @@ impl TokenKey {
             VerifiedToken { token: claims.identity_access_token_id, identity: claims.identity_id, ends_at: claims.exp };
         verified.must_not_have_ended(now)?;
         Ok(verified)
+    }
+
+    /// What a token says whose signature holds.
+    fn claims(&self, text: &str) -> Result<Claims> {
+        let data = jsonwebtoken::decode::<Claims>(as_jwt(text).as_ref(), &self.decoding, &self.validation);
+        data.map(|data| data.claims).map_err(|_| {
+            Error::bad_token("the access token is malformed or was not signed by this server; log in again")
+        })
     }
 }
 
@@ -161,6 +174,9 @@ mod tests {
             assert_eq!((verified.token, verified.identity), (record.id, record.identity));
             assert_eq!(verified.ends_at(), Some(Time::from_seconds(1_060)));
             assert!(key.verify(token, Time::from_seconds(1_060)).is_err());
+            let shorter = key.ending_at(token, now, Time::from_seconds(1_010), "another".into()).unwrap();
+            let verified = key.verify(&in_iam_form(&shorter), now).unwrap();
+            assert_eq!((verified.token, verified.ends_at()), (record.id, Some(Time::from_seconds(1_010))));
         }
         let (front, signature) = wrapped.rsplit_once('.').unwrap();
         for bad in ["t1..", "t1.a.b", "t1.", &wrapped[3..], &format!("{front}."), &format!("{front}x.{signature}")] {

@@ -2,7 +2,7 @@
 //!
 //! A [`Changes`] is kept whole or not at all. It reads nothing and decides nothing.
 
-use crate::{StoreError, Value};
+use crate::{Announcement, StoreError, Value};
 use uuid::Uuid;
 
 /// What must hold of the number of rows that a statement changed or returned.
@@ -92,6 +92,7 @@ pub struct Changes {
     pub(crate) statements: Vec<Statement>,
     pub(crate) audit: Vec<AuditRecord>,
     pub(crate) changes_configuration: bool,
+    pub(crate) announcements: Vec<Announcement>,
 }
 
 impl Changes {
@@ -116,6 +117,7 @@ impl Changes {
     pub fn with(mut self, other: Changes) -> Self {
         self.statements.extend(other.statements);
         self.audit.extend(other.audit);
+        self.announcements.extend(other.announcements);
         self.changes_configuration |= other.changes_configuration;
         self
     }
@@ -123,6 +125,12 @@ impl Changes {
     /// Marks that something that callers keep in memory changes: see [`Db::configuration_epoch`](crate::Db::configuration_epoch).
     pub fn configuration(mut self) -> Self {
         self.changes_configuration = true;
+        self
+    }
+
+    /// Tells the other nodes once it is committed, and does not when it is not. Alone it is nothing to commit.
+    pub fn announce(mut self, announcement: Announcement) -> Self {
+        self.announcements.push(announcement);
         self
     }
 

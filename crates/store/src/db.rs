@@ -2,6 +2,7 @@
 //!
 //! This is the only file that tells SQLite and PostgreSQL apart. It holds no statement of a noun.
 
+use crate::announcement::Ear;
 use crate::audit_chain::AuditKey;
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
@@ -308,6 +309,14 @@ impl Db {
     /// Whether other nodes may work on the same database at the same time.
     pub fn is_shared(&self) -> bool {
         matches!(self.handle, Handle::Postgres(_))
+    }
+
+    /// Listens to what the nodes announce from now on. Nothing where there is one node only.
+    pub fn listen(&self) -> Option<Ear> {
+        match &self.handle {
+            Handle::Sqlite(_) => None,
+            Handle::Postgres(engine) => Some(engine.listen()),
+        }
     }
 
     /// `sqlite` or `postgresql`.

@@ -1,5 +1,6 @@
 //! Every SQL statement, the migrations and the two engines.
 
+mod announcement;
 pub mod audit;
 pub mod audit_chain;
 pub mod authority;
@@ -18,6 +19,7 @@ pub mod job;
 mod migrate;
 mod postgres;
 mod postgres_link;
+mod postgres_listen;
 pub mod profile;
 pub mod project;
 pub mod registry;
@@ -30,6 +32,7 @@ mod sqlite_link;
 pub mod sync;
 mod value;
 
+pub use announcement::{Announcement, Ear, Heard};
 pub use changes::{AuditRecord, Changes, Expect, Statement};
 pub use db::{Db, Engine, FirstStartHold, Settings, Statistics};
 pub use error::StoreError;

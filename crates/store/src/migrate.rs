@@ -28,6 +28,8 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     4 "0004_syncs";
     5 "0005_registry";
     6 "0006_absences";
+    7 "0007_revoked_certificates";
+    8 "0008_node_letters";
 };
 
 /// What was applied; understood by both engines as it is here.

@@ -4,15 +4,16 @@
 //! them fails, each is run again in a transaction of its own, so that only the guilty one fails. It knows no statement
 //! of a noun.
 
+use crate::announcement::{CHANNEL, Ear, HEARD_MAX, NOTIFY};
 use crate::audit_chain::{self, Head};
 use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
 use crate::postgres_link::{Connector, Link, LinkError, Remedy};
-use crate::{Changes, Row, Settings, Statement, StoreError, Value};
+use crate::{Changes, Row, Settings, Statement, StoreError, Value, postgres_listen};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::task::JoinHandle;
 
 /// How long a failed attempt to connect answers for those after it.
@@ -93,6 +94,13 @@ impl Postgres {
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
         let rows = self.rows(sql, vec![]).await?;
         rows.first().map_or_else(|| Err(StoreError::Engine("no time".into())), |row| row.int(0))
+    }
+
+    /// Listens to what the nodes announce, on a connection of its own.
+    pub(crate) fn listen(&self) -> Ear {
+        let (heard, ear) = channel(HEARD_MAX);
+        tokio::spawn(postgres_listen::listen(self.connector.clone(), heard));
+        Ear::new(ear)
     }
 
     /// Commits what waits and ends the connections.
@@ -375,6 +383,8 @@ struct Plan<'a> {
     records: Vec<Vec<Value>>,
     /// How the head of the chain is stored, when it moves.
     move_head: Option<(&'static str, Vec<Value>)>,
+    /// What the other nodes are told, as the values of [`NOTIFY`].
+    announcements: Vec<Vec<Value>>,
     head: Head,
 }
 
@@ -393,7 +403,10 @@ impl<'a> Plan<'a> {
                 false => (audit_chain::INSERT_HEAD, head.insert(&key)),
             });
         }
-        Ok(Self { batch, records, move_head, head })
+        // The server tells what is told twice in a transaction once.
+        let announcements = batch.iter().flat_map(|changes| &changes.announcements);
+        let announcements = announcements.map(|told| vec![CHANNEL.into(), told.to_string().into()]).collect();
+        Ok(Self { batch, records, move_head, announcements, head })
     }
 
     /// Runs everything up to the commit. Gives the number of the configuration, if it was raised.
@@ -413,6 +426,9 @@ impl<'a> Plan<'a> {
         if let Some((sql, params)) = &self.move_head {
             prepared.push(link.prepare(sql, params).await?);
         }
+        for announcement in &self.announcements {
+            prepared.push(link.prepare(NOTIFY, announcement).await?);
+        }
         let counts = link.begin_and_execute(&prepared).await?;
         for (position, count) in counts.into_iter().enumerate() {
             match owners.get(position) {
@@ -420,7 +436,7 @@ impl<'a> Plan<'a> {
                     let count = count.map_err(|error| blame(*place, error))?;
                     statement.check_count(count).map_err(|error| Failure::Guilty(*place, error))?;
                 }
-                // Each of our own statements changes exactly one row, unless the head is somewhere else.
+                // Each of our own statements changes or gives exactly one row, unless the head is somewhere else.
                 None => match count {
                     Ok(1) => {}
                     Ok(_) | Err(LinkError { error: StoreError::Conflict { .. }, .. }) => {

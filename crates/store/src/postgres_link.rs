@@ -11,10 +11,12 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
 use tokio_postgres::config::{Config, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Error, NoTls, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The oldest release that is accepted, as `server_version_num`.
@@ -125,6 +127,29 @@ impl Connector {
                 client
             }
         };
+        self.set_up(client).await
+    }
+
+    /// Connects like [`Connector::connect`], and hands on what is told on the channels that the connection listens to. The
+    /// task ends with the connection.
+    pub(crate) async fn connect_to_listen(
+        &self,
+        told: impl Fn(&str) + Send + 'static,
+    ) -> Result<(Link, JoinHandle<()>), StoreError> {
+        let (client, task) = match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await.map_err(connect_error)?;
+                (client, tokio::spawn(hand_on(connection, told)))
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await.map_err(connect_error)?;
+                (client, tokio::spawn(hand_on(connection, told)))
+            }
+        };
+        Ok((self.set_up(client).await?, task))
+    }
+
+    async fn set_up(&self, client: Client) -> Result<Link, StoreError> {
         let link = Link { client, statements: Mutex::default() };
         link.control("SET client_min_messages = warning; SET timezone = 'UTC'; SET standard_conforming_strings = on;")
             .await?;
@@ -138,6 +163,25 @@ impl Connector {
 async fn report(connection: impl Future<Output = Result<(), Error>>) {
     if let Err(error) = connection.await {
         tracing::warn!(error = %describe(&error), "a connection to PostgreSQL ended");
+    }
+}
+
+/// Runs the connection until it ends, and hands on what is told on it.
+async fn hand_on<S, T>(mut connection: Connection<S, T>, told: impl Fn(&str))
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match std::future::poll_fn(|context| connection.poll_message(context)).await {
+            None => return,
+            Some(Ok(AsyncMessage::Notification(notification))) => told(notification.payload()),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                tracing::warn!(error = %describe(&error), "the connection to PostgreSQL that listens ended");
+                return;
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod chains;
 pub mod database;
 pub mod moto;
+pub mod nats;
 pub mod nginx;
 pub mod postgres;
 mod programs;

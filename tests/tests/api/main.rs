@@ -23,6 +23,7 @@ mod profiles;
 mod races;
 mod records;
 mod registry_beyond;
+mod registry_calls;
 mod registry_extension;
 mod registry_trust;
 mod renewal;

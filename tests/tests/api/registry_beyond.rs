@@ -34,7 +34,7 @@ impl Server {
             labels: Labels::from([("line".into(), "a".into())]),
             topic_aliases: BTreeMap::from([(format!("{name}/"), "$devices/{id}/".into())]),
         };
-        self.services.provision_device(&self.known().await, new).await
+        self.services.provision_device(&asked(&self.known().await), new).await
     }
 }
 
@@ -61,7 +61,7 @@ fn a_device_and_its_certificate_are_made_together_or_not_at_all() {
         let (device, _) = server.services.device(&caller, made.device.id.as_str()).await.unwrap();
         assert_eq!(device.topic_aliases["pump-1/"], format!("$devices/{}/", device.id));
         assert_eq!((&device.labels["line"][..], &device.name[..]), ("a", "pump-1"));
-        let operations = server.services.registry_operations(&caller, &owner, &first_page()).await.unwrap();
+        let operations = server.services.registry_operations(&caller, &owner, None, &first_page()).await.unwrap();
         assert_eq!(operations.items.len(), 1);
         // With a request, the key stays where it is.
         let key = TestKey::generate();

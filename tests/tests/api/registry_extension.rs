@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use testkit::chains::{Draft, TestKey, common_name};
 use x509::{Certificate, ExtendedKeyUsage, pem};
 
-const REGISTRIES: &str = "/iot-devices/v1/registries";
-const DEVICES: &str = "/iot-devices/v1/devices";
+pub const REGISTRIES: &str = "/iot-devices/v1/registries";
+pub const DEVICES: &str = "/iot-devices/v1/devices";
 const HOOKS: &str = "/iot-devices/v1/hooks";
 const PASSWORD: &str = "Correct-Horse-42";
 
 impl Answer {
     /// Asserts a refusal in the vendor's shape, and gives its message.
     #[track_caller]
-    fn says(self, status: u16, code: i32) -> String {
+    pub fn says(self, status: u16, code: i32) -> String {
         assert_eq!((self.status, &self.body["code"]), (status, &json!(code)), "{}", self.raw);
         let details = self.body["details"].as_array().unwrap();
         assert_eq!(details[0]["@type"], "type.googleapis.com/google.rpc.RequestInfo");
@@ -26,7 +26,7 @@ impl Answer {
 }
 
 #[track_caller]
-fn invalid(answer: Answer) -> String {
+pub fn invalid(answer: Answer) -> String {
     answer.says(400, 3)
 }
 
@@ -35,17 +35,17 @@ fn not_found(answer: Answer) {
     answer.says(404, 5);
 }
 
-async fn registry(server: &Server, name: &str) -> String {
+pub async fn registry(server: &Server, name: &str) -> String {
     let body = json!({"folderId": server.project, "name": name});
     text(&server.post(REGISTRIES, body).await.ok()["response"]["id"])
 }
 
-async fn device(server: &Server, registry: &str, name: &str) -> String {
+pub async fn device(server: &Server, registry: &str, name: &str) -> String {
     let body = json!({"registryId": registry, "name": name});
     text(&server.post(DEVICES, body).await.ok()["response"]["id"])
 }
 
-async fn provisioned(server: &Server, registry: &str, name: &str) -> Value {
+pub async fn provisioned(server: &Server, registry: &str, name: &str) -> Value {
     let profile = first_profile(server, "device").await;
     let body = json!({"registryId": registry, "name": name, "profileId": profile});
     server.post(&format!("{DEVICES}:provision"), body).await.ok()

@@ -159,7 +159,7 @@ fn a_certificate_below_a_trusted_authority_of_ours_becomes_a_device() {
         assert!(taken.issued_by.is_some());
         let caller = server.known().await;
         let owner = Owner::Device(device_id(&taken).as_str().into());
-        let operations = server.services.registry_operations(&caller, &owner, &first_page()).await.unwrap();
+        let operations = server.services.registry_operations(&caller, &owner, None, &first_page()).await.unwrap();
         assert_eq!(operations.items.len(), 1);
         // Once more: it is known.
         assert_eq!(server.take_in(&leaf, &[]).await.unwrap(), Some(taken.clone()));
@@ -325,7 +325,59 @@ fn an_outside_authority_is_trusted_with_a_proof_and_its_chain_must_hold() {
         for garbage in [&b""[..], b"\x30", &[0x30; 20_000]] {
             assert_eq!(server.services.take_in(garbage, &[garbage.to_vec()], None).await.unwrap(), None);
         }
+        // Nor is the proof itself a device, although it comes from the authority.
+        assert_eq!(server.take_in(&proof, &[]).await.unwrap(), None);
         assert_eq!(server.devices_of(&registry).await, ["meter-1"]);
+    });
+}
+
+#[test]
+fn a_certificate_that_was_revoked_is_not_taken_in_when_its_device_is_gone() {
+    for_each_engine(|server| async move {
+        let registry = server.registry("pumps").await;
+        let caller = server.known().await;
+        server.trust(&registry, own(&server.issuing_ca.clone())).await.unwrap();
+        let (leaf, other) = (client(&server, "pump-1").await, client(&server, "pump-1").await);
+        let taken = server.take_in(&leaf, &[]).await.unwrap().unwrap();
+        server.take_in(&other, &[]).await.unwrap().unwrap();
+        let fingerprint = domain::registry::credential::hex(&leaf.sha256());
+        let state = CertificateState::Revoked;
+        server.services.set_certificate_state(&caller, &taken.owner, &fingerprint, state).await.unwrap();
+        // Taken away from its device, then without the device.
+        server.services.unregister_certificate(&asked(&caller), &taken.owner, &fingerprint).await.unwrap();
+        assert_eq!(refused(server.take_in(&leaf, &[]).await), Reason::WrongState);
+        server.services.delete_device(&asked(&caller), taken.owner.id()).await.unwrap();
+        server.at(31);
+        assert_eq!(refused(server.take_in(&leaf, &[]).await), Reason::WrongState);
+        assert_eq!(server.devices_of(&registry).await, [""; 0]);
+        // The other one of the same name was not revoked.
+        assert!(server.take_in(&other, &[]).await.unwrap().is_some());
+        assert_eq!(refused(server.take_in(&leaf, &[]).await), Reason::WrongState);
+    });
+}
+
+#[test]
+fn names_that_fall_together_are_refused_in_words_and_not_for_others() {
+    for_each_engine(|server| async move {
+        let registry = server.registry("pumps").await;
+        server.trust(&registry, own(&server.issuing_ca.clone())).await.unwrap();
+        server.take_in(&client(&server, "pump 7").await, &[]).await.unwrap().unwrap();
+        for name in ["pump.7", "pump@7"] {
+            let error = server.take_in(&client(&server, name).await, &[]).await.unwrap_err();
+            assert_eq!(error.reason(), Some(Reason::WrongState));
+            assert!(error.to_string().contains("only come to the same name"), "{error}");
+        }
+        // Long names that differ only where they are cut.
+        let long = "n".repeat(50);
+        server.take_in(&client(&server, &format!("{long}a")).await, &[]).await.unwrap().unwrap();
+        let other = client(&server, &format!("{long}b")).await;
+        assert_eq!(refused(server.take_in(&other, &[]).await), Reason::WrongState);
+        // Two of them at once: one is the device, the other one is told so.
+        let (one, other) = (client(&server, "twin.1").await, client(&server, "twin@1").await);
+        let (one, other) = tokio::join!(server.take_in(&one, &[]), server.take_in(&other, &[]));
+        let told = [one, other].into_iter().filter_map(Result::err).map(|error| error.reason()).collect::<Vec<_>>();
+        assert_eq!(told, [Some(Reason::WrongState)]);
+        assert_eq!(server.devices_of(&registry).await.len(), 3);
     });
 }
 

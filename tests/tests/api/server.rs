@@ -228,6 +228,12 @@ impl Server {
         self.send(self.request(Method::GET, path)).await
     }
 
+    /// A call of gRPC without a token, of a message in its frame. Refusals are in the headers.
+    pub async fn grpc(&self, path: &str, body: Vec<u8>) -> Answer {
+        let request = self.client.post(format!("{}{path}", self.url)).header("content-type", "application/grpc");
+        self.send(request.body(body)).await
+    }
+
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(self.request(Method::POST, path).json(&body)).await
     }

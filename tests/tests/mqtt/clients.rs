@@ -175,12 +175,13 @@ impl Raw {
         let _ = self.0.flush();
     }
 
-    /// What comes until so many octets are there or the connection is closed.
+    /// What comes until so many octets are there or the connection is closed. What is more is left for the next time.
     pub fn read(&mut self, count: usize) -> Vec<u8> {
         let mut octets = Vec::new();
         let mut buffer = [0; 1024];
         while octets.len() < count {
-            match self.0.read(&mut buffer) {
+            let wanted = buffer.len().min(count - octets.len());
+            match self.0.read(&mut buffer[..wanted]) {
                 Ok(0) => break,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("nothing came, nor the end"),
                 Err(_) => break,
@@ -188,6 +189,29 @@ impl Raw {
             }
         }
         octets
+    }
+
+    /// The contents of the next packet, without its fixed header.
+    pub fn packet(&mut self) -> Vec<u8> {
+        let _ = self.read(1);
+        let (mut length, mut place) = (0, 0);
+        while let [octet] = self.read(1)[..] {
+            length |= usize::from(octet & 0x7f) << place;
+            place += 7;
+            if octet & 0x80 == 0 {
+                break;
+            }
+        }
+        self.read(length)
+    }
+
+    /// Whether something comes within that time. Nothing of it is read.
+    pub fn has_octets(&mut self, within: Duration) -> bool {
+        self.0.sock.set_read_timeout(Some(within)).unwrap();
+        let is_read = self.0.conn.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0);
+        let is_there = is_read || self.0.sock.peek(&mut [0]).is_ok_and(|octets| octets > 0);
+        self.0.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+        is_there
     }
 
     /// Publishes with QoS 1; whether it was acknowledged.

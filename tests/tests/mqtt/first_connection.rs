@@ -4,7 +4,7 @@ use crate::clients::{Proof, publish, said, succeeded};
 use crate::world::{Pair, World, for_each_engine};
 use domain::registry::Owner;
 use domain::registry::credential::{CertificateState, hex};
-use services::registry::{NewTemplate, NewTrust};
+use services::registry::{Asked, NewTemplate, NewTrust};
 use testkit::chains::{Draft, TestKey, common_name};
 use x509::{Certificate, ExtendedKeyUsage, pem};
 
@@ -51,6 +51,11 @@ fn a_device_of_a_trusted_authority_is_registered_when_it_first_connects() {
         let owner = Owner::Device(device.id);
         let state = CertificateState::Revoked;
         world.services.set_certificate_state(&admin, &owner, &fingerprint, state).await.unwrap();
+        let refused = publish(&world, "mqttv311", &proof, &arguments).await;
+        assert!(!refused.status.success(), "{}", said(&refused));
+        // Not even when the device is deleted.
+        let asked = Asked { caller: &admin, repeat: None };
+        world.services.delete_device(&asked, owner.id()).await.unwrap();
         let refused = publish(&world, "mqttv311", &proof, &arguments).await;
         assert!(!refused.status.success(), "{}", said(&refused));
         world

@@ -40,14 +40,19 @@ pub struct Pair {
 
 /// Runs a test once on each engine.
 pub fn for_each_engine<F: Future<Output = World>>(test: impl Fn(World) -> F) {
+    for_each_engine_with("", test);
+}
+
+/// Runs a test once on each engine, with what stands in a configuration file.
+pub fn for_each_engine_with<F: Future<Output = World>>(configuration: &str, test: impl Fn(World) -> F) {
     both_engines(|engine| async {
-        let world = World::start(engine).await;
+        let world = World::start(engine, configuration).await;
         test(world).await.stop().await;
     });
 }
 
 impl World {
-    async fn start(engine: TestEngine) -> Self {
+    async fn start(engine: TestEngine, configuration: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let (data, database) = match engine {
@@ -55,7 +60,10 @@ impl World {
             TestEngine::PostgresUrl(url) => (folder.path().join("data"), Some(url)),
         };
         let free = || Some(AddressOrOff::At("127.0.0.1:0".parse().unwrap()));
+        let file = folder.path().join("chancery.toml");
+        std::fs::write(&file, configuration).unwrap();
         let arguments = ServeArguments {
+            config: Some(file),
             database: DatabaseArguments { data: Some(data), database, ..DatabaseArguments::default() },
             listen: Some("127.0.0.1:0".parse().unwrap()),
             mqtt_listen: free(),
@@ -239,7 +247,7 @@ impl World {
     /// Says that something's access ended, as another node does.
     pub async fn end_access_elsewhere(&self, end: &AccessEnd) {
         let id = self.services.random.id(self.services.now());
-        let changes = Changes::new().statement(store::registry::access_end::insert(id, end, self.services.now()));
+        let changes = store::registry::access_end::insert(id, end, self.services.now());
         self.services.db.commit(changes).await.unwrap();
     }
 }

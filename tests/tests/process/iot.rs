@@ -44,7 +44,15 @@ fn grpc_and_the_vendors_sdk_find_the_services_and_get_tokens() {
         }
         // Field 1 of the answer is 1, SERVING.
         assert_eq!(said["health"], "0801");
-        assert_eq!(said["unknown"]["code"], "UNIMPLEMENTED");
+        for (case, code, fields) in [
+            ("unknown", "UNIMPLEMENTED", json!([])),
+            ("garbage", "INVALID_ARGUMENT", json!(["body"])),
+            ("large", "INVALID_ARGUMENT", json!(["body"])),
+        ] {
+            let failure = &said["refused"][case];
+            assert_eq!((&failure["code"], &failure["fields"]), (&code.into(), &fields), "{case}: {failure}");
+            assert_eq!(failure["isNamed"], true, "{case}: {failure}");
+        }
         // It got as far as the service, with the token that was given or exchanged; with a wrong secret it does not.
         let sdk: Vec<bool> = said["sdk"].as_array().unwrap().iter().map(is_from_the_service).collect();
         assert_eq!(sdk, [true, true, false], "{}", said["sdk"]);

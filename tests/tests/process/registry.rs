@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::api::Api;
+use crate::api::{Api, new_client};
 use crate::site::{Server, Site, block_on, on_both_engines};
 
 /// Self-signed certificates, each of a key of its own, all for the same name as the vendor's documentation has them.
@@ -32,7 +32,7 @@ fn facts(site: &Site, server: &Server, certificates: &[String]) -> Value {
     let client = format!("{}:{}", site.fact("/clientId"), site.fact("/clientSecret"));
     let token = block_on(async {
         let body = json!({ "yandexPassportOauthToken": client });
-        let answer = reqwest::Client::new().post(format!("{}/iam/v1/tokens", server.url)).json(&body).send();
+        let answer = new_client().post(format!("{}/iam/v1/tokens", server.url)).json(&body).send();
         let answer: Value = answer.await.unwrap().json().await.unwrap();
         answer["iamToken"].as_str().unwrap().to_owned()
     });

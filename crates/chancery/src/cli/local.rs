@@ -136,6 +136,10 @@ pub struct ServeArguments {
     /// The digest by which certificates of devices are shown: sha256, or sha1 as the vendor does [default: sha256].
     #[arg(long, env = "CHANCERY_IOT_FINGERPRINT_FORMAT", value_name = "DIGEST")]
     pub iot_fingerprint_format: Option<String>,
+    /// How messages of devices reach the other nodes of one PostgreSQL database: `postgresql`, by a table of it, or by NATS as
+    /// nats://user:password@host:4222, or tls://…; the same on every node [default: postgresql].
+    #[arg(long, env = "CHANCERY_IOT_RELAY", hide_env_values = true, value_name = "WAY")]
+    pub iot_relay: Option<String>,
     /// The key file of a service account at Google, as which this server reaches Google Cloud [default: none].
     #[arg(long, env = "GOOGLE_APPLICATION_CREDENTIALS", value_name = "FILE")]
     pub google_key_file: Option<PathBuf>,

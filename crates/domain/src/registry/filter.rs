@@ -41,6 +41,8 @@ enum Reading {
     One(String),
     /// Canonical names that match the filter.
     Canonical,
+    /// Canonical names that match the filter once their `$` is left out.
+    Plain,
     /// `$me` names that match the filter.
     Me(Principal),
     /// Names by aliases that match the filter.
@@ -80,7 +82,7 @@ impl Principal {
             return Err(Refused::Shared);
         }
         let (spots, reading) = match filter.contains(['+', '#']) {
-            true => self.with_wildcards(filter),
+            true => self.with_wildcards(aliases, filter),
             false => self.without_wildcards(aliases, filter).ok_or(Refused::Forbidden)?,
         };
         Ok(Subscription { filter: filter.into(), spots, reading })
@@ -101,7 +103,7 @@ impl Principal {
         Some((vec![spot], Reading::One(topic.into_owned())))
     }
 
-    fn with_wildcards(&self, filter: &str) -> (Vec<Spot>, Reading) {
+    fn with_wildcards(&self, aliases: &AliasTable, filter: &str) -> (Vec<Spot>, Reading) {
         if let Self::Broker(_) = self {
             return (vec![Spot::Plain], Reading::Canonical);
         }
@@ -112,6 +114,8 @@ impl Principal {
             "$monitoring" => (monitoring_spots(&levels), Reading::Canonical),
             "$me" => (self.me_spots(), Reading::Me(self.clone())),
             level if level.starts_with('$') => (Vec::new(), Reading::Canonical),
+            "devices" if aliases.takes_plain_names() => (self.device_spots(&levels), Reading::Plain),
+            "registries" if aliases.takes_plain_names() => (self.registry_spots(&levels), Reading::Plain),
             _ => (self.readable(Step::Rest).map(|channel| self.device_spot(None, channel)).collect(), Reading::Aliases),
         }
     }
@@ -183,6 +187,10 @@ impl Subscription {
         match &self.reading {
             Reading::One(canonical) => (canonical == topic).then_some(DeliveryName::Filter),
             Reading::Canonical => filter_matches(&self.filter, topic).then_some(DeliveryName::Canonical),
+            Reading::Plain => {
+                let name = topic.strip_prefix('$').filter(|name| filter_matches(&self.filter, name));
+                name.map(|name| DeliveryName::Other(name.to_owned()))
+            }
             Reading::Me(principal) => {
                 let name = principal.me_name(topic).filter(|name| filter_matches(&self.filter, name));
                 name.map(DeliveryName::Other)
@@ -218,14 +226,14 @@ impl Subscription {
     pub fn replayed_topic(&self) -> Option<&str> {
         match &self.reading {
             Reading::One(topic) if self.reads_permanent() => Some(topic),
-            Reading::One(_) | Reading::Canonical | Reading::Me(_) | Reading::Aliases => None,
+            Reading::One(_) | Reading::Canonical | Reading::Plain | Reading::Me(_) | Reading::Aliases => None,
         }
     }
 
-    /// Whether it is given every stored value that it matches: those with wildcards in canonical names are, those in other
-    /// names are not.
+    /// Whether it is given every stored value that it matches: those with wildcards in canonical names are, with or without
+    /// their `$`, those in other names are not.
     pub fn replays_matches(&self) -> bool {
-        self.reading == Reading::Canonical && self.reads_permanent()
+        matches!(self.reading, Reading::Canonical | Reading::Plain) && self.reads_permanent()
     }
 
     fn reads_permanent(&self) -> bool {

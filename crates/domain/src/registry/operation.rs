@@ -2,7 +2,7 @@
 
 use super::credential::{RegisteredCertificate, RegisteredPassword};
 use super::{Broker, BrokerId, Device, DeviceId, OperationId, Owner, PasswordId, Registry, RegistryId};
-use crate::id::ProjectId;
+use crate::id::{CertificateId, ProjectId};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,13 @@ pub enum Outcome {
     EnableRegistry(Registry),
     /// A device was made.
     CreateDevice(Device),
+    /// A device was made together with its certificate.
+    ProvisionDevice {
+        /// The device.
+        device: Device,
+        /// Its certificate in the inventory.
+        certificate: CertificateId,
+    },
     /// A device was changed.
     UpdateDevice(Device),
     /// A device was deleted.
@@ -82,7 +89,9 @@ impl Outcome {
             | Self::DisableRegistry(registry)
             | Self::EnableRegistry(registry) => registry.id.as_str(),
             Self::DeleteRegistry(id) => id.as_str(),
-            Self::CreateDevice(device) | Self::UpdateDevice(device) => device.id.as_str(),
+            Self::CreateDevice(device) | Self::ProvisionDevice { device, .. } | Self::UpdateDevice(device) => {
+                device.id.as_str()
+            }
             Self::DeleteDevice(id) => id.as_str(),
             Self::CreateBroker(broker) | Self::UpdateBroker(broker) => broker.id.as_str(),
             Self::DeleteBroker(id) => id.as_str(),
@@ -106,6 +115,7 @@ impl Outcome {
             Self::DisableRegistry(_) => "Disable device registry".into(),
             Self::EnableRegistry(_) => "Enable device registry".into(),
             Self::CreateDevice(_) => "Create device".into(),
+            Self::ProvisionDevice { .. } => "Provision device".into(),
             Self::UpdateDevice(_) => "Update device".into(),
             Self::DeleteDevice(_) => "Delete device".into(),
             Self::CreateBroker(_) => "Create broker".into(),

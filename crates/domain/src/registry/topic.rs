@@ -80,11 +80,12 @@ pub struct Target<'a> {
     pub topic: Cow<'a, str>,
 }
 
-/// The aliases of a registry's devices.
+/// The aliases of a registry's devices, and whether topics may be named without their `$`, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AliasTable {
     by_alias: BTreeMap<String, Alias>,
     by_device: BTreeMap<DeviceId, Vec<String>>,
+    takes_plain_names: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl Principal {
         match name.strip_prefix("$me/") {
             Some(rest) => self.canonical_me(rest).map(Cow::Owned),
             None if name.starts_with('$') => Some(Cow::Borrowed(name)),
-            None => aliases.canonical(name).map(Cow::Owned),
+            None => aliases.canonical(name).or_else(|| aliases.plain(name)).map(Cow::Owned),
         }
     }
 
@@ -289,6 +290,22 @@ impl AliasTable {
             table.by_alias.insert(alias, Alias { device, prefix });
         }
         table
+    }
+
+    /// With `devices/…` and `registries/…` as names of the same topics with a `$` in front, unless an alias says otherwise.
+    pub fn with_plain_names(self) -> Self {
+        Self { takes_plain_names: true, ..self }
+    }
+
+    /// Whether topics may be named without their `$`.
+    pub(super) const fn takes_plain_names(&self) -> bool {
+        self.takes_plain_names
+    }
+
+    /// What a name without its `$` means.
+    fn plain(&self, name: &str) -> Option<String> {
+        let is_plain = self.takes_plain_names && (name.starts_with("devices/") || name.starts_with("registries/"));
+        is_plain.then(|| format!("${name}"))
     }
 
     /// What a name under an alias means. No alias is a prefix of another, so the last one that is not after the name is the

@@ -354,3 +354,38 @@ fn the_device_that_is_named_is_known_for_looking_it_up() {
     assert_eq!(named(registry(), "$devices/dev9/#"), None);
     assert_eq!(named(registry(), "$registries/reg1/events"), None);
 }
+
+#[test]
+fn plain_names_mean_the_same_topics_when_they_are_taken() {
+    let plain = AliasTable::new([("devices/x".to_owned(), "dev2".into(), "$devices/dev2/events".to_owned())]);
+    assert!(device().target(&plain, "devices/dev1/events").is_none());
+    let plain = plain.with_plain_names();
+    let target = |who: Principal, name: &str| who.target(&plain, name).map(|target| target.topic.into_owned());
+    for (who, name, topic) in [
+        (device(), "devices/dev1/events/a", Some("$devices/dev1/events/a")),
+        (device(), "registries/reg1/state", Some("$registries/reg1/state")),
+        (registry(), "devices/dev7/commands", Some("$devices/dev7/commands")),
+        (broker(), "devices/dev1/events", Some("devices/dev1/events")),
+        (device(), "devices/dev2/events", None),
+        (device(), "devices/dev1/commands", None),
+        (device(), "monitoring/dev1/json", None),
+        (device(), "devicesdev1/events", None),
+    ] {
+        assert_eq!(target(who, name).as_deref(), topic, "{name}");
+    }
+    for (filter, topic, name) in [
+        ("devices/dev7/events", "$devices/dev7/events", Some(DeliveryName::Filter)),
+        ("devices/+/events/#", "$devices/dev7/events/a", Some(DeliveryName::Other("devices/dev7/events/a".into()))),
+        ("devices/#", "$devices/dev7/state", Some(DeliveryName::Other("devices/dev7/state".into()))),
+        ("registries/#", "$registries/reg1/events", Some(DeliveryName::Other("registries/reg1/events".into()))),
+        ("devices/+/state", "$devices/dev7/events", None),
+        // An alias goes before.
+        ("devices/x", "$devices/dev2/events", Some(DeliveryName::Filter)),
+    ] {
+        let subscription = registry().subscription(&plain, filter).unwrap();
+        assert!(!subscription.spots.is_empty(), "{filter}");
+        assert_eq!(subscription.name_of(topic, &plain), name, "{filter}");
+        assert_eq!(subscription.read_anew(&registry(), &plain), subscription);
+    }
+    assert_eq!(registry().subscription(&plain, "devices/dev7/commands"), Err(Refused::Forbidden));
+}

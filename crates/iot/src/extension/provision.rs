@@ -7,7 +7,7 @@ use crate::render;
 use crate::rest::Rest;
 use domain::{Error, ProfileId};
 use serde_json::{Value, json};
-use services::registry::NewProvision;
+use services::registry::{Asked, NewProvision, Repeat};
 
 /// `POST /iot-devices/v1/devices:provision`.
 pub(super) async fn provision(call: &Call, rest: &Rest, mut body: Fields) -> Result<Value> {
@@ -27,7 +27,7 @@ pub(super) async fn provision(call: &Call, rest: &Rest, mut body: Fields) -> Res
     body.finish()?;
     let Some(profile) = profile else { return Err(Error::invalid("there is no profile in the request").into()) };
     let new = NewProvision { registry, name, profile, csr, labels, topic_aliases };
-    let made = call.services.provision_device(&call.caller, new).await?;
+    let made = call.services.provision_device(&asked(call, &new), new).await?;
     let mut answer = json!({
         "device": rest.json(&render::device(made.device.clone(), None)).map_err(Error::failed)?,
         "certificate": made.issued.certificate_pem,
@@ -37,4 +37,12 @@ pub(super) async fn provision(call: &Call, rest: &Rest, mut body: Fields) -> Res
         answer["privateKey"] = key.into();
     }
     Ok(answer)
+}
+
+/// Who asks, and how a repetition is recognised: by what is asked for, however it is written.
+fn asked<'a>(call: &'a Call, new: &NewProvision) -> Asked<'a> {
+    let said = json!([new.registry, new.name, new.profile, new.csr, new.labels, new.topic_aliases]).to_string();
+    let key = call.idempotency_key.as_deref();
+    let repeat = key.map(|key| Repeat::new(&call.caller, "devices:provision", key, said.as_bytes()));
+    Asked { caller: &call.caller, repeat }
 }

@@ -253,11 +253,12 @@ impl DeviceService for Devices {
         let answer = self.0.answer(request, |call, asked| async move {
             let mut checks = Checks::new();
             checks.required("device_id", &asked.device_id, 50);
-            checks.filter("filter", &asked.filter);
+            let name = checks.filter("filter", &asked.filter);
             let page = page(&mut checks, asked.page_size, asked.page_token, PAGE_SIZE_MAX);
             checks.finish()?;
             let shown = Shown::of(&call);
-            let found = call.services.registry_operations(&call.caller, &owner(&asked.device_id), &page).await?;
+            let owner = owner(&asked.device_id);
+            let found = call.services.registry_operations(&call.caller, &owner, name.as_deref(), &page).await?;
             let operations = found.items.into_iter().map(|found| shown.operation(found)).collect();
             Ok(ListDeviceOperationsResponse { operations, next_page_token: found.next })
         });

@@ -33,7 +33,7 @@ impl IamTokenService for IamTokens {
             checks.required(OAUTH_TOKEN, &credential, 4000);
             checks.finish()?;
             let token = visit.services.iam_token(&credential, visit.address).await?;
-            Ok(CreateIamTokenResponse { iam_token: token.text, expires_at: Some(timestamp(token.ask_again_at)) })
+            Ok(CreateIamTokenResponse { iam_token: token.text, expires_at: Some(timestamp(token.ends_at)) })
         };
         self.0.answer_anybody(request, handle).await
     }

@@ -178,11 +178,19 @@ impl Context {
         {
             return Err(refuse(&attempt, &format!("the last will may not be published to {topic}")));
         }
-        let is_new =
-            Opening { principal, client_id: attempt.client_id.clone(), address: attempt.address, credential, began };
+        let is_new = Opening {
+            principal,
+            client_id: attempt.client_id.clone(),
+            address: attempt.address,
+            credential,
+            began,
+            now: self.now(),
+            random: self.random.octets(),
+        };
         let Some(session) = self.state.registry.hub.open(is_new, space) else {
             return Err(refuse(&attempt, "the access ended just now"));
         };
+        self.tell_opened(&session);
         session.log(LEVEL_INFO, &connected_line(&session));
         self.note_authentication(&session).await;
         Ok(session)
@@ -202,7 +210,8 @@ impl Context {
     }
 
     pub(super) async fn aliases_of(&self, registry: &RegistryId) -> Result<AliasTable> {
-        Ok(AliasTable::new(access::aliases(&self.db, registry).await.map_err(failed)?))
+        let aliases = AliasTable::new(access::aliases(&self.db, registry).await.map_err(failed)?);
+        Ok(if self.registry_settings.accepts_plain_prefix { aliases.with_plain_names() } else { aliases })
     }
 
     async fn may_leave_a_will(&self, principal: &Principal, space: &Arc<Space>, topic: &str) -> bool {
@@ -221,7 +230,7 @@ impl Context {
         session.log(level, &format!("disconnected, reason: \"{farewell}\", clientID: \"{}\"", session.client_id));
     }
 
-    /// Closes this node's sessions that stand on these at once. Other nodes, and this one within a second, see the rows of
+    /// Closes this node's sessions that stand on these at once. Other nodes, and this one once more, see the rows of
     /// `access_ends` that the same change wrote.
     pub fn end_access(&self, ends: &[AccessEnd]) {
         self.state.registry.passwords.forget(ends);

@@ -17,6 +17,7 @@ use domain::{Error, ProjectId, Reason, Refusal, Result, Time, Violation};
 use serde_json::json;
 use store::registry::credentials::{self, UNIQUE_CERTIFICATE};
 use store::{Changes, Statement};
+use x509::Certificate;
 
 /// The certificates and the password that an owner is made with.
 #[derive(Default)]
@@ -30,6 +31,7 @@ pub struct NewCredentials {
 /// What is known of an owner before its credentials change.
 pub(super) struct OwnerState {
     pub(super) project: ProjectId,
+    pub(super) name: String,
     pub(super) version: i64,
     /// The registry that its certificates count for.
     pub(super) registry: Option<RegistryId>,
@@ -50,9 +52,10 @@ impl ReadyCredentials {
     /// The statements that add them.
     pub(super) fn changes(&self, project: ProjectId) -> Changes {
         let certificates = self.certificates.iter().map(credentials::insert_certificate);
+        let certificates = certificates.fold(Changes::new(), Changes::with);
         let password =
             self.password.iter().map(|(password, hash)| credentials::insert_password(password, project, hash));
-        certificates.chain(password).fold(Changes::new(), Changes::statement)
+        password.fold(certificates, Changes::statement)
     }
 
     /// What the audit says of them.
@@ -78,6 +81,7 @@ impl Context {
         let mut certificates = Vec::with_capacity(new.certificates.len());
         for (position, data) in new.certificates.iter().enumerate() {
             let handed_in = HandedIn::read(data, &format!("certificates[{position}].certificate_data"))?;
+            self.must_not_be_withdrawn(&handed_in.certificate).await?;
             certificates.push(self.registered(handed_in, owner.clone(), project, registry.cloned(), now).await?);
         }
         let password = match new.password.as_str() {
@@ -114,6 +118,14 @@ impl Context {
         })
     }
 
+    /// Refuses a certificate that was made REVOKED in the registry, whoever had it.
+    pub(super) async fn must_not_be_withdrawn(&self, certificate: &Certificate) -> Result<()> {
+        match credentials::was_revoked(&self.db, &certificate.sha256()).await.map_err(failed)? {
+            true => Err(Error::wrong_state("this certificate was revoked, which is final: register another one")),
+            false => Ok(()),
+        }
+    }
+
     async fn ready_password(&self, password: &str, owner: &Owner, now: Time) -> Result<(RegisteredPassword, String)> {
         check_password(password).map_err(|violation| Refusal::violations(Reason::Invalid, vec![violation]))?;
         let hash = self.hash_registered_password(password).await?;
@@ -129,6 +141,7 @@ impl Context {
                 let registry = store::registry::registries::by_id(&self.db, id.as_str()).await.map_err(failed)?;
                 registry.map(|registry| OwnerState {
                     project: registry.folder.project,
+                    name: registry.name,
                     version: registry.version,
                     registry: Some(registry.id),
                 })
@@ -137,6 +150,7 @@ impl Context {
                 let device = store::registry::devices::by_id(&self.db, id.as_str()).await.map_err(failed)?;
                 device.map(|(device, _)| OwnerState {
                     project: device.project,
+                    name: device.name,
                     version: device.version,
                     registry: Some(device.registry),
                 })
@@ -145,6 +159,7 @@ impl Context {
                 let broker = store::registry::brokers::by_id(&self.db, id.as_str()).await.map_err(failed)?;
                 broker.map(|broker| OwnerState {
                     project: broker.folder.project,
+                    name: broker.name,
                     version: broker.version,
                     registry: None,
                 })
@@ -188,6 +203,7 @@ impl Context {
         let began = self.now();
         let state = self.owner_state(asked.caller, owner, Action::WriteRegistry).await?;
         let handed_in = HandedIn::read(data, "certificate_data")?;
+        self.must_not_be_withdrawn(&handed_in.certificate).await?;
         let there = credentials::certificates(&self.db, owner).await?.len();
         must_have_room("certificates", there + 1, self.registry_settings.certificates_per_owner)?;
         let certificate =
@@ -203,7 +219,7 @@ impl Context {
             detail: json!({ "id": owner.id(), "fingerprint": sha256 }),
             changes: Changes::new()
                 .statement(touch(owner, state.version))
-                .statement(credentials::insert_certificate(&certificate)),
+                .with(credentials::insert_certificate(&certificate)),
             ends: Vec::new(),
             began,
             outcome: Outcome::AddCertificate(Box::new(certificate)),

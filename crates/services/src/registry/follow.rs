@@ -2,6 +2,7 @@
 //! changed, certificates that expire, values and monitoring that wait to be written.
 
 use crate::context::{Context, failed};
+use crate::registry::relay::stopped;
 use async_recursion::async_recursion as compiled_here;
 use domain::registry::topic::{AliasTable, Principal};
 use domain::registry::{AccessEnd, BrokerId, RegistryId};
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 /// How often values of QoS 0 are written.
 const TICK: Duration = Duration::from_millis(250);
-/// How often the rest is looked at: access is to end within five seconds on every node.
+/// How often the rest is looked at, if nobody tells before: access is to end within five seconds on every node.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often monitoring is written; it may be 30 s old.
 const WRITE_MONITORING: Duration = Duration::from_secs(10);
@@ -56,10 +57,10 @@ impl OwnEnds {
 }
 
 impl Context {
-    /// Looks after the sessions of this node, and carries messages to and from others, until `stop` says so.
+    /// Looks after the sessions of this node, and carries letters to and from others, until `stop` says so.
     #[compiled_here]
     pub async fn follow_registry(&self, stop: watch::Receiver<bool>) {
-        futures_util::future::join(self.follow_sessions(stop.clone()), self.relay_messages(stop)).await;
+        futures_util::future::join(self.follow_sessions(stop.clone()), self.relay_letters(stop)).await;
     }
 
     async fn follow_sessions(&self, mut stop: watch::Receiver<bool>) {
@@ -69,12 +70,20 @@ impl Context {
             Err(_) => Seen { ends: HashSet::new() },
         };
         let (mut looked, mut monitored, mut pruned) = (Instant::now(), Instant::now(), Instant::now());
-        while tokio::time::timeout(TICK, stop.wait_for(|stop| *stop)).await.is_err() {
+        loop {
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                () = self.state.registry.relay.access_ends.notified() => {
+                    self.warn("ends of access", self.read_access_ends(&mut seen).await);
+                }
+                () = tokio::time::sleep(TICK) => {}
+            }
             self.warn("values", self.write_pending_values().await);
             if is_time(&mut looked, LOOK) {
                 self.state.registry.hub.end_expired(self.now());
                 self.warn("ends of access", self.read_access_ends(&mut seen).await);
                 self.warn("aliases", self.refresh_spaces().await);
+                self.tell_what_is_watched();
             }
             if is_time(&mut monitored, WRITE_MONITORING) {
                 self.warn("monitoring", self.write_monitoring().await);

@@ -4,6 +4,7 @@
 //! its topic belongs, so that ten thousand devices that listen to their own commands cost it nothing. Locks are held for
 //! a look-up and never across an await.
 
+use crate::registry::ordered_id::{ordered_id, time_of};
 use crate::registry::outbox::{Delivery, Ending, Message, Outbox};
 use domain::Time;
 use domain::registry::topic::{AliasTable, DeliveryName, Place, Principal, Spot, Subscription};
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// How long an end of access is held against sessions that were being opened when it came.
 const ENDS_KEPT: Duration = Duration::from_secs(60);
@@ -24,6 +26,8 @@ const KNOWN_DEVICES_MAX: usize = 100_000;
 pub struct Hub {
     spaces: RwLock<HashMap<String, Arc<Space>>>,
     last_session: AtomicU64,
+    /// Not before the time of any session that was opened here or is known to have been opened elsewhere.
+    last_opened: AtomicI64,
     /// Ends of access that came lately, and when.
     ends: Mutex<VecDeque<(Instant, AccessEnd)>>,
     /// What is counted.
@@ -54,6 +58,10 @@ pub struct Space {
     pub(super) version: AtomicI64,
     /// How many subscriptions are about monitoring: mostly none, and then nobody has to be told.
     monitoring_readers: Arc<AtomicUsize>,
+    /// Until when somebody reads monitoring on another node, in milliseconds.
+    pub(super) watched_until: AtomicI64,
+    /// When the other nodes were told last that somebody does here, in milliseconds.
+    pub(super) watching_told: AtomicI64,
     /// Counts messages on permanent topics, so that a stored value is not given to a reader after a newer message.
     pub(super) permanent_messages: AtomicU64,
 }
@@ -92,6 +100,8 @@ pub struct ReadOptions {
 pub struct Session {
     /// Its number in this process.
     pub id: u64,
+    /// How it stands to others of its client id, on every node: the greatest stays.
+    pub(super) rank: Uuid,
     /// Who it is.
     pub principal: Principal,
     /// The client's own name for it.
@@ -130,6 +140,9 @@ pub(super) struct Opening {
     pub credential: Credential,
     /// When it was begun to look at the credential.
     pub began: Instant,
+    /// The time, and what tells sessions of one moment apart.
+    pub now: Time,
+    pub random: [u8; 3],
 }
 
 impl Hub {
@@ -150,9 +163,16 @@ impl Hub {
         let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
         let space = spaces.entry(found.id.clone()).or_insert(found).clone();
         let id = self.last_session.fetch_add(1, Ordering::Relaxed) + 1;
+        // Under the lock of the spaces, like the look at what is said of other nodes: a session that is opened after that
+        // was heard stands above it, whatever the clocks of the nodes say.
+        let at = opening.now.millis().max(self.last_opened.load(Ordering::Relaxed));
+        self.last_opened.store(at, Ordering::Relaxed);
+        let count = u32::try_from(id & u64::from(u32::MAX)).unwrap_or_default();
+        let rank = ordered_id(Time::from_millis(at), count, opening.random);
         let client = (opening.principal.owner(), opening.client_id.clone());
         let session = Arc::new(Session {
             id,
+            rank,
             principal: opening.principal,
             client_id: opening.client_id,
             address: opening.address,
@@ -182,6 +202,21 @@ impl Hub {
             return None;
         }
         Some(session)
+    }
+
+    /// Ends the session of a client when another node opened one that stands above it.
+    pub(super) fn opened_elsewhere(&self, space: &str, owner: Owner, client_id: String, rank: Uuid) {
+        let older = {
+            let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+            self.last_opened.fetch_max(time_of(rank).millis() + 1, Ordering::Relaxed);
+            let Some(space) = spaces.get(space) else { return };
+            let inner = space.read();
+            let session = inner.by_client.get(&(owner, client_id)).and_then(|id| inner.sessions.get(id));
+            session.filter(|session| session.rank < rank).cloned()
+        };
+        if let Some(older) = older {
+            older.outbox.end(Ending::TakenOver);
+        }
     }
 
     /// Takes a session away. The last one of a space takes that with it.
@@ -266,6 +301,8 @@ impl Space {
             version: AtomicI64::new(version),
             permanent_messages: AtomicU64::new(0),
             monitoring_readers: monitoring,
+            watched_until: AtomicI64::new(0),
+            watching_told: AtomicI64::new(0),
         }
     }
 
@@ -340,7 +377,7 @@ impl Space {
         self.read().sessions.values().any(|session| matches!(session.principal, Principal::Broker(_)))
     }
 
-    /// Whether anybody reads the monitoring of a device.
+    /// Whether anybody reads the monitoring of a device on this node.
     pub(super) fn has_monitoring_readers(&self, device: &DeviceId) -> bool {
         if self.monitoring_readers.load(Ordering::Relaxed) == 0 {
             return false;
@@ -348,6 +385,16 @@ impl Space {
         let inner = self.read();
         inner.by_spot.contains_key(&Spot::AnyMonitoring)
             || inner.by_spot.contains_key(&Spot::Monitoring(device.clone()))
+    }
+
+    /// Whether anybody reads the monitoring of devices on this node.
+    pub(super) fn is_watched_here(&self) -> bool {
+        self.monitoring_readers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether somebody reads the monitoring of devices on another node.
+    pub(super) fn is_watched_elsewhere(&self, now: Time) -> bool {
+        self.watched_until.load(Ordering::Relaxed) > now.millis()
     }
 
     /// The first reader of a topic for which the publisher should wait.
@@ -489,6 +536,11 @@ fn is_monitoring(spot: &Spot) -> bool {
 }
 
 impl Session {
+    /// When it was opened; later than by the clock when another node's is ahead.
+    pub(super) fn opened_at(&self) -> Time {
+        time_of(self.rank)
+    }
+
     /// How many subscriptions it has.
     pub fn subscription_count(&self) -> usize {
         self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).len()

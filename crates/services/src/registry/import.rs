@@ -375,6 +375,13 @@ impl Context {
             }
             return Ok(None);
         }
+        if given.state != CertificateState::Revoked
+            && credentials::was_revoked(&self.db, &certificate.fingerprint.sha256).await?
+        {
+            let reason = "it was revoked here, which is final: give a new one".into();
+            lines.push(of(ImportOutcome::Failed, &sha256, reason));
+            return Ok(None);
+        }
         certificate.fingerprint.imported = Some(given.fingerprint.clone()).filter(|name| !name.is_empty());
         certificate.created_at = given.created_at.unwrap_or(now);
         certificate.state = given.state;

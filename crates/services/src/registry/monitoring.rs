@@ -3,6 +3,7 @@
 use crate::context::{Context, failed};
 use crate::registry::hub::Session;
 use crate::registry::outbox::Message;
+use crate::registry::relay::Letter;
 use async_recursion::async_recursion as compiled_here;
 use bytes::Bytes;
 use domain::registry::topic::Principal;
@@ -108,15 +109,18 @@ impl Context {
 
     async fn contact(&self, session: &Arc<Session>, what: &AtomicI64) {
         let Principal::Device { device, registry } = &session.principal else { return };
-        session.contact.note(what, self.now());
-        if session.space.has_monitoring_readers(device) {
+        let now = self.now();
+        session.contact.note(what, now);
+        if session.space.has_monitoring_readers(device) || session.space.is_watched_elsewhere(now) {
             Box::pin(self.tell(registry, device, session)).await;
         }
     }
 
     /// The message on the monitoring topic. What is not known of this session comes from what was written before.
     async fn tell(&self, registry: &RegistryId, device: &DeviceId, session: &Session) {
-        if !session.space.has_monitoring_readers(device) {
+        let is_read_here = session.space.has_monitoring_readers(device);
+        let is_read_elsewhere = session.space.is_watched_elsewhere(self.now());
+        if !is_read_here && !is_read_elsewhere {
             return;
         }
         let written = match monitoring::of(&self.db, device).await {
@@ -133,7 +137,16 @@ impl Context {
             properties: Bytes::new(),
             origin: 0,
         };
-        session.space.deliver(&Arc::new(message), false, &self.state.registry.hub.counts);
+        let message = Arc::new(message);
+        if is_read_elsewhere {
+            self.tell_nodes(|| {
+                let space = session.space.id.clone();
+                Letter::Message { space, message: message.clone(), is_acknowledged: false }
+            });
+        }
+        if is_read_here {
+            session.space.deliver(&message, false, &self.state.registry.hub.counts);
+        }
     }
 
     /// Writes what is new.

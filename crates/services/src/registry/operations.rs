@@ -138,7 +138,7 @@ impl Context {
         let record = audit::record(caller, Some(recorded.project), recorded.event, object, &recorded.detail, now);
         let mut changes = recorded.changes.audit(record);
         for end in &recorded.ends {
-            changes = changes.statement(store::registry::access_end::insert(self.new_id(), end, now));
+            changes = changes.with(store::registry::access_end::insert(self.new_id(), end, now));
         }
         self.db.commit(changes).await?;
         self.end_access(&recorded.ends);
@@ -185,7 +185,7 @@ impl Context {
         for end in &decided.ends {
             let id = self.new_id();
             self.state.registry.own_ends.note(id);
-            changes = changes.statement(store::registry::access_end::insert(id, end, now));
+            changes = changes.with(store::registry::access_end::insert(id, end, now));
         }
         (operation, changes)
     }
@@ -225,18 +225,23 @@ impl Context {
         Ok(operation)
     }
 
-    /// The operations of a registry, device or broker, newest first.
+    /// The operations of a registry, device or broker, newest first. With a `name` there are none unless it is that of the
+    /// resource: a filter is by the resource's name alone (contract §2.4).
     #[compiled_here]
     pub async fn registry_operations(
         &self,
         caller: &Caller,
         owner: &Owner,
+        name: Option<&str>,
         page: &PageRequest,
     ) -> Result<Page<Operation>> {
-        self.owner_state(caller, owner, Action::ReadRegistry).await?;
+        let state = self.owner_state(caller, owner, Action::ReadRegistry).await?;
         let list = format!("operations of {owner}");
         // Nothing is younger than the end of time.
         let (number, id) = page.after(&list, (i64::MAX, "~"))?;
+        if name.is_some_and(|name| name != state.name) {
+            return Ok(Page { items: Vec::new(), next: String::new() });
+        }
         let before = (Time::from_millis(number), id);
         let rows = store::registry::operations::page(&self.db, owner.id(), &before, page.rows()).await;
         Ok(page.page(&list, rows.map_err(failed)?, |operation| (operation.created_at.millis(), operation.id.as_str())))

@@ -11,8 +11,9 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 /// How many messages are queued and in flight at most.
 pub const MESSAGES_MAX: usize = 1000;
-/// From how many on publishers are slowed down.
-const PRESSURE_FROM: usize = MESSAGES_MAX / 2;
+/// How many of these are in flight at most. Those cannot be taken back, so the rest is kept for what can: if all of them were
+/// in flight to a client that does not acknowledge, each new message would be the oldest in the queue, and lost.
+pub const IN_FLIGHT_MAX: usize = MESSAGES_MAX / 2;
 /// How many octets of payloads are queued at most: a thousand small messages, or a few large ones.
 const OCTETS_MAX: usize = 8 << 20;
 /// From how many octets on publishers are slowed down.
@@ -21,7 +22,7 @@ const OCTETS_PRESSURE_FROM: usize = OCTETS_MAX / 4;
 const IDLE_CAPACITY: usize = 8;
 
 /// A message, shared by everybody who gets it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Message {
     /// The canonical topic.
     pub topic: Box<str>,
@@ -216,7 +217,12 @@ impl State {
     }
 
     fn is_half_full(&self) -> bool {
-        self.queue.len() >= PRESSURE_FROM || self.octets >= OCTETS_PRESSURE_FROM
+        self.queue.len() >= self.pressure_from() || self.octets >= OCTETS_PRESSURE_FROM
+    }
+
+    /// From how many messages in the queue on publishers are slowed down: half of what is not in flight.
+    fn pressure_from(&self) -> usize {
+        MESSAGES_MAX.saturating_sub(self.in_flight) / 2
     }
 
     fn drop_what_is_too_much(&mut self) -> Option<u64> {
@@ -234,7 +240,7 @@ impl State {
         if !self.is_half_full() {
             self.is_given_up = false;
         }
-        let room = if self.is_pressed() { 0 } else { PRESSURE_FROM.saturating_sub(self.queue.len()) };
+        let room = if self.is_pressed() { 0 } else { self.pressure_from().saturating_sub(self.queue.len()) };
         let room = room.min(self.publishers.len());
         self.woken += u64::from(room > 0);
         self.publishers.drain(..room).collect::<Vec<_>>().into_iter()
@@ -277,10 +283,32 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_acknowledges_nothing_loses_the_oldest_of_what_waits() {
+        let outbox = Outbox::default();
+        let put = |number: usize| outbox.put(delivery(&number.to_be_bytes(), true));
+        let numbers = |taken: Vec<Delivery>| -> Vec<Vec<u8>> {
+            taken.into_iter().map(|delivery| delivery.message.payload.to_vec()).collect()
+        };
+        let expected = |range: std::ops::Range<usize>| -> Vec<Vec<u8>> {
+            range.map(|number| number.to_be_bytes().to_vec()).collect()
+        };
+        for number in 0..MESSAGES_MAX {
+            assert_eq!(put(number), None);
+        }
+        assert_eq!(numbers(take(&outbox, IN_FLIGHT_MAX)), expected(0..IN_FLIGHT_MAX));
+        assert!(outbox.is_pressed());
+        for number in MESSAGES_MAX..MESSAGES_MAX + 100 {
+            assert_eq!(put(number), Some(u64::try_from(number - MESSAGES_MAX + 1).unwrap()));
+        }
+        outbox.acknowledged(IN_FLIGHT_MAX);
+        assert_eq!(numbers(take(&outbox, IN_FLIGHT_MAX)), expected(IN_FLIGHT_MAX + 100..MESSAGES_MAX + 100));
+    }
+
+    #[test]
     fn publishers_wait_for_room_until_it_is_in_vain() {
         let outbox = Outbox::default();
         let fill = || {
-            for _ in 0..PRESSURE_FROM {
+            for _ in 0..MESSAGES_MAX / 2 {
                 let _ = outbox.put(delivery(b"", false));
             }
         };

@@ -1,7 +1,7 @@
 //! Provisions a device: the device and its certificate are made in one commit, or neither is.
 
 use super::devices::{NewDevice, clash};
-use super::operations::{Asked, Decided, Setback};
+use super::operations::{Asked, Decided, Repeat, Setback};
 use crate::context::{Context, failed};
 use crate::issue::{IssueOptions, Issued};
 use async_recursion::async_recursion as compiled_here;
@@ -10,12 +10,13 @@ use domain::inventory::IssuedCertificate;
 use domain::issuance::IssuanceRequest;
 use domain::permission::Action;
 use domain::registry::credential::{CertificateState, Fingerprints, RegisteredCertificate, hex};
-use domain::registry::operation::Outcome;
+use domain::registry::operation::{Operation, Outcome};
 use domain::registry::provision::subject_and_wishes;
 use domain::registry::{Device, Labels, Owner};
 use domain::{Error, ProfileId, Reason, Result, Time};
 use serde_json::json;
 use std::collections::BTreeMap;
+use store::registry::operations::UNIQUE_IDEMPOTENCY;
 use store::registry::{credentials, devices};
 use store::{Changes, StoreError};
 use x509::{Certificate, CertificationRequest, digest, pem};
@@ -56,6 +57,7 @@ pub struct ReadyDevice {
     device: Device,
     changes: Changes,
     began: Time,
+    repeat: Option<Repeat>,
 }
 
 /// The greatest length of a certification request.
@@ -64,9 +66,13 @@ const CSR_OCTETS_MAX: usize = 64 * 1024;
 const ATTEMPTS_MAX: usize = 4;
 
 impl Context {
-    /// Makes a device together with its certificate.
+    /// Makes a device together with its certificate. A repetition is given the same device and the same certificate, and the
+    /// private key that was made for it as long as the caller may read private keys.
     #[compiled_here]
-    pub async fn provision_device(&self, caller: &Caller, new: NewProvision) -> Result<Provisioned> {
+    pub async fn provision_device(&self, asked: &Asked<'_>, new: NewProvision) -> Result<Provisioned> {
+        if let Some(operation) = self.repeated(asked).await? {
+            return self.provisioned_again(asked.caller, new.profile, operation).await;
+        }
         if new.name.is_empty() {
             return Err(Error::invalid(
                 "name is empty: a device that is provisioned needs one, its certificate carries it",
@@ -83,19 +89,49 @@ impl Context {
         };
         let mut attempt = 1;
         loop {
-            match self.try_provision(caller, &new, csr.clone()).await {
-                Err(error) if error.reason() == Some(Reason::Conflict) && attempt < ATTEMPTS_MAX => attempt += 1,
-                done => return done,
+            let error = match self.try_provision(asked, &new, csr.clone()).await {
+                Ok(made) => return Ok(made),
+                Err(error) => error,
+            };
+            // Perhaps the same request came twice at once and the other one was faster.
+            if let Some(operation) = self.repeated(asked).await? {
+                return self.provisioned_again(asked.caller, new.profile, operation).await;
             }
+            if error.reason() != Some(Reason::Conflict) || attempt == ATTEMPTS_MAX {
+                return Err(error);
+            }
+            attempt += 1;
         }
+    }
+
+    /// What an earlier request with the same idempotency key made, for who could ask for it now.
+    async fn provisioned_again(
+        &self,
+        caller: &Caller,
+        profile: ProfileId,
+        operation: Operation,
+    ) -> Result<Provisioned> {
+        self.must_be_allowed_to_issue(caller, profile).await?;
+        let Outcome::ProvisionDevice { device, certificate } = operation.outcome else {
+            return Err(Error::failed("the key of a provisioned device is another operation's"));
+        };
+        let issued = self.issued_again(caller, certificate).await.map_err(|error| match error.reason() {
+            Some(Reason::NotFound) => Error::wrong_state(format!(
+                "this request made the device {} already, and its certificate is not in the inventory any more",
+                device.id
+            )),
+            _ => error,
+        })?;
+        Ok(Provisioned { device, issued })
     }
 
     async fn try_provision(
         &self,
-        caller: &Caller,
+        asked: &Asked<'_>,
         new: &NewProvision,
         csr: Option<Box<CertificationRequest>>,
     ) -> Result<Provisioned> {
+        let caller = asked.caller;
         let began = self.now();
         let registry = self.registry_for(caller, &new.registry, Action::WriteRegistry).await?;
         let unknown =
@@ -117,7 +153,7 @@ impl Context {
         let (device, changes, _) = self.ready_device(caller, &wanted, began).await?;
         let held = self.held_aliases(&device).await.map_err(|setback| setback.into_error(|_| None))?;
         let (subject, wishes) = subject_and_wishes(&issuer, &new.name, csr, began);
-        let ready = ReadyDevice { device: device.clone(), changes: held.with(changes), began };
+        let ready = ReadyDevice { device: device.clone(), changes: held.with(changes), began, repeat: asked.repeat };
         let options = IssueOptions { device: Some(ready), ..IssueOptions::default() };
         let issued = self.issue(caller, new.profile, IssuanceRequest { subject, wishes }, options).await?;
         Ok(Provisioned { device, issued })
@@ -154,12 +190,12 @@ impl Context {
                 "id": device.id.as_str(), "registryId": device.registry.as_str(), "name": device.name,
                 "certificates": [sha256], "certificateId": issued.id.to_string(),
             }),
-            changes: ready.changes.clone().statement(credentials::insert_certificate(&registered)),
+            changes: ready.changes.clone().with(credentials::insert_certificate(&registered)),
             ends: Vec::new(),
             began: ready.began,
-            outcome: Outcome::CreateDevice(device.clone()),
+            outcome: Outcome::ProvisionDevice { device: device.clone(), certificate: issued.id },
         };
-        self.operation_of(&Asked { caller, repeat: None }, decided).1
+        self.operation_of(&Asked { caller, repeat: ready.repeat }, decided).1
     }
 }
 
@@ -169,6 +205,10 @@ impl ReadyDevice {
         match error {
             StoreError::Conflict { constraint } if constraint == "foreign key" => {
                 Some(Error::not_found(format!("there is no registry {}", self.device.registry)))
+            }
+            // The same request came twice at once, and the other one was faster.
+            StoreError::Conflict { constraint } if constraint == UNIQUE_IDEMPOTENCY => {
+                Some(Error::conflict("this idempotency key is being used at this moment; try again"))
             }
             StoreError::Conflict { constraint } => clash(constraint, &self.device.name),
             // The whole is decided again: what the device was decided on has moved, or what the certificate was.

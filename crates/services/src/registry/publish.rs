@@ -4,6 +4,7 @@ use super::folders::may;
 use crate::context::{Context, failed};
 use crate::registry::hub::{Session, Space};
 use crate::registry::outbox::Message;
+use crate::registry::relay::Letter;
 use async_recursion::async_recursion as compiled_here;
 use bytes::Bytes;
 use domain::caller::Caller;
@@ -13,6 +14,7 @@ use domain::registry::{DeviceId, Owner, RegistryId};
 use domain::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 use store::registry::access;
 
 /// What a client publishes.
@@ -47,6 +49,8 @@ pub enum NotPublished {
     TooManyTopics,
     /// Somebody who reads it is behind: wait for room in that session's queue, and try again.
     Behind(Arc<Session>),
+    /// The device has published as much as it may: try again then.
+    TooFast(Instant),
     /// A failure of ours.
     Failed(Error),
 }
@@ -76,6 +80,14 @@ impl Context {
             && let Some(behind) = space.pressed_reader(&target.topic, session.id)
         {
             return Err(NotPublished::Behind(behind));
+        }
+        if let Some(per_second) = self.registry_settings.messages_per_second
+            && let Some(device) = session.principal.device()
+            && patience == Patience::Wait
+            && let Err(then) = self.state.registry.rates.take(device, per_second, Instant::now())
+        {
+            // Contract §6.4: what need not arrive does not, the other waits.
+            return if publication.is_acknowledged { Err(NotPublished::TooFast(then)) } else { Ok(()) };
         }
         let message = Message {
             topic: target.topic.into(),
@@ -180,7 +192,11 @@ impl Context {
         let message = Arc::new(message);
         let counts = &self.state.registry.hub.counts;
         counts.messages_in.fetch_add(1, Ordering::Relaxed);
-        self.relay(principal.space(), &message, is_acknowledged);
+        self.tell_nodes(|| Letter::Message {
+            space: principal.space().to_owned(),
+            message: message.clone(),
+            is_acknowledged,
+        });
         if let Some(space) = space {
             if is_permanent {
                 space.permanent_messages.fetch_add(1, Ordering::AcqRel);
@@ -202,7 +218,7 @@ fn refusal(problem: NotPublished, owner: &Owner) -> Error {
         NotPublished::Failed(error) => error,
         NotPublished::TooManyTopics => Error::invalid(format!("{owner} has more permanent topics than are kept")),
         NotPublished::TooLarge => Error::invalid("the payload is too large"),
-        NotPublished::Forbidden | NotPublished::Behind(_) => {
+        NotPublished::Forbidden | NotPublished::Behind(_) | NotPublished::TooFast(_) => {
             Error::permission_denied(format!("{owner} may not publish there"))
         }
     }

@@ -1,187 +1,267 @@
-//! Messages between the nodes of one PostgreSQL database: each node writes what its clients publish into a table, and reads
-//! what the others wrote.
+//! What the nodes of one database tell each other: the messages that their clients publish, the sessions that they open, and
+//! whose monitoring is read where.
 //!
-//! Ids are read often and payloads once. It is meant for some hundreds of messages a second: a fleet that sends more has
-//! its devices and its registry on one node. A message that waits here when its node dies is lost, as it would be in the
-//! queue of a session; values of permanent topics are not.
+//! Each of these is a letter (`relay/letter.rs`). Letters go by a table of the database (`relay/table.rs`) or by a NATS server
+//! (`relay/nats.rs`), as the operator chose, and from one node to another in the order in which they were written. Whoever
+//! publishes does not wait for them. What waits here when its node dies is lost, as it would be in the queue of a session;
+//! values of permanent topics are not, and ends of access go by the database always (`follow.rs`).
 
-use crate::context::{Context, failed};
-use crate::registry::outbox::Message;
+mod letter;
+mod nats;
+mod table;
+
+pub(super) use letter::Letter;
+
+use crate::context::Context;
+use crate::registry::hub::Session;
 use bytes::Bytes;
+use domain::Time;
 use domain::registry::topic::Place;
-use domain::{Result, Time};
-use std::collections::HashSet;
+use outbound::nats::NatsServer;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use store::Changes;
-use store::registry::topic_message::{self, TopicMessage};
-use tokio::sync::watch;
-use uuid::Uuid;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use store::{Announcement, Ear, Heard};
+use tokio::sync::{Notify, watch};
 
-/// How often messages of other nodes are looked for, and those of this one written.
-const TICK: Duration = Duration::from_millis(50);
-/// How far back is looked: clocks of nodes differ, and commits overtake each other.
-const LOOK_BACK_MILLIS: i64 = 5_000;
-/// How long messages are kept.
-const KEPT_MILLIS: i64 = 60_000;
-/// How often old ones are removed.
-const PRUNE: Duration = Duration::from_secs(20);
-/// How many are written in one commit, and read at once.
-const BATCH: usize = 200;
-const PAGE: u32 = 500;
-/// How much waits to be written at most.
+/// How much waits to be carried at most.
 const WAITING_MAX: usize = 20_000;
 const WAITING_OCTETS_MAX: usize = 64 << 20;
+/// How much earlier than another node says sessions are told to it again: clocks of nodes differ.
+const TOLD_AGAIN_MILLIS: i64 = 15_000;
+/// How long another node is told of the monitoring of a space after it said that somebody reads it there.
+const WATCHING_MILLIS: i64 = 60_000;
+/// How often that is said again.
+const WATCHING_AGAIN_MILLIS: i64 = 20_000;
 
-/// What waits to be handed to other nodes.
+/// How letters reach the other nodes of the database.
+#[derive(Clone, Debug, Default)]
+pub enum Relaying {
+    /// By a table of the database.
+    #[default]
+    Database,
+    /// By a NATS server.
+    Nats(NatsServer),
+}
+
+/// What waits to be told to other nodes.
 pub(crate) struct Relay {
     node: String,
     waiting: Mutex<Waiting>,
+    /// Rings when something waits.
+    bell: Notify,
+    /// Rings when another node, or this one, says that access ended.
+    pub(super) access_ends: Notify,
 }
 
 #[derive(Default)]
 struct Waiting {
-    messages: Vec<TopicMessage>,
+    letters: VecDeque<Letter>,
     octets: usize,
     lost: u64,
-    /// When the last message was handed over, and how many there were: messages of a node keep their order.
-    last: Option<Time>,
-    count: u32,
 }
 
 impl Relay {
     pub(crate) fn new(node: String) -> Self {
-        Self { node, waiting: Mutex::default() }
+        Self { node, waiting: Mutex::default(), bell: Notify::new(), access_ends: Notify::new() }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn put(&self, letter: Letter) {
+        {
+            let mut waiting = self.waiting();
+            let octets = waiting.octets + letter.weight();
+            if waiting.letters.len() >= WAITING_MAX || octets > WAITING_OCTETS_MAX {
+                waiting.lost += 1;
+                return;
+            }
+            waiting.octets = octets;
+            waiting.letters.push_back(letter);
+        }
+        self.bell.notify_one();
+    }
+
+    /// Takes the oldest of what waits: so many letters, or so many octets and one letter more.
+    fn take(&self, letters_max: usize, octets_max: usize) -> Vec<Letter> {
+        let mut waiting = self.waiting();
+        let lost = std::mem::take(&mut waiting.lost);
+        let (mut taken, mut octets) = (Vec::new(), 0);
+        while taken.len() < letters_max
+            && octets < octets_max
+            && let Some(letter) = waiting.letters.pop_front()
+        {
+            octets += letter.weight();
+            taken.push(letter);
+        }
+        waiting.octets -= octets;
+        drop(waiting);
+        if lost > 0 {
+            tracing::warn!(lost, "more happened than could be told to the other nodes");
+        }
+        taken
+    }
+
+    /// Waits until something waits. False when it is time to stop first.
+    async fn has_more(&self, stop: &mut watch::Receiver<bool>) -> bool {
+        tokio::select! {
+            () = self.bell.notified() => true,
+            () = stopped(stop) => false,
+        }
+    }
+}
+
+/// Waits until it is time to stop.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that nobody can stop it any more, which is the end, too.
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 impl Context {
-    /// Hands a message to the other nodes, when there can be any.
-    pub(super) fn relay(&self, space: &str, message: &Message, is_acknowledged: bool) {
-        if !self.db.is_shared() {
-            return;
+    /// Tells the other nodes, when there can be any.
+    pub(super) fn tell_nodes(&self, letter: impl FnOnce() -> Letter) {
+        if self.db.is_shared() {
+            self.state.registry.relay.put(letter());
         }
-        let relay = &self.state.registry.relay;
-        let mut waiting = relay.waiting();
-        if waiting.messages.len() >= WAITING_MAX || waiting.octets + message.payload.len() > WAITING_OCTETS_MAX {
-            waiting.lost += 1;
-            return;
-        }
-        let at = waiting.last.map_or(self.now(), |last| last.max(self.now()));
-        waiting.last = Some(at);
-        waiting.count = waiting.count.wrapping_add(1);
-        let row = TopicMessage {
-            id: ordered_id(at, waiting.count, self.random.octets()),
-            node: relay.node.clone(),
-            space: space.to_owned(),
-            topic: message.topic.to_string(),
-            payload: message.payload.to_vec(),
-            qos: u8::from(is_acknowledged),
-            at,
-        };
-        waiting.octets += row.payload.len();
-        waiting.messages.push(row);
     }
 
-    /// Carries messages between this node and the others until `stop` says so.
-    pub(super) async fn relay_messages(&self, mut stop: watch::Receiver<bool>) {
-        if !self.db.is_shared() {
-            return;
-        }
-        let mut seen = HashSet::new();
-        let mut pruned = Instant::now();
-        while tokio::time::timeout(TICK, stop.wait_for(|stop| *stop)).await.is_err() {
-            let carried = match self.write_relayed().await {
-                Ok(()) => self.read_relayed(&mut seen).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = carried {
-                tracing::warn!(%error, "messages do not cross to other nodes");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            if pruned.elapsed() >= PRUNE {
-                pruned = Instant::now();
-                let prune = topic_message::prune(self.now().plus_millis(-KEPT_MILLIS));
-                if let Err(error) = self.commit(Changes::new().statement(prune)).await {
-                    tracing::warn!(%error, "old messages are not removed");
-                }
+    /// Tells the other nodes that a session was opened here.
+    pub(super) fn tell_opened(&self, session: &Session) {
+        self.tell_nodes(|| Letter::Opened {
+            space: session.space.id.clone(),
+            owner: session.principal.owner(),
+            client_id: session.client_id.clone(),
+            rank: session.rank,
+        });
+    }
+
+    /// Says again whose monitoring is read here, for the other nodes to tell of it.
+    pub(super) fn tell_what_is_watched(&self) {
+        let now = self.now();
+        for space in self.state.registry.hub.spaces() {
+            let again = now.plus_millis(-WATCHING_AGAIN_MILLIS).millis();
+            if space.is_watched_here() && space.watching_told.load(Ordering::Relaxed) <= again {
+                space.watching_told.store(now.millis(), Ordering::Relaxed);
+                self.tell_nodes(|| Letter::Watching { space: space.id.clone() });
             }
         }
     }
 
-    async fn write_relayed(&self) -> Result<()> {
-        let Waiting { messages, lost, .. } = std::mem::take(&mut *self.state.registry.relay.waiting());
-        if lost > 0 {
-            tracing::warn!(lost, "more messages were published than can cross to other nodes");
-        }
-        for batch in messages.chunks(BATCH) {
-            let statements = batch.iter().map(topic_message::insert);
-            self.commit(statements.fold(Changes::new(), Changes::statement)).await?;
-        }
-        Ok(())
-    }
-
-    async fn read_relayed(&self, seen: &mut HashSet<Uuid>) -> Result<()> {
-        let node = &self.state.registry.relay.node;
-        let since = self.now().plus_millis(-LOOK_BACK_MILLIS);
-        let listed = topic_message::ids_since(&self.db, node, since).await.map_err(failed)?;
-        let first_new = listed.iter().find(|(id, _)| !seen.contains(id)).map(|(_, at)| *at);
-        if let Some(mut from) = first_new {
-            let mut after = Uuid::nil();
-            loop {
-                let page = topic_message::after(&self.db, node, from, after, PAGE).await.map_err(failed)?;
-                let is_last = page.len() < PAGE as usize;
-                for message in page {
-                    (from, after) = (message.at, message.id);
-                    if seen.insert(message.id) {
-                        self.deliver_relayed(message);
+    /// Carries letters between this node and the others until `stop` says so.
+    pub(super) async fn relay_letters(&self, mut stop: watch::Receiver<bool>) {
+        let Some(mut ear) = self.db.listen() else { return };
+        match &self.registry_settings.relay {
+            Relaying::Database => self.relay_by_table(ear, stop).await,
+            Relaying::Nats(server) => {
+                let letters = self.relay_by_nats(server, stop.clone());
+                let access_ends = async {
+                    tokio::select! {
+                        () = self.hear_access_ends(&mut ear) => {}
+                        () = stopped(&mut stop) => {}
                     }
+                };
+                futures_util::future::join(letters, access_ends).await;
+            }
+        }
+    }
+
+    /// Hears of ends of access alone: letters go another way.
+    async fn hear_access_ends(&self, ear: &mut Ear) {
+        let mut is_told = false;
+        loop {
+            match ear.next().await {
+                Heard::Listening | Heard::Told(Announcement::AccessEnds) => {
+                    self.state.registry.relay.access_ends.notify_one();
                 }
-                if is_last {
-                    break;
+                Heard::Told(Announcement::Letters { .. }) if is_told => {}
+                Heard::Told(Announcement::Letters { node, .. }) => {
+                    is_told = true;
+                    tracing::error!(
+                        node,
+                        "another node of this database does not use NATS (iot.relay): messages do not cross between it and this one"
+                    );
                 }
             }
         }
-        // What is not listed any more does not come again.
-        let listed: HashSet<Uuid> = listed.into_iter().map(|(id, _)| id).collect();
-        seen.retain(|id| listed.contains(id) || first_new.is_some());
-        Ok(())
     }
 
-    fn deliver_relayed(&self, row: TopicMessage) {
-        let Some(space) = self.state.registry.hub.space(&row.space) else { return };
-        if Place::read(&row.topic).is_some_and(Place::is_permanent) {
-            space.permanent_messages.fetch_add(1, Ordering::AcqRel);
+    /// Does what a letter of another node is about.
+    fn read_letter(&self, octets: &Bytes) {
+        let hub = &self.state.registry.hub;
+        let letter = match letter::read(octets) {
+            Ok((node, _)) if node == self.state.registry.relay.node => return,
+            Ok((_, letter)) => letter,
+            Err(why) => {
+                tracing::debug!(why, "a letter of another node is not understood here");
+                return;
+            }
+        };
+        match letter {
+            Letter::Message { space, message, is_acknowledged } => {
+                let Some(space) = hub.space(&space) else { return };
+                if Place::read(&message.topic).is_some_and(Place::is_permanent) {
+                    space.permanent_messages.fetch_add(1, Ordering::AcqRel);
+                }
+                space.deliver(&message, is_acknowledged, &hub.counts);
+            }
+            Letter::Opened { space, owner, client_id, rank } => hub.opened_elsewhere(&space, owner, client_id, rank),
+            Letter::Watching { space } => {
+                if let Some(space) = hub.space(&space) {
+                    space.watched_until.store(self.now().plus_millis(WATCHING_MILLIS).millis(), Ordering::Relaxed);
+                }
+            }
+            Letter::Missed { since } => self.tell_opened_since(since.plus_millis(-TOLD_AGAIN_MILLIS)),
         }
-        let message =
-            Message { topic: row.topic.into(), payload: Bytes::from(row.payload), properties: Bytes::new(), origin: 0 };
-        space.deliver(&Arc::new(message), row.qos > 0, &self.state.registry.hub.counts);
+    }
+
+    /// Says again which sessions were opened here since then, and asks the others for theirs: something was missed.
+    fn catch_up(&self, since: Time) {
+        self.tell_opened_since(since);
+        self.tell_nodes(|| Letter::Missed { since });
+    }
+
+    /// Says again which sessions were opened here since then, for a node that did not hear it.
+    fn tell_opened_since(&self, since: Time) {
+        self.state.registry.hub.for_each_session(|session| {
+            if session.opened_at() >= since {
+                self.tell_opened(session);
+            }
+        });
     }
 }
 
-/// An id that grows with the count within a millisecond: a UUID of version 7 that holds both, and randomness behind them.
-fn ordered_id(at: Time, count: u32, random: [u8; 3]) -> Uuid {
-    let mut octets = [0; 10];
-    // Before these are the bits of the version and the variant.
-    octets[3..7].copy_from_slice(&count.to_be_bytes());
-    octets[7..].copy_from_slice(&random);
-    uuid::Builder::from_unix_timestamp_millis(u64::try_from(at.millis()).unwrap_or(0), &octets).into_uuid()
+/// How long after a failure it is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Waits a little after a failure. False when it is time to stop.
+async fn again(stop: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(AGAIN) => true,
+        () = stopped(stop) => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn watching(space: &str) -> Letter {
+        Letter::Watching { space: space.into() }
+    }
+
     #[test]
-    fn ids_of_one_millisecond_are_in_the_order_of_their_count() {
-        let at = Time::from_millis(1_700_000_000_000);
-        let ids: Vec<Uuid> = (0..1000).map(|count| ordered_id(at, count, [(count % 251) as u8; 3])).collect();
-        assert!(ids.is_sorted());
-        assert!(ids[999] < ordered_id(at.plus_millis(1), 0, [0; 3]));
+    fn what_is_too_much_is_lost_and_counted() {
+        let relay = Relay::new("n".into());
+        for number in 0..WAITING_MAX + 2 {
+            relay.put(watching(&number.to_string()));
+        }
+        assert_eq!(relay.waiting().lost, 2);
+        assert_eq!(relay.take(2, usize::MAX), [watching("0"), watching("1")]);
+        assert_eq!((relay.waiting().lost, relay.waiting().letters.len()), (0, WAITING_MAX - 2));
+        while !relay.take(WAITING_MAX, 1000).is_empty() {}
+        assert_eq!(relay.waiting().octets, 0);
     }
 }

@@ -63,7 +63,8 @@ impl Context {
     }
 
     /// Gives a certificate another state in the registry: what is not ACTIVE gives no access any more, and its sessions are
-    /// closed. REVOKED is final. The inventory is not touched: a certificate of ours is revoked there for everybody.
+    /// closed. REVOKED is final: the certificate is not registered again, also when it was taken away. The inventory is not
+    /// touched: a certificate of ours is revoked there for everybody.
     #[compiled_here]
     pub async fn set_certificate_state(
         &self,
@@ -91,6 +92,7 @@ impl Context {
             return Ok(full);
         }
         let sha256 = full.certificate.fingerprint.sha256;
+        let changed = credentials::set_state(&full.certificate, state, self.now());
         let recorded = Recorded {
             project: known.project,
             event: "registered-certificate-state-changed",
@@ -98,9 +100,7 @@ impl Context {
             detail: json!({
                 "id": owner.id(), "fingerprint": hex(&sha256), "from": from.as_str(), "to": state.as_str(),
             }),
-            changes: Changes::new()
-                .statement(touch(owner, known.version))
-                .statement(credentials::set_state(sha256, from, state)),
+            changes: Changes::new().statement(touch(owner, known.version)).with(changed),
             ends: match state {
                 CertificateState::Active => Vec::new(),
                 CertificateState::Inactive | CertificateState::Revoked => vec![AccessEnd::Certificate(sha256)],

@@ -178,13 +178,27 @@ impl Context {
                 tracing::info!(registry = %trusted.registry, "a certificate was not taken in: it or one above it is revoked");
                 continue;
             }
-            let Some(device) = trusted.template.expand(&CertificateNames::of(leaf)) else {
+            let names = CertificateNames::of(leaf);
+            if self.is_proof(&names).await? {
+                tracing::info!(registry = %trusted.registry, "a certificate was not taken in: it is named by a registry, as \
+                    the proof of an authority is, which is no device");
+                continue;
+            }
+            let Some(device) = trusted.template.expand(&names) else {
                 tracing::info!(registry = %trusted.registry, "a certificate was not taken in: it lacks what the template names");
                 continue;
             };
             return Ok(Some(Proven { trusted, device }));
         }
         Ok(None)
+    }
+
+    /// Whether these are the names of a certificate by which an authority proved to a registry whose it is.
+    async fn is_proof(&self, names: &CertificateNames) -> Result<bool> {
+        // No text of the database holds U+0000.
+        let name = Some(names.common_name.as_str()).filter(|name| !name.is_empty() && !name.contains('\0'));
+        let Some(name) = name else { return Ok(false) };
+        Ok(registries::by_id(&self.db, name).await.map_err(failed)?.is_some())
     }
 
     /// The certificates of a trusted authority: of one of ours all of the trusted key, so that it may be renewed. None when
@@ -282,6 +296,7 @@ impl Context {
         if let Some(known) = credentials::certificate(&self.db, &FingerprintQuery::Sha256(leaf.sha256())).await? {
             return Ok(known);
         }
+        self.must_not_be_withdrawn(leaf).await?;
         let registry = registries::by_id(&self.db, trusted.registry.as_str()).await?.ok_or(Setback::Stale)?;
         if registry.is_disabled {
             return Err(Error::wrong_state(format!("the registry {} is disabled", registry.id)).into());
@@ -330,7 +345,7 @@ impl Context {
             changes: Changes::new()
                 .statement(trust::hold(&trusted.id))
                 .with(ready)
-                .statement(credentials::insert_certificate(&registered)),
+                .with(credentials::insert_certificate(&registered)),
             ends: Vec::new(),
             began,
             outcome,

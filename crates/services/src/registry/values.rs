@@ -146,7 +146,8 @@ impl Context {
             }
             let name = match subscription.name_of(&topic, &session.space.aliases()) {
                 Some(DeliveryName::Filter) if *subscription.filter != *topic => Some(subscription.filter.clone()),
-                _ => None,
+                Some(DeliveryName::Other(name)) => Some(name.into()),
+                Some(DeliveryName::Filter | DeliveryName::Canonical) | None => None,
             };
             let message = Message { topic: topic.into(), payload, properties: Bytes::new(), origin: 0 };
             values.push(Delivery {

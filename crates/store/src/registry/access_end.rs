@@ -1,6 +1,8 @@
-//! Credentials and owners whose access ended, for every node to close the sessions that stand on them.
+//! Credentials and owners whose access ended, for every node to close the sessions that stand on them. The other nodes are
+//! told at the commit, and look by themselves, too.
 
-use crate::changes::Statement;
+use crate::announcement::Announcement;
+use crate::changes::{Changes, Statement};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
@@ -9,22 +11,24 @@ use domain::registry::AccessEnd;
 use uuid::Uuid;
 
 /// Says that the access of this ended.
-pub fn insert(id: Uuid, end: &AccessEnd, at: Time) -> Statement {
+pub fn insert(id: Uuid, end: &AccessEnd, at: Time) -> Changes {
     let (kind, subject) = end.words();
-    Statement::new(
+    let insert = Statement::new(
         "INSERT INTO access_ends (id, kind, subject, at) VALUES ($1, $2, $3, $4)",
         params![id, kind, subject, at],
-    )
+    );
+    Changes::new().statement(insert).announce(Announcement::AccessEnds)
 }
 
 /// Says that the access of a certificate ended, when it is registered.
-pub fn insert_if_registered(id: Uuid, sha256: &[u8; 32], at: Time) -> Statement {
+pub fn insert_if_registered(id: Uuid, sha256: &[u8; 32], at: Time) -> Changes {
     let (kind, subject) = AccessEnd::Certificate(*sha256).words();
-    Statement::new(
+    let insert = Statement::new(
         "INSERT INTO access_ends (id, kind, subject, at)
          SELECT $1, $2, $3, $4 FROM registered_certificates WHERE fingerprint = $5",
         params![id, kind, subject, at, sha256],
-    )
+    );
+    Changes::new().statement(insert).announce(Announcement::AccessEnds)
 }
 
 /// What ended since then, oldest first, with the ids of the rows.

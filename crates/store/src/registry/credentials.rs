@@ -10,7 +10,7 @@ use domain::registry::credential::{
     CertificateState, FingerprintQuery, Fingerprints, RegisteredCertificate, RegisteredPassword,
 };
 use domain::registry::{Owner, OwnerKind, PasswordId, RegistryId, TrustedAuthorityId};
-use domain::{AuthorityKeyId, ProjectId};
+use domain::{AuthorityKeyId, ProjectId, Time};
 
 /// The constraints that keep a certificate to one owner, as a [`StoreError::Conflict`] names them.
 pub const UNIQUE_CERTIFICATE: [&str; 2] = ["registered_certificates_pkey", "registered_certificates_sha1"];
@@ -26,14 +26,18 @@ macro_rules! select_certificate {
     };
 }
 
-/// Registers a certificate.
-pub fn insert_certificate(certificate: &RegisteredCertificate) -> Statement {
+/// Registers a certificate, unless it was revoked. One that is REVOKED when it comes gives no access, so it may stand beside
+/// what is known of it, and stays revoked.
+pub fn insert_certificate(certificate: &RegisteredCertificate) -> Changes {
     let (key, serial) = certificate.issued_by.clone().unzip();
-    Statement::new(
+    let is_revoked = certificate.state == CertificateState::Revoked;
+    let held_against_it = (!is_revoked).then_some(certificate.fingerprint.sha256);
+    let insert = Statement::new(
         "INSERT INTO registered_certificates (fingerprint, fingerprint_sha1, fingerprint_imported, project_id,
          owner_kind, owner_id, registry_id, certificate_data, not_before, not_after, state, authority_key_id, serial,
          trusted_authority_id, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
+         WHERE NOT EXISTS (SELECT 1 FROM revoked_certificates r WHERE r.fingerprint = $16)",
         params![
             certificate.fingerprint.sha256,
             certificate.fingerprint.sha1,
@@ -50,39 +54,62 @@ pub fn insert_certificate(certificate: &RegisteredCertificate) -> Statement {
             serial,
             certificate.trusted_authority.as_ref().map(TrustedAuthorityId::as_str),
             certificate.created_at,
+            held_against_it,
         ],
     )
+    .expect_one("the certificate was not revoked");
+    let revoked = is_revoked.then(|| note_revoked(certificate, certificate.created_at));
+    revoked.into_iter().fold(Changes::new().statement(insert), Changes::statement)
 }
 
 /// Gives a certificate another state.
-pub fn set_state(sha256: [u8; 32], from: CertificateState, to: CertificateState) -> Statement {
-    Statement::new(
+pub fn set_state(certificate: &RegisteredCertificate, to: CertificateState, at: Time) -> Changes {
+    let update = Statement::new(
         "UPDATE registered_certificates SET state = $3 WHERE fingerprint = $1 AND state = $2",
-        params![sha256, from.as_str(), to.as_str()],
+        params![certificate.fingerprint.sha256, certificate.state.as_str(), to.as_str()],
     )
-    .expect_one("the certificate is in the state that it was in")
+    .expect_one("the certificate is in the state that it was in");
+    let revoked = (to == CertificateState::Revoked).then(|| note_revoked(certificate, at));
+    revoked.into_iter().fold(Changes::new().statement(update), Changes::statement)
+}
+
+/// Keeps that a certificate was revoked, also for when it is nobody's any more.
+fn note_revoked(certificate: &RegisteredCertificate, at: Time) -> Statement {
+    Statement::new(
+        "INSERT INTO revoked_certificates (fingerprint, project_id, revoked_at) VALUES ($1, $2, $3)
+         ON CONFLICT (fingerprint) DO NOTHING",
+        params![certificate.fingerprint.sha256, certificate.project, at],
+    )
+}
+
+/// Whether the certificate of this SHA-256 was revoked in the registry, whoever had it.
+pub async fn was_revoked(db: &Db, sha256: &[u8; 32]) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM revoked_certificates WHERE fingerprint = $1";
+    Ok(db.row(sql, params![sha256]).await?.is_some())
 }
 
 /// Takes a certificate away from its owner.
 pub fn delete_certificate(owner: &Owner, sha256: [u8; 32]) -> Statement {
     Statement::new(
-        "DELETE FROM registered_certificates WHERE fingerprint = $1 AND owner_id = $2",
-        params![sha256, owner.id()],
+        "DELETE FROM registered_certificates WHERE fingerprint = $1 AND owner_id = $2 AND owner_kind = $3",
+        params![sha256, owner.id(), owner.kind().as_str()],
     )
     .expect_one("the certificate is the owner's")
 }
 
 /// Takes everything away that an owner proves itself with.
 pub fn delete_all(owner: &Owner) -> Changes {
-    let certificates = Statement::new("DELETE FROM registered_certificates WHERE owner_id = $1", params![owner.id()]);
-    let passwords = Statement::new("DELETE FROM registered_passwords WHERE owner_id = $1", params![owner.id()]);
-    Changes::new().statement(certificates).statement(passwords)
+    let of_owner = || params![owner.id(), owner.kind().as_str()];
+    let certificates = "DELETE FROM registered_certificates WHERE owner_id = $1 AND owner_kind = $2";
+    let passwords = "DELETE FROM registered_passwords WHERE owner_id = $1 AND owner_kind = $2";
+    Changes::new().statement(Statement::new(certificates, of_owner())).statement(Statement::new(passwords, of_owner()))
 }
 
 /// The certificates of an owner, newest first.
 pub async fn certificates(db: &Db, owner: &Owner) -> Result<Vec<RegisteredCertificate>, StoreError> {
-    let sql = select_certificate!("WHERE c.owner_id = $1 ORDER BY c.created_at DESC, c.fingerprint");
-    db.rows(sql, params![owner.id()]).await?.iter().map(certificate_from).collect()
+    let sql =
+        select_certificate!("WHERE c.owner_id = $1 AND c.owner_kind = $2 ORDER BY c.created_at DESC, c.fingerprint");
+    db.rows(sql, params![owner.id(), owner.kind().as_str()]).await?.iter().map(certificate_from).collect()
 }
 
 /// The certificate that somebody names, of whomever it is.
@@ -117,15 +144,18 @@ pub fn insert_password(password: &RegisteredPassword, project: ProjectId, hash: 
 
 /// Takes a password away from its owner.
 pub fn delete_password(owner: &Owner, id: &PasswordId) -> Statement {
-    Statement::new("DELETE FROM registered_passwords WHERE id = $1 AND owner_id = $2", params![id.as_str(), owner.id()])
-        .expect_one("the password is the owner's")
+    Statement::new(
+        "DELETE FROM registered_passwords WHERE id = $1 AND owner_id = $2 AND owner_kind = $3",
+        params![id.as_str(), owner.id(), owner.kind().as_str()],
+    )
+    .expect_one("the password is the owner's")
 }
 
 /// The passwords of an owner, newest first.
 pub async fn passwords(db: &Db, owner: &Owner) -> Result<Vec<RegisteredPassword>, StoreError> {
-    let sql = "SELECT id, owner_kind, owner_id, created_at FROM registered_passwords WHERE owner_id = $1
-               ORDER BY created_at DESC, id";
-    let rows = db.rows(sql, params![owner.id()]).await?;
+    let sql = "SELECT id, owner_kind, owner_id, created_at FROM registered_passwords
+               WHERE owner_id = $1 AND owner_kind = $2 ORDER BY created_at DESC, id";
+    let rows = db.rows(sql, params![owner.id(), owner.kind().as_str()]).await?;
     rows.iter()
         .map(|row| {
             Ok(RegisteredPassword {

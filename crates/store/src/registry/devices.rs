@@ -183,15 +183,21 @@ pub async fn any_of(db: &Db, registry: &RegistryId) -> Result<bool, StoreError> 
     Ok(row.is_some())
 }
 
-/// An alias of the registry that one of these cannot stand beside, of another device: one is a prefix of the other.
+/// An alias of the registry that this one cannot stand beside, of another device: one is a prefix of the other. No two that
+/// are there are such, so of all that begin this one there is only the last before it, and what it begins comes right after.
 pub async fn clashing_alias(
     db: &Db,
     registry: &RegistryId,
     device: &DeviceId,
     alias: &str,
 ) -> Result<Option<(String, DeviceId)>, StoreError> {
-    let sql = "SELECT alias, device_id FROM topic_aliases WHERE registry_id = $1 AND device_id <> $2
-               AND (substr(alias, 1, length($3)) = $3 OR substr($3, 1, length(alias)) = alias) LIMIT 1";
+    let sql = "SELECT n.alias, n.device_id FROM (
+                 SELECT b.alias, b.device_id FROM (SELECT alias, device_id FROM topic_aliases
+                   WHERE registry_id = $1 AND device_id <> $2 AND alias <= $3 ORDER BY alias DESC LIMIT 1) b
+                 UNION ALL
+                 SELECT a.alias, a.device_id FROM (SELECT alias, device_id FROM topic_aliases
+                   WHERE registry_id = $1 AND device_id <> $2 AND alias >= $3 ORDER BY alias LIMIT 1) a
+               ) n WHERE substr(n.alias, 1, length($3)) = $3 OR substr($3, 1, length(n.alias)) = n.alias LIMIT 1";
     let row = db.row(sql, params![registry.as_str(), device.as_str(), alias]).await?;
     row.map(|row| Ok((row.string(0)?, DeviceId(row.string(1)?)))).transpose()
 }

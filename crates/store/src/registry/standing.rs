@@ -37,8 +37,8 @@ macro_rules! select_standing {
 
 /// The certificates of an owner, newest first.
 pub async fn of_owner(db: &Db, owner: &Owner) -> Result<Vec<StandingRow>, StoreError> {
-    let sql = select_standing!("WHERE c.owner_id = $1 ORDER BY c.created_at DESC, c.fingerprint");
-    db.rows(sql, params![owner.id()]).await?.iter().map(standing_from).collect()
+    let sql = select_standing!("WHERE c.owner_id = $1 AND c.owner_kind = $2 ORDER BY c.created_at DESC, c.fingerprint");
+    db.rows(sql, params![owner.id(), owner.kind().as_str()]).await?.iter().map(standing_from).collect()
 }
 
 /// The certificate of this digest, whose ever it is.

@@ -3,8 +3,9 @@
 use crate::{KEY, ids, one, open, prepare, record, settings, thing};
 use std::time::{Duration, Instant};
 use store::audit_chain::{Verification, verify};
-use store::{Changes, Db, Settings, Statement, StoreError};
+use store::{Announcement, Changes, Db, Heard, Settings, Statement, StoreError};
 use testkit::{PrivateCluster, TestDatabase};
+use uuid::Uuid;
 
 #[tokio::test]
 async fn settings_that_lose_commits_are_refused() {
@@ -114,4 +115,35 @@ async fn a_server_that_crashes_and_comes_back_is_used_again() {
     cluster.start_again();
     db.commit(Changes::new().statement(thing(4, "d")).audit(record(4))).await.unwrap();
     assert_eq!(ids(&db).await, [1, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_is_announced_is_heard_once_it_is_committed() {
+    let database = TestDatabase::postgres();
+    let db = open(database.engine()).await;
+    let other = Db::open(&settings(database.engine()).with_node("second")).await.unwrap();
+    let mut ear = other.listen().unwrap();
+    assert_eq!(ear.next().await, Heard::Listening);
+    let letters = |last: u128| Announcement::Letters {
+        node: "first".into(),
+        first: Uuid::from_u128(1),
+        last: Uuid::from_u128(last),
+    };
+    db.commit(Changes::new().statement(thing(1, "a")).announce(letters(1))).await.unwrap();
+    let taken = db.commit(Changes::new().statement(thing(1, "b")).announce(letters(2))).await;
+    assert!(matches!(taken, Err(StoreError::Conflict { .. })), "{taken:?}");
+    // What is told twice in one transaction is heard once.
+    let twice =
+        Changes::new().announce(Announcement::AccessEnds).with(Changes::new().announce(Announcement::AccessEnds));
+    db.commit(twice.statement(thing(3, "c"))).await.unwrap();
+    db.commit(Changes::new().statement(thing(4, "d")).announce(letters(4))).await.unwrap();
+    for expected in [letters(1), Announcement::AccessEnds, letters(4)] {
+        assert_eq!(ear.next().await, Heard::Told(expected));
+    }
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    db.row(cut, vec![]).await.unwrap();
+    assert_eq!(ear.next().await, Heard::Listening);
+    db.commit(Changes::new().statement(thing(5, "e")).announce(letters(5))).await.unwrap();
+    assert_eq!(ear.next().await, Heard::Told(letters(5)));
 }

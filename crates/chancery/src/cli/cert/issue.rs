@@ -53,12 +53,12 @@ pub(crate) struct IssueArguments {
     /// How the CA signs [default: what fits its key, as ECDSA-SHA256].
     #[arg(long, value_name = "ALGORITHM", ignore_case = true)]
     signature_algorithm: Option<SignatureAlgorithm>,
-    /// A key usage, or none. May be repeated [default: what the policy requires, and digital_signature, with RSA
-    /// key_encipherment, as far as it allows them].
+    /// A key usage, or none. May be repeated [default: the profile's, else what the policy requires, and
+    /// digital_signature, with RSA key_encipherment, as far as it allows them].
     #[arg(long, value_name = "USAGE", value_parser = vocabulary::key_usage_or_none())]
     usage: Vec<String>,
-    /// An extended key usage, or none. May be repeated [default: what the policy requires, else server_auth if it
-    /// allows that, else the first that it allows].
+    /// An extended key usage, or none. May be repeated [default: the profile's, else what the policy requires, else
+    /// server_auth and client_auth as far as it allows them, else the first that it allows].
     #[arg(long, value_name = "USAGE", value_parser = vocabulary::extended_key_usage_or_none())]
     eku: Vec<String>,
     #[command(flatten)]
@@ -270,9 +270,10 @@ fn extended_key_usages(profile: &Value, policy: &Value) -> Option<Vec<String>> {
     if !rule.required.is_empty() {
         return Some(rule.required);
     }
-    let first = || rule.allowed.iter().find(|usage| rule.allows(usage)).cloned();
-    let usual = if rule.allows("server_auth") { Some("server_auth".to_owned()) } else { first() };
-    Some(usual.into_iter().collect())
+    let usual = ["server_auth", "client_auth"].into_iter().filter(|usage| rule.allows(usage));
+    let usual: Vec<String> = usual.map(str::to_owned).collect();
+    let first = || rule.allowed.iter().find(|usage| rule.allows(usage)).cloned().into_iter().collect();
+    Some(if usual.is_empty() { first() } else { usual })
 }
 
 /// A policy's rule about usages (contract §5.2).

@@ -19,9 +19,11 @@ fn usages_that_were_not_typed_come_from_the_policy() {
         assert_eq!(key_usages(&none, policy, key), words(usages), "{policy}");
         assert_eq!(extended_key_usages(&none, policy), words(extended), "{policy}");
     };
-    check(&policy(), KeyAlgorithm::EcP256, Some(&["digital_signature"]), Some(&["server_auth"]));
+    // What may be both is both: as a server alone it could not connect as a client.
+    let both: &[&str] = &["server_auth", "client_auth"];
+    check(&policy(), KeyAlgorithm::EcP256, Some(&["digital_signature"]), Some(both));
     let with_rsa: &[&str] = &["digital_signature", "key_encipherment"];
-    check(&policy(), KeyAlgorithm::Rsa2048, Some(with_rsa), Some(&["server_auth"]));
+    check(&policy(), KeyAlgorithm::Rsa2048, Some(with_rsa), Some(both));
     // No rules allow nothing, so nothing is asked for.
     check(&Value::Null, KeyAlgorithm::EcP256, None, None);
     check(&json!({ "keyUsages": null, "extendedKeyUsages": null }), KeyAlgorithm::EcP256, None, None);
@@ -33,6 +35,8 @@ fn usages_that_were_not_typed_come_from_the_policy() {
         "extendedKeyUsages": { "allowed": ["server_auth"], "required": ["client_auth"] },
     });
     check(&strict, KeyAlgorithm::EcP256, Some(&[]), Some(&["client_auth"]));
+    let other = json!({ "keyUsages": {}, "extendedKeyUsages": { "allowed": ["code_signing", "email_protection"] } });
+    check(&other, KeyAlgorithm::EcP256, Some(&[]), Some(&["code_signing"]));
 }
 
 #[test]
