@@ -21,7 +21,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1_000_000)]
     revoked: u32,
     /// Certificates that name one list.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 25_000)]
     per_list: u32,
     /// Certificates that are revoked over the API, one after the other.
     #[arg(long, default_value_t = 3_000)]

@@ -39,9 +39,9 @@ impl ListSettings {
     }
 }
 
-/// How many certificates may name one list before their key opens another: a list of so many entries is some 5 MB, and is
-/// signed in well under a second.
-pub const CERTIFICATES_PER_LIST: u32 = 100_000;
+/// How many certificates may name one list before their key opens another. A list of so many entries is some 1.2 MB: what a
+/// client fetches, and what is written each time that one of them is revoked, while other commits wait.
+pub const CERTIFICATES_PER_LIST: u32 = 25_000;
 
 /// What a revocation does to a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

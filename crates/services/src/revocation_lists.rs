@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::authorities::about;
 use crate::context::{Context, failed};
+use crate::patient::patiently;
 use crate::subject::subject_of;
 use async_recursion::async_recursion as compiled_here;
 use domain::authority::AuthorityKey;
@@ -182,7 +183,7 @@ impl Context {
         let entries = self.list_entries(&record, now).await?;
         let signer = self.signer(key.id).await?;
         let runtime = tokio::runtime::Handle::current();
-        let (der, delta) = apart(move || {
+        let (der, delta) = patiently(move || {
             let issuer = ListIssuer {
                 name: &name,
                 key_id: &key_id,
@@ -377,7 +378,7 @@ impl Context {
         kept_from: Time,
     ) -> Result<Vec<RevokedCertificate>> {
         let Some(der) = record.der.clone() else { return Ok(entries) };
-        let (entries, missing) = apart(move || {
+        let (entries, missing) = patiently(move || {
             let previous = Crl::from_der(der)
                 .map_err(|error| Error::failed_because("a stored revocation list does not read", error))?;
             let named = previous.entries().map(|entry| entry.serial_content);
@@ -488,10 +489,4 @@ fn has_scope(der: &[u8], urls: &[Uri]) -> bool {
     let Ok(list) = Crl::from_der(der.to_vec()) else { return false };
     let Ok(point) = list.issuing_distribution_point() else { return false };
     point.as_ref().map(|point| point.urls().cloned().collect::<Vec<_>>()).unwrap_or_default() == urls
-}
-
-/// Long lists are made apart, so that no request waits for them.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::failed_because("making a revocation list", error))?
 }

@@ -260,7 +260,8 @@ mod tests {
         }
         assert_eq!(relay.waiting().lost, 2);
         assert_eq!(relay.take(2, usize::MAX), [watching("0"), watching("1")]);
-        assert_eq!((relay.waiting().lost, relay.waiting().letters.len()), (0, WAITING_MAX - 2));
+        assert_eq!(relay.waiting().lost, 0);
+        assert_eq!(relay.waiting().letters.len(), WAITING_MAX - 2);
         while !relay.take(WAITING_MAX, 1000).is_empty() {}
         assert_eq!(relay.waiting().octets, 0);
     }
