@@ -1,9 +1,10 @@
 //! The documentation that the server serves about itself: the OpenAPI document, and the same as a page for people.
 //!
-//! The page is plain HTML made once at the start. It has no script and loads nothing from elsewhere, and its content
+//! The page is plain HTML. It has no script and loads nothing from elsewhere, and its content
 //! security policy says so.
 
 use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::http::HeaderValue;
@@ -21,31 +22,43 @@ const STYLE: &str = include_str!("docs.css");
 const POLICY: &str =
     "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Both forms of the documentation, written once.
-#[derive(Clone, Debug)]
-pub struct Documentation {
-    json: Bytes,
-    html: Bytes,
+/// Both forms of the documentation. Each is written when it is first asked for: most servers are never asked, and hold
+/// neither.
+#[derive(Clone)]
+pub struct Documentation(Arc<Inner>);
+
+struct Inner {
+    about: About,
+    endpoints: Vec<Arc<Endpoint>>,
+    json: OnceLock<Bytes>,
+    html: OnceLock<Bytes>,
 }
 
 impl Documentation {
     /// Of these routes, in their order, and of what is served beside them.
-    pub fn new<S>(about: &About, routes: &[Route<S>], beside: &[Endpoint]) -> Self {
-        let endpoints: Vec<&Endpoint> = routes.iter().map(|route| &*route.endpoint).chain(beside).collect();
-        let document = openapi::document(about, &endpoints);
-        Self { json: document.to_string().into(), html: page(about, &endpoints).into() }
+    pub fn new<S>(about: About, routes: &[Route<S>], beside: Vec<Endpoint>) -> Self {
+        let endpoints = routes.iter().map(|route| route.endpoint.clone());
+        let endpoints = endpoints.chain(beside.into_iter().map(Arc::new)).collect();
+        Self(Arc::new(Inner { about, endpoints, json: OnceLock::new(), html: OnceLock::new() }))
     }
 
     /// The OpenAPI document.
-    pub fn json(&self) -> &[u8] {
-        &self.json
+    pub fn json(&self) -> Bytes {
+        let Inner { about, endpoints, json, .. } = &*self.0;
+        json.get_or_init(|| openapi::document(about, endpoints).to_string().into()).clone()
+    }
+
+    fn html(&self) -> Bytes {
+        let Inner { about, endpoints, html, .. } = &*self.0;
+        html.get_or_init(|| page(about, endpoints).into()).clone()
     }
 
     /// `GET /api/docs`, `/api/docs/json` and `/api/docs/style.css`.
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        let same = self.clone();
         Router::new()
-            .route("/api/docs", get(move || served("text/html; charset=utf-8", self.html.clone())))
-            .route("/api/docs/json", get(move || served("application/json; charset=utf-8", self.json.clone())))
+            .route("/api/docs", get(move || served("text/html; charset=utf-8", self.html())))
+            .route("/api/docs/json", get(move || served("application/json; charset=utf-8", same.json())))
             .route(
                 "/api/docs/style.css",
                 get(|| served("text/css; charset=utf-8", Bytes::from_static(STYLE.as_bytes()))),
@@ -62,7 +75,7 @@ async fn served(content_type: &'static str, body: Bytes) -> impl IntoResponse {
     (headers, body)
 }
 
-fn page(about: &About, endpoints: &[&Endpoint]) -> String {
+fn page(about: &About, endpoints: &[Arc<Endpoint>]) -> String {
     let mut tags: Vec<&str> = Vec::new();
     for endpoint in endpoints {
         if !tags.contains(&endpoint.tag) {

@@ -310,7 +310,7 @@ mod tests {
             public_url: "https://toy.example/".into(),
         };
         let routes = routes();
-        let documentation = Documentation::new(&about, &routes, &[]);
+        let documentation = Documentation::new(about, &routes, Vec::new());
         Edge::new(router(routes).merge(documentation.router()).with_state(Toy))
     }
 

@@ -4,6 +4,7 @@
 //! [`crate::docs`].
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -34,7 +35,7 @@ const ERRORS: [(u16, &str, &str); 6] = [
 ];
 
 /// The whole document.
-pub(crate) fn document(about: &About, endpoints: &[&Endpoint]) -> Value {
+pub(crate) fn document(about: &About, endpoints: &[Arc<Endpoint>]) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     let mut tags: Vec<&str> = Vec::new();
     let mut names = HashSet::new();
@@ -339,7 +340,7 @@ mod tests {
             description: "For tests".into(),
             public_url: "https://toy.example/".into(),
         };
-        document(&about, &endpoints().iter().collect::<Vec<_>>())
+        document(&about, &endpoints().into_iter().map(Arc::new).collect::<Vec<_>>())
     }
 
     #[test]

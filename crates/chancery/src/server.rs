@@ -169,7 +169,7 @@ async fn edge(services: &Context, config: &Config) -> Result<Edge, String> {
         description: "A private certificate authority and certificate lifecycle server.".into(),
         public_url: services.addresses.public_url.clone(),
     };
-    let documentation = Documentation::new(&about, &routes, &api::routes::beside());
+    let documentation = Documentation::new(about, &routes, api::routes::beside());
     let metrics = Metrics::new(services.clone());
     let router = api::route::router(routes)
         .with_state(app)
