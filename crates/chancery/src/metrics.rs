@@ -116,6 +116,10 @@ impl Metrics {
             jobs.get_or_create(&Label { name: "status", value: status }).set(count);
         }
         registry.register("jobs", "Jobs by status", jobs);
+        let due: Gauge = Gauge::default();
+        let lists = services.lists_due().await.map_err(|error| error.to_string())?;
+        due.set(i64::try_from(lists.len()).unwrap_or(i64::MAX));
+        registry.register("lists_due", "Revocation lists that run out soon and are not signed anew", due);
         let mut text = String::new();
         encode(&mut text, &registry).map_err(|error| error.to_string())?;
         Ok(text)

@@ -7,21 +7,35 @@ use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// After how long a folder that could not be written to is tried again.
+const RETRY: Duration = Duration::from_secs(15);
 
 /// A folder of lists, each under its id with `.crl`, and those of changes with `.delta.crl`.
 pub(crate) struct ListFolder {
     folder: PathBuf,
     /// The numbers of the lists that were put there.
     numbers: HashMap<CrlId, u32>,
+    failed_at: Option<Instant>,
 }
 
 impl ListFolder {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, numbers: HashMap::new() }
+        Self { folder, numbers: HashMap::new(), failed_at: None }
     }
 
-    /// Puts the lists there that are newer than those that are.
+    /// Puts the lists there that are newer than those that are; nothing for a while after that failed.
     pub(crate) async fn update(&mut self, services: &Context) -> Result<()> {
+        if self.failed_at.is_some_and(|at| at.elapsed() < RETRY) {
+            return Ok(());
+        }
+        let outcome = self.put_what_is_new(services).await;
+        self.failed_at = outcome.is_err().then(Instant::now);
+        outcome
+    }
+
+    async fn put_what_is_new(&mut self, services: &Context) -> Result<()> {
         for (id, number) in services.list_numbers().await? {
             if self.numbers.get(&id).is_some_and(|there| *there >= number) {
                 continue;

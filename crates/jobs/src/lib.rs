@@ -20,26 +20,21 @@ use tokio::sync::{Semaphore, watch};
 
 /// How often the table is looked at when nothing is due: a revocation is to be in its list within two seconds.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long a job is held and may take; after that another runner may take it.
+/// How long a job is held when the node that holds it is gone: while it is worked on, that is prolonged.
 const fn lease_of(job: &Job) -> Duration {
-    match job {
-        // Soon, when the node that held it is gone: a revocation waits for it.
-        Job::PublishCrl { .. } => Duration::from_secs(20),
-        Job::DeliverCrl { .. }
-        | Job::RenewServerCertificate
-        | Job::RenewCertificate { .. }
-        | Job::RenewAuthority { .. } => Duration::from_secs(120),
-        // Prolonged for as long as it is worked on.
-        Job::RunSync { .. } | Job::ClearSync { .. } | Job::RecheckSync { .. } | Job::ProveSync { .. } => {
-            Duration::from_secs(60)
-        }
+    match job.lane() {
+        // A revocation waits for it, and signing a list twice does no harm.
+        Lane::Lists => Duration::from_millis(1500),
+        Lane::Renewals => Duration::from_secs(120),
+        Lane::Outward | Lane::Proofs => Duration::from_secs(60),
     }
 }
-/// How long a job that talks to other systems may take: its lease is prolonged until then.
+/// How long a job may take.
 const fn time_limit_of(job: &Job) -> Duration {
     match job.lane() {
+        Lane::Lists => Duration::from_secs(20),
+        Lane::Renewals => Duration::from_secs(120),
         Lane::Outward | Lane::Proofs => Duration::from_secs(60 * 60),
-        Lane::Lists | Lane::Renewals => lease_of(job),
     }
 }
 /// How many renewals are done at once: their keys are made by few threads.
@@ -196,7 +191,7 @@ pub async fn work(services: &Context, settings: &Settings) -> Result<usize> {
     for record in store::job::due(&services.db, Lane::Lists, services.now(), BATCH).await.map_err(unread)? {
         if take(services, settings, &record).await? {
             worked += 1;
-            let outcome = perform_apart(services, settings, &record).await;
+            let outcome = perform_prolonged(services, settings, &record).await;
             settle(services, settings, &record, outcome).await?;
         }
     }

@@ -314,7 +314,7 @@ impl Context {
     }
 
     /// Refuses an authority whose active certificate was withdrawn: whatever it signed would be worth nothing.
-    async fn must_not_be_revoked(&self, authority: &Authority) -> Result<()> {
+    pub(crate) async fn must_not_be_revoked(&self, authority: &Authority) -> Result<()> {
         let Some(active) = authority.active_certificate else { return Ok(()) };
         let stored = store::authority::certificate(&self.db, authority.id, active).await.map_err(failed)?;
         let Some(stored) = stored else { return Ok(()) };
@@ -327,7 +327,7 @@ impl Context {
         match row.and_then(|row| row.revocation_reason) {
             None => Ok(()),
             Some(reason) => Err(Error::wrong_state(format!(
-                "the certificate of {} is revoked ({}): give it another one first",
+                "the certificate of {} is revoked ({}): give it another one first, by a renewal with a new key",
                 authority.name,
                 reason.as_str()
             ))),

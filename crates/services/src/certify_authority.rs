@@ -144,7 +144,10 @@ impl Context {
             )));
         };
         caller.may(authority.project, Action::RenewAuthority, &about(&authority.name))?;
-        must_not_be_disabled(&authority)?;
+        // One that stopped since its certificate was revoked goes on with a new key.
+        if key == RenewalKey::Existing || self.must_not_be_revoked(&authority).await.is_ok() {
+            must_not_be_disabled(&authority)?;
+        }
         // A new key may live for a shorter time than the one before.
         if key == RenewalKey::Existing && not_after <= current_end {
             return Err(Error::invalid("notAfter must be later than the end of the present certificate"));

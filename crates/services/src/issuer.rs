@@ -4,6 +4,7 @@
 use crate::context::{Context, failed, key_failed};
 use domain::authority::{Authority, AuthorityKey};
 use domain::issuance::{ActiveCertificate, Issuer, IssuingAuthority};
+use domain::job::Job;
 use domain::{AuthorityKeyId, CrlId, Error, OrganizationId, ProfileId, Result};
 use keys::sign::Signer;
 use keys::{Place, PrivateKey};
@@ -142,12 +143,17 @@ impl Context {
     }
 
     /// Keeps the addresses of a list that certificates are going to name: when the list is for a part of the certificates
-    /// some day, it says so by them.
+    /// some day, it says so by them. A list that names others only is signed anew, before certificates with a new address are
+    /// held against it.
     async fn note_list_urls(&self, crl: CrlId, urls: &[Uri]) -> Result<()> {
         let known = store::authority::crl_urls(&self.db, crl).await.map_err(failed)?;
         let mut changes = Changes::new();
         for url in urls.iter().filter(|url| !known.iter().any(|known| known == url.as_str())) {
             changes = changes.statement(store::authority::note_crl_url(crl, url.as_str()));
+        }
+        if !changes.is_empty() && !known.is_empty() {
+            let now = self.now();
+            changes = changes.statement(store::job::enqueue(self.new_id(), &Job::PublishCrl { crl }, now, now));
         }
         if changes.is_empty() { Ok(()) } else { self.commit(changes).await }
     }

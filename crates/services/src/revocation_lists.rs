@@ -352,6 +352,20 @@ impl Context {
     /// Every revocation under the key that has not expired by the previous list: an entry stays for one list longer
     /// than its certificate lives.
     async fn list_entries(&self, record: &CrlRecord, now: Time) -> Result<Vec<RevokedCertificate>> {
+        const ATTEMPTS_MAX: usize = 5;
+        for _ in 1..ATTEMPTS_MAX {
+            match self.entries_at_once(record, now).await? {
+                Read::Whole(entries) => return Ok(entries),
+                Read::HeldAgain(_) => {}
+            }
+        }
+        match self.entries_at_once(record, now).await? {
+            Read::Whole(entries) => Ok(entries),
+            Read::HeldAgain(serial) => Err(would_lack(record, &serial)),
+        }
+    }
+
+    async fn entries_at_once(&self, record: &CrlRecord, now: Time) -> Result<Read> {
         const PIECE: u32 = 5_000;
         let kept_from = record.this_update.unwrap_or(now);
         let mut entries: Vec<RevokedCertificate> = Vec::new();
@@ -376,8 +390,8 @@ impl Context {
         record: &CrlRecord,
         entries: Vec<RevokedCertificate>,
         kept_from: Time,
-    ) -> Result<Vec<RevokedCertificate>> {
-        let Some(der) = record.der.clone() else { return Ok(entries) };
+    ) -> Result<Read> {
+        let Some(der) = record.der.clone() else { return Ok(Read::Whole(entries)) };
         let (entries, missing) = patiently(move || {
             let previous = Crl::from_der(der)
                 .map_err(|error| Error::failed_because("a stored revocation list does not read", error))?;
@@ -388,16 +402,14 @@ impl Context {
         .await?;
         for serial in missing {
             let ended = store::revocation::ended(&self.db, record.key, &serial).await.map_err(failed)?;
-            if !ended.is_some_and(|ended| ended.released_at.is_some() || ended.not_after < kept_from) {
-                let serial: String = serial.iter().map(|octet| format!("{octet:02x}")).collect();
-                return Err(Error::failed(format!(
-                    "the next revocation list {} would lack the serial number {serial}, which the present one names; \
-                     the present one stays",
-                    record.id
-                )));
+            match ended {
+                None => return Err(would_lack(record, &serial)),
+                Some(ended) if ended.released_at.is_some() || ended.not_after < kept_from => {}
+                // It was released when the entries were read, and is revoked by now.
+                Some(_) => return Ok(Read::HeldAgain(serial)),
             }
         }
-        Ok(entries)
+        Ok(Read::Whole(entries))
     }
 
     /// Puts the newest list of a record to the places outside that do not have it yet. One that fails keeps no other from
@@ -482,6 +494,21 @@ impl Context {
         let record = store::authority::crl(&self.db, id).await.map_err(failed)?;
         record.ok_or_else(|| Error::not_found("there is no such revocation list"))
     }
+}
+
+/// What was read of the revocations while they went on changing.
+enum Read {
+    Whole(Vec<RevokedCertificate>),
+    /// The certificate with this serial number was released and revoked once more meanwhile.
+    HeldAgain(Vec<u8>),
+}
+
+fn would_lack(record: &CrlRecord, serial: &[u8]) -> Error {
+    let serial: String = serial.iter().map(|octet| format!("{octet:02x}")).collect();
+    Error::failed(format!(
+        "the next revocation list {} would lack the serial number {serial}, which the present one names; the present one stays",
+        record.id
+    ))
 }
 
 /// Whether a list is for the certificates alone that name one of these addresses; for all of its key when there is none.

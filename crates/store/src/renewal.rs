@@ -28,7 +28,7 @@ pub fn plan(certificate: CertificateId, days: u32, renew_at: Time) -> Statement 
     Statement::new(
         "INSERT INTO renewal_plans (certificate_pk, renew_before_days, renew_at, last_error)
          SELECT c.pk, CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST(NULL AS TEXT) FROM certificates c WHERE c.id = $1
-         AND NOT EXISTS (SELECT 1 FROM renewals r WHERE r.predecessor_id = c.id)
+         AND NOT EXISTS (SELECT 1 FROM renewals r WHERE r.predecessor_id = c.id) FOR SHARE
          ON CONFLICT (certificate_pk) DO UPDATE SET renew_before_days = excluded.renew_before_days,
          renew_at = excluded.renew_at",
         params![certificate, days, renew_at],
@@ -47,7 +47,7 @@ pub fn refused(pk: i64, why: &str, next_try: Option<Time>) -> Statement {
     Statement::new(
         "INSERT INTO renewal_plans (certificate_pk, renew_before_days, renew_at, last_error)
          SELECT c.pk, CAST(NULL AS BIGINT), CAST(NULL AS BIGINT), CAST($2 AS TEXT) FROM certificates c
-         WHERE c.pk = $1
+         WHERE c.pk = $1 FOR SHARE
          ON CONFLICT (certificate_pk) DO UPDATE SET last_error = excluded.last_error,
          renew_at = CASE WHEN renewal_plans.renew_before_days IS NULL THEN NULL ELSE CAST($3 AS BIGINT) END",
         params![pk, why, next_try],

@@ -7,6 +7,7 @@ use crate::issuing::{Bench, REQUEST, issue, profile};
 use crate::renewal::run_jobs;
 use crate::server::{Server, for_each_engine, text};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use testkit::chains::{Draft, TestKey, common_name};
 use x509::crl::{CrlTemplate, ListedReason, RevokedCertificate, assemble_crl};
 use x509::{Certificate, CertificationRequest, Crl, RevocationReason, SerialNumber, SignatureAlgorithm, pem};
@@ -64,6 +65,35 @@ fn codes(list: &Crl, issued: &[&Issued]) -> Vec<Option<u8>> {
         list.find(&serial).map(|entry| entry.reason_code.unwrap_or(0))
     };
     issued.iter().map(code).collect()
+}
+
+#[test]
+fn holds_that_end_and_begin_while_lists_are_made_are_no_loss() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let held = [issued(&server, &open).await, issued(&server, &open).await, issued(&server, &open).await];
+        let is_over = AtomicBool::new(false);
+        let toggle = |one| {
+            let (server, is_over) = (&server, &is_over);
+            async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    revoke(server, one, "CERTIFICATE_HOLD").await;
+                    server.post(&format!("{}/release", one.place), json!({})).await.ok();
+                }
+                revoke(server, one, "CERTIFICATE_HOLD").await;
+            }
+        };
+        let publish = async {
+            for _ in 0..25 {
+                server.post(&format!("{TYPED}/{}/crls/publish", server.issuing_ca), json!({})).await.ok();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(toggle(&held[0]), toggle(&held[1]), toggle(&held[2]), publish);
+        let lists = server.post(&format!("{TYPED}/{}/crls/publish", server.issuing_ca), json!({})).await.ok();
+        let complete = Crl::from_pem(&text(&lists[0]["crl"])).unwrap();
+        assert_eq!(codes(&complete, &[&held[0], &held[1], &held[2]]), [Some(6); 3]);
+    });
 }
 
 #[test]

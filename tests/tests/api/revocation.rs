@@ -220,6 +220,13 @@ fn an_authority_whose_certificate_or_key_is_withdrawn_is_not_put_to_work_again()
             if !is_prolonged {
                 let answer = server.patch(&format!("{TYPED}/{below}"), json!({"status": "active"})).await;
                 assert!(text(&answer.refused(400, "BadRequest")["message"]).contains("revoked"));
+                // It goes on with another key alone.
+                let renewal = |kind: &str| json!({"type": kind, "notAfter": server.time(500 * DAY)});
+                let path = format!("{FLAT}/{below}/renew");
+                server.post(&path, renewal("existing")).await.refused(400, "BadRequest");
+                server.post(&path, renewal("new-key")).await.ok();
+                assert_ne!(certificate_of(&server, &below).await.spki_der(), first.spki_der());
+                server.patch(&format!("{TYPED}/{below}"), json!({"status": "active"})).await.ok();
             }
         }
     });
@@ -244,7 +251,7 @@ fn who_may_not_delete_certificates_may_not_revoke_them_and_a_self_signed_one_can
 }
 
 #[test]
-fn a_list_is_cached_by_its_tag_and_its_date() {
+fn a_list_is_cached_by_its_tag() {
     for_each_engine(|server| async move {
         let open = profile(&server, "open", json!({})).await;
         let (id, _) = list_of(&server, &server.issuing_ca).await;
@@ -257,17 +264,18 @@ fn a_list_is_cached_by_its_tag_and_its_date() {
         assert_eq!(header(&first, "cache-control"), "public, max-age=60");
         let (tag, modified) = (header(&first, "etag"), header(&first, "last-modified"));
         assert!(tag.starts_with('"') && modified.ends_with(" GMT"), "{tag} {modified}");
-        for (name, value) in [("if-none-match", &tag), ("if-modified-since", &modified)] {
-            let known = client.get(&url).header(name, value).send().await.unwrap();
-            assert_eq!((known.status().as_u16(), header(&known, "etag")), (304, tag.clone()), "{name}");
-            assert!(known.bytes().await.unwrap().is_empty());
-        }
+        let known = client.get(&url).header("if-none-match", &tag).send().await.unwrap();
+        assert_eq!((known.status().as_u16(), header(&known, "etag")), (304, tag.clone()));
+        assert!(known.bytes().await.unwrap().is_empty());
         let (_, [place, _]) = issued(&server, &open).await;
         revoke(&server, &place, "UNSPECIFIED").await.ok();
         published(&server).await;
-        let changed = client.get(&url).header("if-none-match", &tag).send().await.unwrap();
-        assert_eq!(changed.status().as_u16(), 200);
-        assert_ne!(header(&changed, "etag"), tag);
+        // The new list may be of the same second as the old one.
+        for (name, value) in [("if-none-match", &tag), ("if-modified-since", &modified)] {
+            let changed = client.get(&url).header(name, value).send().await.unwrap();
+            assert_eq!(changed.status().as_u16(), 200, "{name}");
+            assert_ne!(header(&changed, "etag"), tag);
+        }
     });
 }
 
