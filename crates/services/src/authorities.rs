@@ -19,7 +19,7 @@ use serde_json::json;
 use std::sync::Arc;
 use store::authority::{CrlRecord, OcspHashes};
 use store::{Changes, StoreError};
-use x509::{KeyAlgorithm, Uri, UriHost, pem};
+use x509::{KeyAlgorithm, RevocationReason, Uri, UriHost, pem};
 
 /// What an authority is made with.
 pub struct NewAuthority {
@@ -314,17 +314,8 @@ impl Context {
     }
 
     /// Refuses an authority whose active certificate was withdrawn: whatever it signed would be worth nothing.
-    pub(crate) async fn must_not_be_revoked(&self, authority: &Authority) -> Result<()> {
-        let Some(active) = authority.active_certificate else { return Ok(()) };
-        let stored = store::authority::certificate(&self.db, authority.id, active).await.map_err(failed)?;
-        let Some(stored) = stored else { return Ok(()) };
-        let certificate = x509::Certificate::from_der(stored.der.clone())
-            .map_err(|error| Error::failed_because("an authority's certificate does not read", error))?;
-        let serial = certificate.serial_content();
-        let row =
-            store::certificate::in_project_by_serial(&self.db, authority.project, serial).await.map_err(failed)?;
-        let row = row.into_iter().find(|row| row.issued.der == stored.der);
-        match row.and_then(|row| row.revocation_reason) {
+    async fn must_not_be_revoked(&self, authority: &Authority) -> Result<()> {
+        match self.revocation_of(authority).await? {
             None => Ok(()),
             Some(reason) => Err(Error::wrong_state(format!(
                 "the certificate of {} is revoked ({}): give it another one first, by a renewal with a new key",
@@ -332,6 +323,20 @@ impl Context {
                 reason.as_str()
             ))),
         }
+    }
+
+    /// Why the active certificate of an authority was revoked.
+    pub(crate) async fn revocation_of(&self, authority: &Authority) -> Result<Option<RevocationReason>> {
+        let Some(active) = authority.active_certificate else { return Ok(None) };
+        let stored = store::authority::certificate(&self.db, authority.id, active).await.map_err(failed)?;
+        let Some(stored) = stored else { return Ok(None) };
+        let certificate = x509::Certificate::from_der(stored.der.clone())
+            .map_err(|error| Error::failed_because("an authority's certificate does not read", error))?;
+        let serial = certificate.serial_content();
+        let row =
+            store::certificate::in_project_by_serial(&self.db, authority.project, serial).await.map_err(failed)?;
+        let row = row.into_iter().find(|row| row.issued.der == stored.der);
+        Ok(row.and_then(|row| row.revocation_reason))
     }
 
     /// Deletes an authority that no profile names and that certified no other. What it signed goes on being looked

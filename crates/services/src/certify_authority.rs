@@ -145,7 +145,7 @@ impl Context {
         };
         caller.may(authority.project, Action::RenewAuthority, &about(&authority.name))?;
         // One that stopped since its certificate was revoked goes on with a new key.
-        if key == RenewalKey::Existing || self.must_not_be_revoked(&authority).await.is_ok() {
+        if key == RenewalKey::Existing || self.revocation_of(&authority).await?.is_none() {
             must_not_be_disabled(&authority)?;
         }
         // A new key may live for a shorter time than the one before.
