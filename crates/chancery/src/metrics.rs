@@ -109,10 +109,12 @@ impl Metrics {
         }
         registry.register("http_answers", "Answers by the class of their status", answers);
         let jobs = Family::<Label, Gauge>::default();
-        for status in ["queued", "parked"] {
+        for status in ["queued", "running", "parked"] {
             jobs.get_or_create(&Label { name: "status", value: status.into() }).set(0);
         }
-        for (status, count) in store::job::counts(&services.db).await.map_err(|error| error.to_string())? {
+        for (status, count) in
+            store::job::counts(&services.db, services.now()).await.map_err(|error| error.to_string())?
+        {
             jobs.get_or_create(&Label { name: "status", value: status }).set(count);
         }
         registry.register("jobs", "Jobs by status", jobs);

@@ -27,7 +27,8 @@ impl ListTarget {
     pub fn http_put(url: &str) -> Result<Self, DeliveryError> {
         let parsed = Request::new(Method::PUT, url)?.url;
         if parsed.query().is_some() || parsed.fragment().is_some() {
-            return Err(DeliveryError::Refused(format!("{url} must have neither a query nor a fragment")));
+            // Not shown: the query may be a credential.
+            return Err(DeliveryError::Refused("the address must have neither a query nor a fragment".into()));
         }
         let base = url.trim_end_matches('/').to_owned();
         Ok(Self { http: Http::new(EgressRules::everywhere())?, place: Place::Put { base } })

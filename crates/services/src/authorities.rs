@@ -12,14 +12,14 @@ use domain::inventory::serial_hex;
 use domain::permission::{Action, Field, ObjectFields};
 use domain::revocation::{ListIssuer, ListToBeSigned, RequestToBeSigned};
 use domain::slug::{SLUG_CHARACTERS, parse_slug, slugify};
-use domain::{AuthorityCertificateId, AuthorityId, Error, ProjectId, Result, Time};
+use domain::{AuthorityCertificateId, AuthorityId, Error, OrganizationId, ProjectId, Result, Time};
 use keys::sign::Signer;
 use keys::{Place, PrivateKey};
 use serde_json::json;
 use std::sync::Arc;
 use store::authority::{CrlRecord, OcspHashes};
 use store::{Changes, StoreError};
-use x509::{KeyAlgorithm, RevocationReason, Uri, UriHost, pem};
+use x509::{KeyAlgorithm, Uri, UriHost, pem};
 
 /// What an authority is made with.
 pub struct NewAuthority {
@@ -298,7 +298,7 @@ impl Context {
             caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
         }
         if change.status == Some(AuthorityStatus::Active) {
-            self.must_not_be_revoked(&authority).await?;
+            self.must_not_be_withdrawn(&authority, caller.organization).await?;
         }
         authority.status = change.status.unwrap_or(authority.status);
         authority.enable_direct_issuance = change.enable_direct_issuance.unwrap_or(authority.enable_direct_issuance);
@@ -313,30 +313,39 @@ impl Context {
         Ok(authority)
     }
 
-    /// Refuses an authority whose active certificate was withdrawn: whatever it signed would be worth nothing.
-    async fn must_not_be_revoked(&self, authority: &Authority) -> Result<()> {
-        match self.revocation_of(authority).await? {
+    /// Refuses an authority that was withdrawn: whatever it signed would be worth nothing.
+    async fn must_not_be_withdrawn(&self, authority: &Authority, organization: OrganizationId) -> Result<()> {
+        match self.withdrawal_of(authority, organization).await? {
             None => Ok(()),
-            Some(reason) => Err(Error::wrong_state(format!(
-                "the certificate of {} is revoked ({}): give it another one first, by a renewal with a new key",
-                authority.name,
-                reason.as_str()
+            Some(why) => Err(Error::wrong_state(format!(
+                "{why}: give {} another certificate first, by a renewal with a new key",
+                authority.name
             ))),
         }
     }
 
-    /// Why the active certificate of an authority was revoked.
-    pub(crate) async fn revocation_of(&self, authority: &Authority) -> Result<Option<RevocationReason>> {
+    /// Why an authority must not sign with its present key again: its certificate was revoked, or another one of that key
+    /// was for KEY_COMPROMISE.
+    pub(crate) async fn withdrawal_of(
+        &self,
+        authority: &Authority,
+        organization: OrganizationId,
+    ) -> Result<Option<String>> {
         let Some(active) = authority.active_certificate else { return Ok(None) };
         let stored = store::authority::certificate(&self.db, authority.id, active).await.map_err(failed)?;
         let Some(stored) = stored else { return Ok(None) };
         let certificate = x509::Certificate::from_der(stored.der.clone())
             .map_err(|error| Error::failed_because("an authority's certificate does not read", error))?;
         let serial = certificate.serial_content();
-        let row =
+        let rows =
             store::certificate::in_project_by_serial(&self.db, authority.project, serial).await.map_err(failed)?;
-        let row = row.into_iter().find(|row| row.issued.der == stored.der);
-        Ok(row.and_then(|row| row.revocation_reason))
+        let row = rows.into_iter().find(|row| row.issued.der == stored.der);
+        if let Some(reason) = row.and_then(|row| row.revocation_reason) {
+            return Ok(Some(format!("the certificate of {} is revoked ({})", authority.name, reason.as_str())));
+        }
+        let key = x509::digest::sha256(certificate.spki_der());
+        let is_blocked = store::revocation::is_key_blocked(&self.db, organization, key).await.map_err(failed)?;
+        Ok(is_blocked.then(|| format!("the key of {} was revoked for KEY_COMPROMISE", authority.name)))
     }
 
     /// Deletes an authority that no profile names and that certified no other. What it signed goes on being looked

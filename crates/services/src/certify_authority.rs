@@ -144,8 +144,8 @@ impl Context {
             )));
         };
         caller.may(authority.project, Action::RenewAuthority, &about(&authority.name))?;
-        // One that stopped since its certificate was revoked goes on with a new key.
-        if key == RenewalKey::Existing || self.revocation_of(&authority).await?.is_none() {
+        // One that stopped since its certificate or its key was revoked goes on with a new key.
+        if key == RenewalKey::Existing || self.withdrawal_of(&authority, caller.organization).await?.is_none() {
             must_not_be_disabled(&authority)?;
         }
         // A new key may live for a shorter time than the one before.

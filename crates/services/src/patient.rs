@@ -2,18 +2,16 @@
 
 use domain::{Error, Result};
 use std::thread;
+use store::step_back;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
-
-/// How far these threads stand back (nice). On a processor that others want as well they get a tenth of it, so that a list
-/// is still signed in time on a server that is never idle.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
 
 /// How many such threads there are at once. Who finds none free waits.
 static FREE: Semaphore = Semaphore::const_new(2);
 
 /// Does the work on a thread of its own, at low priority.
-pub(crate) async fn patiently<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn patiently<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let runtime = Handle::current();
     let place = FREE.acquire().await.map_err(|error| Error::failed_because("a thread apart", error))?;
     let (sender, answer) = oneshot::channel();
     thread::Builder::new()
@@ -23,18 +21,10 @@ pub(crate) async fn patiently<T: Send + 'static>(work: impl FnOnce() -> Result<T
             let _place = place;
             step_back();
             // Who asked may have gone.
-            let _ = sender.send(work());
+            let _ = sender.send(runtime.block_on(work));
         })
         .map_err(|error| Error::failed_because("a thread apart", error))?;
     answer.await.map_err(|_| Error::failed("a thread apart ended before it answered"))?
-}
-
-/// Lowers the priority of this thread alone. Elsewhere than on Linux it stays as it is.
-fn step_back() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
-        tracing::warn!(%error, "work that nobody waits for runs at normal priority");
-    }
 }
 
 #[cfg(test)]
@@ -44,20 +34,20 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn the_priority_is_that_of_the_thread_alone() {
-        fn own() -> Result<i32> {
+        async fn own() -> Result<i32> {
             rustix::process::getpriority_process(Some(rustix::thread::gettid()))
                 .map_err(|_| Error::failed("no priority"))
         }
-        let before = own().unwrap();
-        assert_eq!(patiently(own).await.unwrap(), NICENESS.max(before));
-        assert_eq!(own().unwrap(), before);
+        let before = own().await.unwrap();
+        assert_eq!(patiently(own()).await.unwrap(), store::NICENESS.max(before));
+        assert_eq!(own().await.unwrap(), before);
     }
 
     #[tokio::test]
     async fn a_panic_is_an_error_and_gives_the_place_back() {
         for _ in 0..5 {
-            assert!(patiently::<()>(|| panic!("on purpose")).await.is_err());
+            assert!(patiently::<()>(async { panic!("on purpose") }).await.is_err());
         }
-        assert_eq!(patiently(|| Ok(7)).await.unwrap(), 7);
+        assert_eq!(patiently(async { Ok(7) }).await.unwrap(), 7);
     }
 }

@@ -120,7 +120,7 @@ impl Context {
                     let authority = store::authority::by_id_even_deleted(&self.db, record.authority).await;
                     let authority = authority.map_err(failed)?;
                     let authority = authority.ok_or_else(|| Error::failed("a list without its authority"))?;
-                    self.next_list(record, &subject_of(&authority.configuration)?, None).await?
+                    self.next_list(record, subject_of(&authority.configuration)?, None).await?
                 }
             };
             let mut changes = Changes::new().statement(store::authority::publish_crl(&next));
@@ -156,11 +156,27 @@ impl Context {
 
     async fn list_under(&self, record: CrlRecord, certificate: &Certificate) -> Result<CrlRecord> {
         let key_id = certificate.extensions().subject_key_id().ok().flatten();
-        self.next_list(record, certificate.subject(), key_id).await
+        self.next_list(record, certificate.subject().clone(), key_id.map(<[u8]>::to_vec)).await
     }
 
-    /// The list after a record's newest one. It is not stored yet.
-    async fn next_list(&self, record: CrlRecord, name: &DistinguishedName, key_id: Option<&[u8]>) -> Result<CrlRecord> {
+    /// The list after a record's newest one. It is not stored yet. Reading, comparing and signing it takes as long as
+    /// hundreds of requests, and gives way to them.
+    async fn next_list(
+        &self,
+        record: CrlRecord,
+        name: DistinguishedName,
+        key_id: Option<Vec<u8>>,
+    ) -> Result<CrlRecord> {
+        let context = Self { db: self.db.patiently(), ..self.clone() };
+        patiently(async move { context.make_list(record, name, key_id).await }).await
+    }
+
+    async fn make_list(
+        &self,
+        record: CrlRecord,
+        name: DistinguishedName,
+        key_id: Option<Vec<u8>>,
+    ) -> Result<CrlRecord> {
         let now = self.clock.now_to_sign()?;
         if record.this_update.is_some_and(|previous| now < previous) {
             return Err(Error::unavailable(
@@ -172,8 +188,8 @@ impl Context {
         let public = PublicKey::from_spki_der(&key.spki)
             .map_err(|problem| Error::failed(format!("a stored authority key is not usable: {problem}")))?;
         let number = record.number + 1;
-        let key_id = key_id.map_or_else(|| public.key_id_sha1().to_vec(), <[u8]>::to_vec);
-        let (name, urls) = (name.clone(), self.scope_of(&record).await?);
+        let key_id = key_id.unwrap_or_else(|| public.key_id_sha1().to_vec());
+        let urls = self.scope_of(&record).await?;
         // Changes first: what is committed while both are read is then on the complete list at least.
         let changes = self.changes_since_base(&record, number, &urls, now).await?;
         let delta_urls = match &changes {
@@ -182,24 +198,23 @@ impl Context {
         };
         let entries = self.list_entries(&record, now).await?;
         let signer = self.signer(key.id).await?;
-        let runtime = tokio::runtime::Handle::current();
-        let (der, delta) = patiently(move || {
-            let issuer = ListIssuer {
-                name: &name,
-                key_id: &key_id,
-                key_algorithm: key.algorithm,
-                number: number.into(),
-                urls: &urls,
-                delta_urls: &delta_urls,
-            };
-            let der = runtime.block_on(signer.revocation_list(ListToBeSigned::complete(&issuer, entries, now)))?;
-            let Some(changes) = changes else { return Ok((der, None)) };
-            let list = ListToBeSigned::changes_since(changes.base_number.into(), &issuer, changes.entries, now);
-            let delta = runtime.block_on(signer.revocation_list(list))?;
-            let (base_number, base_at) = (changes.base_number, changes.base_at);
-            Ok((der, Some(DeltaRecord { der: delta, base_number, base_at })))
-        })
-        .await?;
+        let issuer = ListIssuer {
+            name: &name,
+            key_id: &key_id,
+            key_algorithm: key.algorithm,
+            number: number.into(),
+            urls: &urls,
+            delta_urls: &delta_urls,
+        };
+        let der = signer.revocation_list(ListToBeSigned::complete(&issuer, entries, now)).await?;
+        let delta = match changes {
+            None => None,
+            Some(changes) => {
+                let list = ListToBeSigned::changes_since(changes.base_number.into(), &issuer, changes.entries, now);
+                let der = signer.revocation_list(list).await?;
+                Some(DeltaRecord { der, base_number: changes.base_number, base_at: changes.base_at })
+            }
+        };
         Ok(CrlRecord {
             number,
             der: Some(der),
@@ -392,14 +407,10 @@ impl Context {
         kept_from: Time,
     ) -> Result<Read> {
         let Some(der) = record.der.clone() else { return Ok(Read::Whole(entries)) };
-        let (entries, missing) = patiently(move || {
-            let previous = Crl::from_der(der)
-                .map_err(|error| Error::failed_because("a stored revocation list does not read", error))?;
-            let named = previous.entries().map(|entry| entry.serial_content);
-            let missing: Vec<Vec<u8>> = missing_from(named, &entries).map(<[u8]>::to_vec).collect();
-            Ok((entries, missing))
-        })
-        .await?;
+        let previous = Crl::from_der(der)
+            .map_err(|error| Error::failed_because("a stored revocation list does not read", error))?;
+        let named = previous.entries().map(|entry| entry.serial_content);
+        let missing: Vec<Vec<u8>> = missing_from(named, &entries).map(<[u8]>::to_vec).collect();
         for serial in missing {
             let ended = store::revocation::ended(&self.db, record.key, &serial).await.map_err(failed)?;
             match ended {
@@ -503,12 +514,16 @@ enum Read {
     HeldAgain(Vec<u8>),
 }
 
+/// Told to whoever asks for a list: somebody has to look for the rows that are gone.
 fn would_lack(record: &CrlRecord, serial: &[u8]) -> Error {
+    const AGAIN_SECONDS: u32 = 60;
     let serial: String = serial.iter().map(|octet| format!("{octet:02x}")).collect();
-    Error::failed(format!(
-        "the next revocation list {} would lack the serial number {serial}, which the present one names; the present one stays",
+    let message = format!(
+        "the next revocation list {} would lack the serial number {serial}, which the present one names; the present one \
+         stays: see what `chancery fsck` finds",
         record.id
-    ))
+    );
+    Error::unavailable(message, AGAIN_SECONDS)
 }
 
 /// Whether a list is for the certificates alone that name one of these addresses; for all of its key when there is none.

@@ -55,7 +55,9 @@ impl Context {
         let parent = self.find_authority(caller, parent).await?;
         caller.may(parent.project, Action::SignIntermediate, &about(&parent.name))?;
         let missing = || Error::not_found(format!("{} signed no authority's certificate {serial_number}", parent.name));
-        let serial = SerialNumber::from_hex(&serial_number.to_ascii_lowercase()).ok_or_else(missing)?;
+        // As OpenSSL and browsers show it, too.
+        let digits = serial_number.replace(':', "").to_ascii_lowercase();
+        let serial = SerialNumber::from_hex(&digits).ok_or_else(missing)?;
         for _ in 0..ATTEMPTS_MAX {
             let rows = store::certificate::by_serial(&self.db, caller.organization, &serial.integer_content()).await;
             let signed =

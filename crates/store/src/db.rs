@@ -79,9 +79,17 @@ impl Settings {
 #[derive(Clone)]
 pub struct Db {
     handle: Handle,
+    patience: Patience,
     shared: Arc<Shared>,
     /// Nothing where nobody else can change the configuration.
     _poller: Option<Arc<Poller>>,
+}
+
+/// Whether whoever asks is in a hurry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    None,
+    Patient,
 }
 
 /// Keeps other nodes from starting for the first time. Ends with the process, too.
@@ -182,14 +190,14 @@ impl Db {
             }
             Engine::SqliteInMemory => {
                 let handle = Handle::Sqlite(Arc::new(Sqlite::open(None, settings, shared.clone()).await?));
-                return Ok(Self { handle, shared, _poller: None });
+                return Ok(Self { handle, patience: Patience::None, shared, _poller: None });
             }
             Engine::Postgres { url } => {
                 Handle::Postgres(Arc::new(Postgres::open(url, settings, shared.clone()).await?))
             }
         };
         let poller = tokio::spawn(poll_epoch(handle.clone(), shared.clone()));
-        Ok(Self { handle, shared, _poller: Some(Arc::new(Poller(poller))) })
+        Ok(Self { handle, patience: Patience::None, shared, _poller: Some(Arc::new(Poller(poller))) })
     }
 
     /// Opens the database for a few writes beside the server that may be running on it, under a node name of its own.
@@ -202,7 +210,7 @@ impl Db {
             }
             Engine::SqliteInMemory | Engine::Postgres { .. } => return Self::open(settings).await,
         };
-        Ok(Self { handle, shared, _poller: None })
+        Ok(Self { handle, patience: Patience::None, shared, _poller: None })
     }
 
     /// Opens the database to read it, also while a server runs on it. Every commit is refused.
@@ -214,7 +222,13 @@ impl Db {
             }
             Engine::Postgres { url } => Handle::Postgres(Arc::new(Postgres::open_read_only(url, settings).await?)),
         };
-        Ok(Self { handle, shared: Arc::default(), _poller: None })
+        Ok(Self { handle, patience: Patience::None, shared: Arc::default(), _poller: None })
+    }
+
+    /// The same database for work that no request waits for: on SQLite, its queries run on a thread that gives way to all
+    /// others.
+    pub fn patiently(&self) -> Self {
+        Self { patience: Patience::Patient, ..self.clone() }
     }
 
     /// Waits until no other node starts on this database for the first time, and keeps others waiting until what it gives
@@ -229,7 +243,7 @@ impl Db {
     /// All rows of a query. A statement that writes is refused: that is what [`Db::commit`] is for.
     pub async fn rows(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         params.iter().try_for_each(Value::check)?;
-        self.handle.rows(sql, params).await
+        self.handle.rows(sql, params, self.patience).await
     }
 
     /// The first row of a query, if there is one. A query that can give many rows should say `LIMIT 1`.
@@ -337,9 +351,9 @@ impl Db {
 }
 
 impl Handle {
-    async fn rows(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+    async fn rows(&self, sql: &'static str, params: Vec<Value>, patience: Patience) -> Result<Vec<Row>, StoreError> {
         match self {
-            Self::Sqlite(engine) => engine.rows(sql, params).await,
+            Self::Sqlite(engine) => engine.rows(sql, params, patience).await,
             Self::Postgres(engine) => engine.rows(sql, params).await,
         }
     }
@@ -359,7 +373,7 @@ async fn poll_epoch(handle: Handle, shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(POLL).await;
         // While the database is away there is nothing new; each query tells its own caller of the trouble.
-        if let Ok(rows) = handle.rows(SELECT_EPOCH, vec![]).await
+        if let Ok(rows) = handle.rows(SELECT_EPOCH, vec![], Patience::None).await
             && let Some(Ok(epoch)) = rows.first().map(|row| row.int(0))
         {
             shared.saw_epoch(epoch);

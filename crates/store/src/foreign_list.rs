@@ -32,14 +32,16 @@ pub struct ForeignListRow {
     pub created_at: Time,
 }
 
-/// Keeps a list in place of one that was made earlier; a newer one is never replaced.
+/// Keeps a list in place of one that was made earlier, or in the same second with a lower number; a newer one is never replaced.
 pub fn keep(row: &ForeignListRow) -> Statement {
     Statement::new(
         "INSERT INTO foreign_crls (id, project_id, authority_id, issuer_spki_sha256, number, this_update, next_update, der,
          created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (authority_id, issuer_spki_sha256) DO UPDATE SET id = excluded.id, number = excluded.number,
          this_update = excluded.this_update, next_update = excluded.next_update, der = excluded.der,
-         created_at = excluded.created_at WHERE foreign_crls.this_update < excluded.this_update",
+         created_at = excluded.created_at WHERE foreign_crls.this_update < excluded.this_update
+         OR (foreign_crls.this_update = excluded.this_update AND (length(foreign_crls.number) < length(excluded.number)
+         OR (length(foreign_crls.number) = length(excluded.number) AND foreign_crls.number < excluded.number)))",
         params![
             row.id,
             row.project,

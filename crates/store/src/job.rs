@@ -174,8 +174,11 @@ pub fn failed(record: &JobRecord, owner: &str, retry_at: Option<Time>, error: &s
 }
 
 /// How many jobs are in each status.
-pub async fn counts(db: &Db) -> Result<Vec<(String, i64)>, StoreError> {
-    let rows = db.rows("SELECT status, COUNT(*) FROM jobs GROUP BY status ORDER BY status", vec![]).await?;
+pub async fn counts(db: &Db, now: Time) -> Result<Vec<(String, i64)>, StoreError> {
+    let sql =
+        "SELECT CASE WHEN status = 'queued' AND lease_until > $1 THEN 'running' ELSE status END AS shown, COUNT(*)
+               FROM jobs GROUP BY shown ORDER BY shown";
+    let rows = db.rows(sql, params![now]).await?;
     rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.int(1)?))).collect()
 }
 

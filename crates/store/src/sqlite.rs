@@ -4,7 +4,8 @@
 //! answers. A change that fails takes nothing else with it. It knows no statement of a noun.
 
 use crate::audit_chain::{self, AuditKey, Head};
-use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
+use crate::db::{Patience, Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
+use crate::priority::step_back;
 use crate::sqlite_checkpoint::{self, Checkpoints};
 use crate::sqlite_link::{Link, lock, prepare_file};
 use crate::{AuditRecord, Changes, Row, Settings, Statement, StoreError, Value};
@@ -30,6 +31,8 @@ pub(crate) struct Sqlite {
     write: Option<Sender<Message>>,
     /// Nothing when the writer reads as well, because nobody else sees a database in memory.
     read: Option<Sender<Message>>,
+    /// The reader that gives way to all others; nothing where there is one way to read only.
+    read_patiently: Option<Sender<Message>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     readers: usize,
 }
@@ -90,7 +93,7 @@ impl Sqlite {
             drop(link);
             let mut threads = vec![];
             let read = start_readers(&path, readers, &mut threads)?;
-            Ok(Self { write: None, read: Some(read), threads: Mutex::new(threads), readers })
+            Ok(Self { write: None, read: Some(read), read_patiently: None, threads: Mutex::new(threads), readers })
         })
         .await
     }
@@ -117,7 +120,8 @@ impl Sqlite {
         threads.push(spawn("store-writer", move || writer.run(&requests))?);
         let readers = settings.readers.max(1);
         let read = path.map(|path| start_readers(path, readers, &mut threads)).transpose()?;
-        Ok(Self { write: Some(write), read, threads: Mutex::new(threads), readers })
+        let read_patiently = path.map(|path| start_patient_reader(path, &mut threads)).transpose()?;
+        Ok(Self { write: Some(write), read, read_patiently, threads: Mutex::new(threads), readers })
     }
 
     /// Hands changes to the writer.
@@ -126,17 +130,23 @@ impl Sqlite {
         write.send(Message::Commit(pending)).map_err(|_| closed())
     }
 
-    /// Runs a query on a connection that is free.
-    pub(crate) async fn rows(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+    /// Runs a query on a connection that is free, or on the one that gives way to the others.
+    pub(crate) async fn rows(
+        &self,
+        sql: &'static str,
+        params: Vec<Value>,
+        patience: Patience,
+    ) -> Result<Vec<Row>, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let threads = self.read.as_ref().or(self.write.as_ref()).ok_or_else(closed)?;
+        let patient = self.read_patiently.as_ref().filter(|_| patience == Patience::Patient);
+        let threads = patient.or(self.read.as_ref()).or(self.write.as_ref()).ok_or_else(closed)?;
         threads.send(Message::Read(Query { sql, params, answer })).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 
     /// What SQLite says of its own file.
     pub(crate) async fn integrity_problems(&self) -> Result<Vec<String>, StoreError> {
-        let rows = self.rows("PRAGMA integrity_check", vec![]).await?;
+        let rows = self.rows("PRAGMA integrity_check", vec![], Patience::None).await?;
         let lines: Result<Vec<String>, StoreError> = rows.iter().map(|row| row.string(0)).collect();
         Ok(lines?.into_iter().filter(|line| line != "ok").collect())
     }
@@ -146,6 +156,9 @@ impl Sqlite {
         // A thread that is gone already needs no message.
         if let Some(read) = &self.read {
             (0..self.readers).for_each(|_| drop(read.send(Message::Stop)));
+        }
+        if let Some(read) = &self.read_patiently {
+            drop(read.send(Message::Stop));
         }
         if let Some(write) = &self.write {
             drop(write.send(Message::Stop));
@@ -181,6 +194,16 @@ fn start_readers(path: &Path, count: usize, threads: &mut Vec<JoinHandle<()>>) -
         let (link, requests) = (Link::open_reader(path)?, requests.clone());
         threads.push(spawn("store-reader", move || run_reader(link, &requests))?);
     }
+    Ok(read)
+}
+
+fn start_patient_reader(path: &Path, threads: &mut Vec<JoinHandle<()>>) -> Result<Sender<Message>, StoreError> {
+    let (read, requests) = channel();
+    let link = Link::open_reader(path)?;
+    threads.push(spawn("store-patient", move || {
+        step_back();
+        run_reader(link, &Mutex::new(requests));
+    })?);
     Ok(read)
 }
 

@@ -43,7 +43,7 @@ fn work_is_planned_once_and_at_the_earlier_time() {
         let jobs: Vec<(Job, Time)> =
             due(&db, at(100)).await.into_iter().map(|one| (one.job, one.run_at.unwrap())).collect();
         assert_eq!(jobs, [(crl(2), at(40)), (crl(1), at(50)), (Job::RenewServerCertificate, at(60))]);
-        assert_eq!(job::counts(&db).await.unwrap(), [("queued".to_owned(), 3)]);
+        assert_eq!(job::counts(&db, at(1)).await.unwrap(), [("queued".to_owned(), 3)]);
         db.close().await;
     });
 }
@@ -57,6 +57,8 @@ fn a_job_is_held_by_one_runner_until_its_lease_ends() {
         run(&db, job::lease(&record, "first", at(2 * MINUTE))).await.unwrap();
         assert!(matches!(run(&db, job::lease(&record, "second", at(3 * MINUTE))).await, Err(StoreError::Stale(_))));
         assert!(due(&db, at(2 * MINUTE - 1)).await.is_empty());
+        assert_eq!(job::counts(&db, at(2 * MINUTE - 1)).await.unwrap(), [("running".to_owned(), 1)]);
+        assert_eq!(job::counts(&db, at(2 * MINUTE)).await.unwrap(), [("queued".to_owned(), 1)]);
 
         // The first one died: the second takes it over, and what the first says then counts for nothing.
         let record = due(&db, at(2 * MINUTE)).await.remove(0);
@@ -64,9 +66,9 @@ fn a_job_is_held_by_one_runner_until_its_lease_ends() {
         run(&db, job::lease(&record, "second", at(4 * MINUTE))).await.unwrap();
         db.commit(job::done(&record, "first")).await.unwrap();
         run(&db, job::failed(&record, "first", None, "late", at(3 * MINUTE))).await.unwrap();
-        assert_eq!(job::counts(&db).await.unwrap(), [("queued".to_owned(), 1)]);
+        assert_eq!(job::counts(&db, at(3 * MINUTE)).await.unwrap(), [("queued".to_owned(), 1)]);
         db.commit(job::done(&record, "second")).await.unwrap();
-        assert_eq!(job::counts(&db).await.unwrap(), []);
+        assert_eq!(job::counts(&db, at(3 * MINUTE)).await.unwrap(), []);
         db.close().await;
     });
 }
@@ -125,7 +127,7 @@ fn a_job_that_fails_comes_again_until_it_is_parked_and_one_planned_anew_meanwhil
         run(&db, job::lease(&record, "node", at(600))).await.unwrap();
         run(&db, job::failed(&record, "node", None, "never", at(501))).await.unwrap();
         assert!(due(&db, at(10_000)).await.is_empty());
-        assert_eq!(job::counts(&db).await.unwrap(), [("parked".to_owned(), 1)]);
+        assert_eq!(job::counts(&db, at(502)).await.unwrap(), [("parked".to_owned(), 1)]);
         let parked = job::list(&db, Some(JobStatus::Parked), at(10_000), 0, 1).await.unwrap().0.remove(0);
         assert_eq!(parked.run_at, None, "it has no time");
         // Who plans it again takes it out of the park.
