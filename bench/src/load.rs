@@ -36,6 +36,8 @@ pub enum Answer {
     Any,
     /// JSON with a PEM certificate in `certificate`.
     Certificate,
+    /// An OCSPResponse that is signed, and not one that says no.
+    Ocsp,
 }
 
 /// How long a run takes.
@@ -188,6 +190,9 @@ fn judge(reply: &Reply<'_>, answer: Answer, answered: u64) -> Result<(), String>
     if reply.status != 200 {
         return Err(format!("{} {}", reply.status, body()));
     }
+    if answer == Answer::Ocsp && !reply.body.starts_with(&[0x30, 0x82]) {
+        return Err(format!("200 without an answer: {:02x?}", &reply.body[..reply.body.len().min(400)]));
+    }
     if answer == Answer::Certificate && answered.is_multiple_of(INSPECT_EVERY) {
         let json: serde_json::Value = serde_json::from_slice(reply.body).unwrap_or_default();
         let certificate = json["certificate"].as_str().unwrap_or_default();
@@ -235,6 +240,7 @@ mod tests {
         check(200, "{}", Answer::Certificate, 0, Err("200 without a certificate: {}"));
         check(200, "{", Answer::Certificate, INSPECT_EVERY, Err("200 without a certificate: {"));
         check(200, "{}", Answer::Certificate, 1, Ok(()));
+        check(200, "0\u{3}\n\u{1}\u{3}", Answer::Ocsp, 1, Err("200 without an answer: [30, 03, 0a, 01, 03]"));
         check(400, certificate, Answer::Any, 1, Err(&format!("400 {certificate}")));
     }
 

@@ -26,6 +26,7 @@ mod limits;
 mod load;
 mod mqtt;
 mod mqtt_fleet;
+mod ocsp;
 mod postgres;
 mod process;
 mod report;
@@ -48,6 +49,8 @@ enum Arguments {
     Run(Options),
     /// Measure revocation in an authority with a million revoked certificates.
     Revocation(revocation::Options),
+    /// Measure answers about the status of certificates (OCSP).
+    Ocsp(ocsp::Options),
     /// Measure MQTT beside mosquitto.
     Mqtt(mqtt::Options),
 }
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse() {
         Arguments::Run(options) => run(options),
         Arguments::Revocation(options) => revocation::run(&options).map(|()| Vec::new()),
+        Arguments::Ocsp(options) => ocsp::run(&options).map(|()| Vec::new()),
         Arguments::Mqtt(options) => mqtt::run(&options).map(|()| Vec::new()),
     };
     match outcome {

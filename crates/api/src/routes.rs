@@ -42,6 +42,21 @@ pub fn beside() -> Vec<Endpoint> {
             .describe("For anybody. In DER (RFC 5280 §4.2.2.1).")
             .path([required("caId", text()), required("caCertId", text())])
             .returns_bytes("application/pkix-cert"),
+        Endpoint::post("/api/v1/pki/ocsp", TAG, "Ask what became of a certificate (OCSP)")
+            .also_at("/api/v1/cert-manager/ocsp")
+            .describe(
+                "For anybody; certificates name this address. The body is an OCSPRequest (RFC 6960) of at most 8 KiB and 16 \
+                 certificates of one issuer, named by SHA-1 or SHA-256; a nonce of up to 32 octets is repeated.",
+            )
+            .returns_bytes("application/ocsp-response"),
+        Endpoint::get("/api/v1/pki/ocsp/{request}", TAG, "Ask what became of a certificate by GET (OCSP)")
+            .also_at("/api/v1/cert-manager/ocsp/{request}")
+            .describe(
+                "For anybody. The request is base64 in its URL encoding (RFC 6960 Appendix A.1). Answers without a nonce come \
+                 with ETag, Last-Modified and Cache-Control (RFC 5019 §6.2).",
+            )
+            .path([required("request", text())])
+            .returns_bytes("application/ocsp-response"),
     ]
 }
 

@@ -19,6 +19,7 @@ mod iot;
 mod job;
 pub mod local;
 mod login;
+mod ocsp;
 mod output;
 mod policy;
 mod profile;
@@ -134,6 +135,7 @@ enum RemoteCommand {
     Profile(profile::ProfileArguments),
     Cert(cert::CertArguments),
     Crl(crl::CrlArguments),
+    Ocsp(ocsp::OcspArguments),
     Identity(identity::IdentityArguments),
     Project(project::ProjectArguments),
     Connection(app_connection::AppConnectionArguments),
@@ -159,6 +161,7 @@ impl RemoteCommand {
                 cert::run(&connect(&arguments.remote, environment).await?, arguments.command, json).await
             }
             Self::Crl(arguments) => crl::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
+            Self::Ocsp(arguments) => ocsp::run(&connect(&arguments.remote, environment).await?, arguments).await,
             Self::Connection(arguments) => {
                 app_connection::run(&connect(&arguments.remote, environment).await?, arguments.command).await
             }

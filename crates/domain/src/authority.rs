@@ -134,6 +134,30 @@ pub struct AuthorityConfiguration {
     /// The base of the URLs that its certificates carry, in place of the server's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publication_url: Option<String>,
+    /// Whether it is told who asks what became of its certificates.
+    #[serde(skip_serializing_if = "Switch::is_on")]
+    pub ocsp: Switch,
+}
+
+/// Whether something is done that is done unless it was turned off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switch {
+    /// It is done.
+    #[default]
+    On,
+    /// It is not.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is done.
+    pub fn is_on(&self) -> bool {
+        match self {
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
 }
 
 /// Name constraints as they are asked for.

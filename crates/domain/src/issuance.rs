@@ -5,12 +5,14 @@
 //! bytes. Only those very bytes can be signed.
 //!
 //! `issuance/plan.rs` makes a plan of a request, `issuance/judged.rs` is what rules see of it, `issuance/issuer.rs` is
-//! who signs, `issuance/authority.rs` the decision on certificates of authorities.
+//! who signs, `issuance/authority.rs` the decision on certificates of authorities, `issuance/responder.rs` that on
+//! certificates of OCSP responders.
 
 mod authority;
 mod issuer;
 mod judged;
 mod plan;
+mod responder;
 
 pub use authority::AuthorityRequest;
 pub use issuer::{ActiveCertificate, Issuer, IssuingAuthority};
@@ -91,6 +93,8 @@ enum Basis {
     Policy(Arc<Issuer>),
     /// The rules for certificates of authorities, which `authority.rs` has applied to the plan.
     Authority,
+    /// What `responder.rs` says, and nothing else.
+    Responder,
 }
 
 /// Who signs.
@@ -118,6 +122,8 @@ pub enum Case<'a> {
     Leaf(&'a Arc<Issuer>, &'a IssuanceRequest),
     /// For an authority: the rules of contract §3.10 decide; without a parent it signs itself.
     Authority(Option<&'a Arc<IssuingAuthority>>, AuthorityRequest),
+    /// For a key of this server that is to speak of the certificates of an authority.
+    Responder(&'a Arc<IssuingAuthority>),
 }
 
 /// The one decision on certificates. What it approves can be built, and nothing else can.
@@ -125,6 +131,7 @@ pub fn decide(case: Case<'_>, now: Time) -> Result<Approved> {
     match case {
         Case::Leaf(issuer, request) => decide_leaf(issuer, request, now),
         Case::Authority(parent, request) => authority::decide(parent, request, now),
+        Case::Responder(authority) => responder::decide(authority, now),
     }
 }
 
@@ -295,7 +302,7 @@ impl Approved {
     /// What the inventory keeps of the profile and the policy.
     pub fn judged_by(&self) -> Option<JudgedBy> {
         match &self.basis {
-            Basis::Authority => None,
+            Basis::Authority | Basis::Responder => None,
             Basis::Policy(issuer) => Some(JudgedBy {
                 profile: issuer.profile.id,
                 profile_version: issuer.profile.version,
@@ -364,9 +371,15 @@ impl Approved {
         template.authority_key_id = authority_key_id;
         template.policies = &policies;
         template.name_constraints = plan.name_constraints.as_ref();
-        if let Some((authority, _)) = issuer {
-            template.crl_urls = &authority.crl_urls;
-            template.ca_issuers_urls = &authority.ca_issuer_urls;
+        let no_check = [responder::no_check()];
+        match (&self.basis, issuer) {
+            (Basis::Policy(_) | Basis::Authority, Some((authority, _))) => {
+                template.crl_urls = &authority.crl_urls;
+                template.ocsp_urls = &authority.ocsp_urls;
+                template.ca_issuers_urls = &authority.ca_issuer_urls;
+            }
+            (Basis::Responder, _) => template.other_extensions = &no_check,
+            (Basis::Policy(_) | Basis::Authority, None) => {}
         }
         self.judged(template.to_be_signed())
     }
@@ -378,7 +391,11 @@ impl Approved {
             && let Some(active) = &authority.active
         {
             must_be_within(authority, active, tbs.subject(), &alt_names(&tbs)?, self.plan.basic_constraints.ca)?;
-            must_have_policy(authority, active, &tbs)?;
+            match &self.basis {
+                Basis::Policy(_) | Basis::Authority => must_have_policy(authority, active, &tbs)?,
+                // Whoever believes an answer asks for no policy of whom signed it (RFC 6960 §4.2.2.2).
+                Basis::Responder => {}
+            }
         }
         let is_self_signed = matches!(self.signer, Signer::Itself);
         let content = Content::finished(&tbs, self.plan.dropped, is_self_signed)?;
@@ -389,7 +406,7 @@ impl Approved {
                     return Err(against(&issuer.profile, violations));
                 }
             }
-            Basis::Authority => content.must_be(&self.plan)?,
+            Basis::Authority | Basis::Responder => content.must_be(&self.plan)?,
         }
         let judged_sha256 = x509::digest::sha256(&bytes);
         Ok(ToBeSigned { bytes, algorithm: self.plan.signature_algorithm, judged_sha256 })

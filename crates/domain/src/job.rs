@@ -1,6 +1,6 @@
 //! Background work: a closed set of kinds. Jobs are idempotent; a row is a job that is still to be done.
 
-use crate::{AuthorityId, CertificateId, CrlId, JobId, OrganizationId, SyncId, Time};
+use crate::{AuthorityId, AuthorityKeyId, CertificateId, CrlId, JobId, OrganizationId, SyncId, Time};
 use serde::{Deserialize, Serialize};
 
 /// One piece of background work.
@@ -13,6 +13,11 @@ pub enum Job {
     PublishCrl {
         /// The list.
         crl: CrlId,
+    },
+    /// Give the OCSP responder of an authority's key another certificate before the present one runs out.
+    RenewResponder {
+        /// The key.
+        key: AuthorityKeyId,
     },
     /// Put the newest list to the places outside that the operator named.
     DeliverCrl {
@@ -61,6 +66,7 @@ impl Job {
         match self {
             Self::RenewServerCertificate => JobKind::RenewServerCertificate,
             Self::PublishCrl { .. } => JobKind::PublishCrl,
+            Self::RenewResponder { .. } => JobKind::RenewResponder,
             Self::DeliverCrl { .. } => JobKind::DeliverCrl,
             Self::RunSync { .. } => JobKind::RunSync,
             Self::ClearSync { .. } => JobKind::ClearSync,
@@ -81,6 +87,7 @@ impl Job {
         match self {
             Self::RenewServerCertificate => "renew-server-certificate".into(),
             Self::PublishCrl { crl } => format!("publish-crl/{crl}"),
+            Self::RenewResponder { key } => format!("renew-responder/{key}"),
             Self::DeliverCrl { crl } => format!("deliver-crl/{crl}"),
             Self::RunSync { sync } => format!("run-sync/{sync}"),
             Self::ClearSync { sync } => format!("clear-sync/{sync}"),
@@ -105,6 +112,8 @@ pub enum JobKind {
     RenewServerCertificate,
     /// [`Job::PublishCrl`].
     PublishCrl,
+    /// [`Job::RenewResponder`].
+    RenewResponder,
     /// [`Job::DeliverCrl`].
     DeliverCrl,
     /// [`Job::RunSync`].
@@ -123,9 +132,10 @@ pub enum JobKind {
 
 impl JobKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::RenewServerCertificate,
         Self::PublishCrl,
+        Self::RenewResponder,
         Self::DeliverCrl,
         Self::RunSync,
         Self::ClearSync,
@@ -140,6 +150,7 @@ impl JobKind {
         match self {
             Self::RenewServerCertificate => "renew-server-certificate",
             Self::PublishCrl => "publish-crl",
+            Self::RenewResponder => "renew-responder",
             Self::DeliverCrl => "deliver-crl",
             Self::RunSync => "run-sync",
             Self::ClearSync => "clear-sync",
@@ -153,7 +164,7 @@ impl JobKind {
     /// Whom it must not keep waiting.
     pub const fn lane(self) -> Lane {
         match self {
-            Self::PublishCrl => Lane::Lists,
+            Self::PublishCrl | Self::RenewResponder => Lane::Lists,
             Self::RenewServerCertificate | Self::RenewCertificate | Self::RenewAuthority => Lane::Renewals,
             Self::DeliverCrl | Self::RunSync | Self::ClearSync | Self::RecheckSync => Lane::Outward,
             Self::ProveSync => Lane::Proofs,
@@ -164,7 +175,7 @@ impl JobKind {
 /// Jobs that are done one beside the other, so that neither many keys nor slow systems keep a revocation waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// Revocation lists.
+    /// Revocation lists, and certificates of those who say what became of a certificate.
     Lists,
     /// Renewals, which make keys.
     Renewals,

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod inventory;
 pub mod issuance;
 pub mod job;
+pub mod ocsp;
 pub mod permission;
 pub mod policy;
 pub mod profile;

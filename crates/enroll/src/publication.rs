@@ -21,7 +21,8 @@ pub fn router<E: From<Error> + IntoResponse + 'static>(services: Context) -> Rou
         .route("/api/v1/cert-manager/crl/{p0}/delta", get(changes::<E>))
         .route("/api/v1/pki/ca/{p0}/certificates/{p1}/der", get(certificate::<E>))
         .route("/api/v1/cert-manager/ca/internal/{p0}/certificates/{p1}/der", get(certificate::<E>))
-        .with_state(services)
+        .with_state(services.clone())
+        .merge(crate::ocsp::router(services))
 }
 
 /// How long a list may be kept by those in between: a revocation is to be seen soon.
@@ -69,13 +70,13 @@ fn published_list(services: &Context, headers: &HeaderMap, list: PublishedList, 
 
 /// Whether the client has this already (RFC 9110 §13.1.2). `If-Modified-Since` is not answered: two lists may be of one second,
 /// and the date of the first must not keep a client from the second.
-fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let tags = headers.get(IF_NONE_MATCH).and_then(|value: &HeaderValue| value.to_str().ok());
     tags.is_some_and(|tags| tags.split(',').any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*"))
 }
 
 /// A point in time as HTTP writes it (RFC 9110 §5.6.7).
-fn http_date(time: Time) -> String {
+pub(crate) fn http_date(time: Time) -> String {
     jiff::Timestamp::from_second(time.seconds())
         .ok()
         .and_then(|at| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok())

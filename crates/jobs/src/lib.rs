@@ -168,6 +168,7 @@ async fn round(services: &Context, settings: &Settings, ends: &mut Ends, is_time
 pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
     let outcomes = [
         services.begin_lists().await,
+        services.begin_responders().await,
         services.open_lists(settings.certificates_per_list).await,
         services.begin_list_deliveries().await,
         services.begin_renewals().await,
@@ -262,6 +263,7 @@ async fn perform_apart(services: &Context, settings: &Settings, record: &JobReco
 async fn perform(services: &Context, settings: &Settings, record: &JobRecord) -> Result<()> {
     match &record.job {
         Job::PublishCrl { crl } => services.publish_list(*crl).await,
+        Job::RenewResponder { key } => services.renew_responder(*key).await,
         Job::DeliverCrl { crl } => services.deliver_list(*crl).await,
         Job::RunSync { sync } => services.run_sync(*sync, record.id).await,
         Job::ClearSync { sync } => services.remove_all_of_sync(*sync, record.id).await,

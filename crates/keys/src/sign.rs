@@ -3,6 +3,7 @@
 
 use crate::{KeyError, KeyPool, Lane, PrivateKey};
 use domain::issuance::ToBeSigned;
+use domain::ocsp::AnswerToBeSigned;
 use domain::revocation::{ListToBeSigned, RequestToBeSigned};
 use std::sync::Arc;
 use x509::{KeyFamily, SignatureAlgorithm};
@@ -37,6 +38,14 @@ impl Signer {
         let (bytes, algorithm) = to_be_signed.into_bytes();
         let signature = self.signature(Lane::Urgent, algorithm, &bytes).await.map_err(refused)?;
         Ok(x509::signed::assemble(&bytes, algorithm, &signature))
+    }
+
+    /// Signs an answer about certificates, on the calling thread: the keys of responders are P-256. Gives what was signed and
+    /// the signature.
+    pub fn answer(&self, to_be_signed: AnswerToBeSigned) -> domain::Result<(Vec<u8>, Vec<u8>)> {
+        let (bytes, algorithm) = to_be_signed.into_bytes();
+        let signature = self.key.sign_message(algorithm, &bytes).map_err(refused)?;
+        Ok((bytes, signature))
     }
 
     /// Signs a certification request for the key itself.

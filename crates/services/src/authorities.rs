@@ -137,6 +137,9 @@ impl Context {
         }
         self.warn_of_loopback(&authority);
         self.commit_authority(caller, changes, &authority, "authority-created", &detail).await?;
+        if certificate.is_some() {
+            self.prepare_responder(key.id).await;
+        }
         Ok(authority)
     }
 

@@ -127,6 +127,7 @@ impl Context {
         let object = Object::new("certificate", issued.id);
         let changes = Changes::new()
             .with(self.syncs_follow(issued.id).await?)
+            .statement(store::ocsp::keep_serial(issued.project, issued.id, now))
             .statement(store::certificate::delete(issued.project, issued.id))
             .audit(audit::record(caller, Some(issued.project), "certificate-deleted", object, &detail, now));
         self.commit(changes).await?;

@@ -284,6 +284,7 @@ impl Context {
         let spki_sha256 = digest::sha256(&key.spki);
         changes = changes.statement(store::revocation::key_is_not_blocked(caller.organization, spki_sha256));
         self.commit_authority(caller, changes, &authority, asked.event, &detail).await?;
+        self.prepare_responder(key.id).await;
         rendered(made.stored, authority.parent)
     }
 

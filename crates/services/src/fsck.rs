@@ -2,6 +2,7 @@
 //! their certificates, authorities against their keys, and all of it against the audit. Changes nothing.
 
 mod authorities;
+mod responders;
 mod revocations;
 mod surroundings;
 

@@ -94,6 +94,7 @@ impl Context {
         let spki_sha256 = x509::digest::sha256(imported.spki_der());
         changes = changes.statement(store::revocation::key_is_not_blocked(caller.organization, spki_sha256));
         self.commit_authority(caller, changes, &authority, "authority-certificate-imported", &detail).await?;
+        self.prepare_responder(key.id).await;
         Ok(self.warning_about(&authority, &imported))
     }
 

@@ -2,7 +2,7 @@
 //! signing keys of authorities, opened once.
 
 use crate::context::{Context, failed, key_failed};
-use domain::authority::{Authority, AuthorityKey};
+use domain::authority::{Authority, AuthorityKey, Switch};
 use domain::issuance::{ActiveCertificate, Issuer, IssuingAuthority};
 use domain::job::Job;
 use domain::{AuthorityKeyId, CrlId, Error, OrganizationId, ProfileId, Result};
@@ -92,7 +92,7 @@ impl Context {
             }
         };
         let (crl, shard) = store::authority::open_crl(&self.db, key.id).await.map_err(failed)?.unwrap_or((key.crl, 0));
-        let (crl_urls, ca_issuer_urls) = self.publication_urls(authority, crl, active.as_ref())?;
+        let (crl_urls, ocsp_urls, ca_issuer_urls) = self.publication_urls(authority, crl, active.as_ref())?;
         self.note_list_urls(crl, &crl_urls).await?;
         let issuing = Arc::new(IssuingAuthority {
             id: authority.id,
@@ -106,6 +106,7 @@ impl Context {
             shard,
             active,
             crl_urls,
+            ocsp_urls,
             ca_issuer_urls,
         });
         self.state.issuers.write(epoch, |known| {
@@ -114,26 +115,30 @@ impl Context {
         Ok(issuing)
     }
 
-    /// Where certificates of an authority say that its list and its certificate are (contract §1.8). From configuration
-    /// only, never from a request.
+    /// Where certificates of an authority say that its list is, that their status is told and that its certificate is (contract
+    /// §1.8). From configuration only, never from a request.
     fn publication_urls(
         &self,
         authority: &Authority,
         crl: CrlId,
         active: Option<&ActiveCertificate>,
-    ) -> Result<(Vec<Uri>, Vec<Uri>)> {
+    ) -> Result<(Vec<Uri>, Vec<Uri>, Vec<Uri>)> {
         let base = self.publication_base(authority);
         let parse = |text: String| {
             Uri::parse(&text).map_err(|error| Error::failed(format!("the publication URL is not usable: {error}")))
         };
         let crl = parse(format!("{base}/api/v1/pki/crl/{crl}/der"))?;
+        let ocsp = match authority.configuration.ocsp {
+            Switch::On => vec![parse(format!("{base}/api/v1/pki/ocsp"))?],
+            Switch::Off => Vec::new(),
+        };
         let ca_issuers = match active {
             None => Vec::new(),
             Some(active) => {
                 vec![parse(format!("{base}/api/v1/pki/ca/{}/certificates/{}/der", authority.id, active.id))?]
             }
         };
-        Ok((vec![crl], ca_issuers))
+        Ok((vec![crl], ocsp, ca_issuers))
     }
 
     /// Where what certificates name is published.
@@ -184,7 +189,7 @@ impl Context {
     }
 }
 
-fn active_certificate(stored: domain::authority::AuthorityCertificate) -> Result<ActiveCertificate> {
+pub(crate) fn active_certificate(stored: domain::authority::AuthorityCertificate) -> Result<ActiveCertificate> {
     let unreadable = |error| Error::failed_because("a stored authority certificate does not read", error);
     let pem = pem::encode(pem::CERTIFICATE, &stored.der);
     let chain_pem = if stored.chain.is_empty() { pem.clone() } else { format!("{pem}\n{}", stored.chain) };

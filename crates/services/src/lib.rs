@@ -22,6 +22,7 @@ pub mod issue;
 pub mod issuer;
 pub mod login;
 pub mod members;
+pub mod ocsp;
 mod patient;
 pub mod policies;
 pub mod profiles;

@@ -94,7 +94,9 @@ impl Context {
                 .with(self.list_follows(&by, now).await?)
                 .with(self.syncs_follow(issued.id).await?)
                 .audit(audit::record(caller, Some(issued.project), "certificate-released", object, &detail, now));
-            match self.db.commit(changes).await {
+            let outcome = self.db.commit(changes).await;
+            self.state.ocsp.forget(by.key, serial);
+            match outcome {
                 Ok(()) => return Ok(Withdrawn { serial_number, revoked_at }),
                 Err(StoreError::Stale(_)) => {}
                 Err(error) => return Err(failed(error)),
@@ -137,7 +139,7 @@ impl Context {
             RevocationStep::ChangeReason { from } => {
                 detail["reasonBefore"] = from.as_str().into();
                 let change = store::revocation::change_reason(by.key, certificate.serial_content(), from, reason, now);
-                (Changes::new().statement(change), "revocation-reason-changed")
+                (change, "revocation-reason-changed")
             }
         };
         if reason == RevocationReason::KeyCompromise {
@@ -157,7 +159,10 @@ impl Context {
             &detail,
             now,
         ));
-        match self.db.commit(changes).await {
+        let outcome = self.db.commit(changes).await;
+        // Also when the outcome is not known: what is kept must not outlive what may have been committed.
+        self.state.ocsp.forget(by.key, certificate.serial_content());
+        match outcome {
             Ok(()) => {
                 self.clock.note_committed(now);
                 Ok(Some(Withdrawn { serial_number, revoked_at: record.row.revoked_at.unwrap_or(now) }))

@@ -1,8 +1,10 @@
-//! What a node tells the others at the moment of a commit: that it wrote letters for them, or that access ended somewhere.
+//! What a node tells the others at the moment of a commit: that it wrote letters for them, that access ended somewhere, or that
+//! a certificate was revoked or is good again.
 //!
 //! PostgreSQL carries it, within the transaction of what it tells of. What is told while nobody listens is lost, so whoever
 //! listens looks into the tables now and then, too. SQLite has one server, which has nobody to tell.
 
+use domain::AuthorityKeyId;
 use std::fmt;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -31,6 +33,13 @@ pub enum Announcement {
     },
     /// Access ended: there are new rows of `access_ends`.
     AccessEnds,
+    /// A certificate was revoked, for this or another reason, or its hold was ended.
+    Status {
+        /// The key that signed it.
+        key: AuthorityKeyId,
+        /// The contents of the INTEGER of its serial number.
+        serial: Vec<u8>,
+    },
 }
 
 impl fmt::Display for Announcement {
@@ -40,6 +49,10 @@ impl fmt::Display for Announcement {
                 write!(formatter, "letters {node} {} {}", first.simple(), last.simple())
             }
             Self::AccessEnds => formatter.write_str("access-ends"),
+            Self::Status { key, serial } => {
+                write!(formatter, "status {} ", key.0.simple())?;
+                serial.iter().try_for_each(|octet| write!(formatter, "{octet:02x}"))
+            }
         }
     }
 }
@@ -55,9 +68,18 @@ impl Announcement {
                 last: Uuid::parse_str(last).ok()?,
             }),
             ["access-ends"] => Some(Self::AccessEnds),
+            ["status", key, serial] => {
+                Some(Self::Status { key: AuthorityKeyId(Uuid::parse_str(key).ok()?), serial: octets_of_hex(serial)? })
+            }
             _ => None,
         }
     }
+}
+
+fn octets_of_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 /// What somebody who listens finds out.
@@ -95,10 +117,11 @@ mod tests {
     fn what_is_told_is_what_is_heard() {
         let letters =
             Announcement::Letters { node: "n1".into(), first: Uuid::from_u128(7), last: Uuid::from_u128(u128::MAX) };
-        for told in [letters, Announcement::AccessEnds] {
+        let status = Announcement::Status { key: AuthorityKeyId(Uuid::from_u128(9)), serial: vec![0, 0x80, 0xff] };
+        for told in [letters, Announcement::AccessEnds, status] {
             assert_eq!(Announcement::parse(&told.to_string()), Some(told));
         }
-        for unknown in ["", "letters", "letters n1 x y", "access-ends now", "something-else"] {
+        for unknown in ["", "letters", "letters n1 x y", "access-ends now", "status x 00", "something-else"] {
             assert_eq!(Announcement::parse(unknown), None, "{unknown}");
         }
     }

@@ -200,6 +200,33 @@ pub async fn revocation_place(db: &Db, key: AuthorityKeyId, serial: &[u8]) -> Re
     row.map(|row| Ok((number(&row, 0)?, row.opt_int(1)?.is_some()))).transpose()
 }
 
+/// Columns beside the certificate of an OCSP responder.
+pub struct ResponderColumns {
+    /// The authority.
+    pub authority: AuthorityId,
+    /// The contents of the serial number's INTEGER.
+    pub serial: Vec<u8>,
+    /// The beginning of the lifetime.
+    pub not_before: Time,
+    /// The end of the lifetime.
+    pub not_after: Time,
+}
+
+/// Columns beside the certificate of an OCSP responder; nothing when it was followed by another meanwhile.
+pub async fn responder_columns(db: &Db, id: Uuid) -> Result<Option<ResponderColumns>, StoreError> {
+    let sql = "SELECT authority_id, serial, not_before, not_after FROM ocsp_responders WHERE id = $1";
+    let row = db.row(sql, params![id]).await?;
+    row.map(|row| {
+        Ok(ResponderColumns {
+            authority: AuthorityId(row.uuid(0)?),
+            serial: row.blob(1)?.to_vec(),
+            not_before: time(&row, 2)?,
+            not_after: time(&row, 3)?,
+        })
+    })
+    .transpose()
+}
+
 /// Certificates that were issued from a profile, as the audit says, and whose rows name none.
 pub async fn certificates_without_profile(db: &Db, limit: u32) -> Result<Vec<CertificateId>, StoreError> {
     let rows = db

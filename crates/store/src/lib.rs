@@ -17,6 +17,7 @@ pub mod idempotency;
 pub mod identity;
 pub mod job;
 mod migrate;
+pub mod ocsp;
 mod postgres;
 mod postgres_link;
 mod postgres_listen;

@@ -30,6 +30,7 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     6 "0006_absences";
     7 "0007_revoked_certificates";
     8 "0008_node_letters";
+    9 "0009_ocsp";
 };
 
 /// What was applied; understood by both engines as it is here.

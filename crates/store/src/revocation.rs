@@ -2,6 +2,7 @@
 //!
 //! A certificate on hold that was released keeps its row, with the time of the release: lists up to then name it.
 
+use crate::announcement::Announcement;
 use crate::changes::{Changes, Statement};
 use crate::db::Db;
 use crate::error::StoreError;
@@ -38,7 +39,7 @@ pub fn insert(
         ],
     )
     .expect_one("the certificate is not revoked");
-    Changes::new().statement(mark).statement(insert)
+    Changes::new().statement(mark).statement(insert).announce(told(by.key, certificate.serial_content()))
 }
 
 /// Gives a revocation another reason.
@@ -48,13 +49,14 @@ pub fn change_reason(
     from: RevocationReason,
     to: RevocationReason,
     at: Time,
-) -> Statement {
-    Statement::new(
+) -> Changes {
+    let change = Statement::new(
         "UPDATE revocations SET reason = $4, changed_at = $5 WHERE authority_key_id = $1 AND serial = $2 AND reason = $3
          AND released_at IS NULL",
         params![key, serial, i64::from(from.code()), i64::from(to.code()), at],
     )
-    .expect_one("the revocation has the reason that it had")
+    .expect_one("the revocation has the reason that it had");
+    Changes::new().statement(change).announce(told(key, serial))
 }
 
 /// Ends the hold of a certificate.
@@ -66,7 +68,12 @@ pub fn release(project: ProjectId, id: CertificateId, key: AuthorityKeyId, seria
     )
     .expect_one("the certificate is on hold");
     let mark = set_status(project, id, CertificateStatus::Revoked, CertificateStatus::Active);
-    Changes::new().statement(mark).statement(release)
+    Changes::new().statement(mark).statement(release).announce(told(key, serial))
+}
+
+/// What the other nodes hear of it: they must not say any more what they know.
+fn told(key: AuthorityKeyId, serial: &[u8]) -> Announcement {
+    Announcement::Status { key, serial: serial.to_vec() }
 }
 
 fn set_status(project: ProjectId, id: CertificateId, from: CertificateStatus, to: CertificateStatus) -> Statement {

@@ -18,6 +18,7 @@ pub mod extension;
 pub mod general_name;
 pub mod key;
 pub mod name;
+pub mod ocsp;
 pub mod oid;
 pub mod pem;
 pub mod revocation;
@@ -41,6 +42,10 @@ pub use extension::{
 pub use general_name::{EmailAddress, GeneralName, GeneralNames, IpAddress};
 pub use key::{KeyProblem, PublicKey, VerifyingKey};
 pub use name::{AttributeType, DistinguishedName};
+pub use ocsp::{
+    AnswerTemplate, CertificateId, CertificateStatus, IdentifierHash, OcspAnswer, OcspRefusal, OcspRequest,
+    SingleAnswer, assemble_answer,
+};
 pub use revocation::RevocationReason;
 pub use serial::SerialNumber;
 pub use uri::{Uri, UriHost};

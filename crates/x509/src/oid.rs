@@ -118,6 +118,16 @@ identifiers! {
     ACCESS_OCSP = [0x2b, 6, 1, 5, 5, 7, 0x30, 1];
     /// 1.3.6.1.5.5.7.48.2 caIssuers.
     ACCESS_CA_ISSUERS = [0x2b, 6, 1, 5, 5, 7, 0x30, 2];
+    /// 1.3.6.1.5.5.7.48.1.1 id-pkix-ocsp-basic.
+    OCSP_BASIC = [0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
+    /// 1.3.6.1.5.5.7.48.1.2 id-pkix-ocsp-nonce.
+    OCSP_NONCE = [0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2];
+    /// 1.3.6.1.5.5.7.48.1.5 id-pkix-ocsp-nocheck.
+    OCSP_NO_CHECK = [0x2b, 6, 1, 5, 5, 7, 0x30, 1, 5];
+    /// 1.3.14.3.2.26 SHA-1.
+    SHA1 = [0x2b, 14, 3, 2, 26];
+    /// 2.16.840.1.101.3.4.2.1 SHA-256.
+    SHA256 = [0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1];
     /// 1.3.6.1.5.5.7.3.1 serverAuth.
     SERVER_AUTH = [0x2b, 6, 1, 5, 5, 7, 3, 1];
     /// 1.3.6.1.5.5.7.3.2 clientAuth.

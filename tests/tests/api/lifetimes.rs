@@ -3,12 +3,15 @@
 
 use crate::authorities::{DAY, FLAT, TYPED, authority, certificate_of, intermediate};
 use crate::issuing::{REQUEST, certificate, issue, open_policy, policy, profile_with};
+use crate::ocsp::{id_of, post};
 use crate::renewal::run_jobs;
 use crate::server::{Server, for_each_engine, text};
+use domain::authority::Authority;
 use domain::caller::Caller;
+use domain::ocsp::ANSWER_LIFETIME_SECONDS;
 use serde_json::{Value, json};
 use store::{Value as Column, certificate::InventoryRow};
-use x509::{Certificate, Crl, SerialNumber};
+use x509::{Certificate, CertificateStatus, Crl, IdentifierHash, OcspAnswer, OcspRequest, SerialNumber};
 
 async fn renew_authority(server: &Server, id: &str, kind: &str, days: i64) -> Value {
     let body = json!({"type": kind, "notAfter": server.time(days * DAY)});
@@ -134,6 +137,7 @@ fn in_four_hundred_days_nothing_runs_out_and_nothing_is_renewed_twice() {
             let id = domain::AuthorityId::parse(&below).unwrap();
             let authority = store::authority::by_id(&server.services.db, node.organization, id).await.unwrap().unwrap();
             assert!(authority.not_after.unwrap().seconds() - now.seconds() > 20 * DAY, "day {day}");
+            must_be_answered_for(&server, &authority, &inventory, day).await;
         }
         let made = inventory(&server).await;
         let of = |name: &str| made.iter().filter(|row| common_name(row) == name).count();
@@ -142,6 +146,30 @@ fn in_four_hundred_days_nothing_runs_out_and_nothing_is_renewed_twice() {
         let parked = server.services.db.rows("SELECT 1 FROM jobs WHERE status = 'parked'", vec![]).await.unwrap();
         assert!(parked.is_empty());
     });
+}
+
+/// Every key has a responder for days to come, and what is said of a certificate is new and true for hours.
+async fn must_be_answered_for(server: &Server, authority: &Authority, inventory: &[InventoryRow], day: i64) {
+    let (db, now) = (&server.services.db, server.services.now());
+    let sql = "SELECT MAX(r.not_after) FROM authority_keys k LEFT JOIN ocsp_responders r ON r.authority_key_id = k.id
+               GROUP BY k.id";
+    let responders = db.rows(sql, vec![]).await.unwrap();
+    assert_eq!(responders.len(), 4);
+    for responder in responders {
+        let [Column::Int(until)] = responder.into_values()[..] else { panic!("day {day}: a key without a responder") };
+        assert!(until - now.millis() >= 3 * DAY * 1000, "day {day}");
+    }
+    let active = authority.active_certificate.unwrap();
+    let issuer = store::authority::certificate(db, authority.id, active).await.unwrap().unwrap();
+    let issuer = Certificate::from_der(issuer.der).unwrap();
+    let newest = inventory.iter().rfind(|row| common_name(row) == "a.example.com").unwrap();
+    let certificate = Certificate::from_der(newest.issued.der.clone()).unwrap();
+    let id = id_of(&issuer, IdentifierHash::Sha256, certificate.serial_content());
+    let answer = OcspAnswer::from_der(&post(server, OcspRequest::encode(&[&id], None)).await).unwrap();
+    let said = answer.verified(&issuer, &id, now.seconds()).unwrap();
+    assert_eq!(said.status, CertificateStatus::Good, "day {day}");
+    let left = said.next_update.unwrap() - now.seconds();
+    assert!(left >= ANSWER_LIFETIME_SECONDS && said.this_update == now.seconds(), "day {day}: {left}");
 }
 
 fn common_name(row: &InventoryRow) -> String {

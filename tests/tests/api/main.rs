@@ -18,6 +18,7 @@ mod issue;
 mod issuing;
 mod lifetimes;
 mod lists;
+mod ocsp;
 mod policies;
 mod profiles;
 mod races;

@@ -12,6 +12,7 @@ mod iot;
 mod iot_moving;
 mod live;
 mod local;
+mod ocsp;
 mod people;
 mod rules;
 mod vendor_export;

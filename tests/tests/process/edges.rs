@@ -214,7 +214,7 @@ fn no_header_of_a_request_gets_into_a_url() {
 
 #[test]
 fn without_a_token_only_what_is_meant_for_everybody_answers() {
-    const PUBLIC: [&str; 12] = [
+    const PUBLIC: [&str; 16] = [
         "get /api/status",
         "get /api/v1/pki/crl/{crlId}/der",
         "get /api/v1/pki/crl/{crlId}",
@@ -224,6 +224,10 @@ fn without_a_token_only_what_is_meant_for_everybody_answers() {
         "get /api/v1/cert-manager/crl/{crlId}/delta",
         "get /api/v1/pki/ca/{caId}/certificates/{caCertId}/der",
         "get /api/v1/cert-manager/ca/internal/{caId}/certificates/{caCertId}/der",
+        "post /api/v1/pki/ocsp",
+        "post /api/v1/cert-manager/ocsp",
+        "get /api/v1/pki/ocsp/{request}",
+        "get /api/v1/cert-manager/ocsp/{request}",
         "post /api/v1/auth/universal-auth/login",
         "post /api/v1/auth/token/renew",
         "post /api/v1/auth/token/revoke",

@@ -16,6 +16,7 @@ mod iot;
 mod keys_rotation;
 mod kill;
 mod mutations;
+mod ocsp;
 mod operation;
 mod random;
 mod registry;

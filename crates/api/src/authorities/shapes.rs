@@ -5,7 +5,7 @@ use crate::render::{KEY_ALGORITHMS, timestamp};
 use crate::schema::{
     Schema, any, boolean, date, integer, list, number, object, one_of, optional, required, text, uuid,
 };
-use domain::authority::{Authority, AuthorityConfiguration, AuthorityKind, NameConstraintsConfiguration};
+use domain::authority::{Authority, AuthorityConfiguration, AuthorityKind, NameConstraintsConfiguration, Switch};
 use domain::{Error, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,8 +48,8 @@ fn has_subject(body: &Value) -> bool {
         .any(|name| body.get(*name).and_then(Value::as_str).is_some_and(|value| !value.is_empty()))
 }
 
-/// `configuration` of the typed families. `nameConstraints`, `policyOids`, `extendedKeyUsages` and `publicationUrl` are
-/// extensions of ours.
+/// `configuration` of the typed families. `nameConstraints`, `policyOids`, `extendedKeyUsages`, `publicationUrl` and
+/// `isOcspEnabled` are extensions of ours.
 pub(super) fn configuration_schema() -> Schema {
     let names = || {
         list(object([required("type", one_of(NAME_TYPES)), required("value", text().at_least(1).at_most(255))]))
@@ -73,6 +73,7 @@ pub(super) fn configuration_schema() -> Schema {
         optional("policyOids", list(text().at_least(3).at_most(128)).at_most(20)),
         optional("extendedKeyUsages", list(one_of(USAGES)).at_most(10)),
         optional("publicationUrl", text().at_least(1).at_most(255)),
+        optional("isOcspEnabled", boolean().default(json!(true))),
     ])
     .rule(
         &[],
@@ -145,6 +146,7 @@ pub(super) fn nested_schema() -> Schema {
                 optional("policyOids", list(text())),
                 optional("extendedKeyUsages", list(text())),
                 optional("publicationUrl", text()),
+                optional("isOcspEnabled", boolean()),
             ]),
         ),
     ])
@@ -197,6 +199,7 @@ pub(super) struct Configuration {
     #[serde(default)]
     extended_key_usages: Vec<String>,
     publication_url: Option<String>,
+    is_ocsp_enabled: Option<bool>,
 }
 
 impl Configuration {
@@ -222,6 +225,7 @@ impl Configuration {
                 policy_oids: self.policy_oids,
                 extended_key_usages: self.extended_key_usages,
                 publication_url: self.publication_url,
+                ocsp: if self.is_ocsp_enabled == Some(false) { Switch::Off } else { Switch::On },
             },
         })
     }
@@ -297,6 +301,9 @@ pub(super) fn nested(authority: &Authority) -> Value {
     ];
     for (name, value) in optional.into_iter().filter(|(_, value)| !value.is_null()) {
         inner[name] = value;
+    }
+    if !configuration.ocsp.is_on() {
+        inner["isOcspEnabled"] = json!(false);
     }
     if !configuration.name_constraints.is_empty() {
         inner["nameConstraints"] = json!(configuration.name_constraints);

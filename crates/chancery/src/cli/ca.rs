@@ -182,6 +182,9 @@ pub(crate) struct CreateArguments {
     /// The http address that its certificates carry for CRL, OCSP and its own certificate [default: the server's].
     #[arg(long, value_name = "URL")]
     publication_url: Option<String>,
+    /// Give no answers about its certificates (OCSP), and name no address for that in them.
+    #[arg(long)]
+    no_ocsp: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -327,6 +330,9 @@ fn configuration(arguments: &CreateArguments, kind: Kind) -> Value {
     if !arguments.eku.is_empty() {
         extension.insert("extendedKeyUsages".to_owned(), json!(arguments.eku));
     }
+    if arguments.no_ocsp {
+        extension.insert("isOcspEnabled".to_owned(), json!(false));
+    }
     if let Some(url) = &arguments.publication_url {
         extension.insert("publicationUrl".to_owned(), json!(url));
     }
@@ -400,6 +406,7 @@ fn describe(authority: &Value) -> String {
         ("policies", text_at(authority, "/configuration/policyOids")),
         ("limited to", text_at(authority, "/configuration/extendedKeyUsages")),
         ("publishes at", text_at(authority, "/configuration/publicationUrl")),
+        ("answers (OCSP)", text_at(authority, "/configuration/isOcspEnabled")),
         ("parent", text_at(authority, "/configuration/parentCaId")),
         ("id", text_at(authority, "/id")),
     ])

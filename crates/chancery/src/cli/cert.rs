@@ -199,7 +199,7 @@ impl Reason {
 }
 
 /// Where a certificate is, below `/api`: by its id, or by its serial number.
-struct CertificatePath {
+pub(crate) struct CertificatePath {
     family: &'static str,
     key: String,
 }
@@ -209,12 +209,12 @@ impl CertificatePath {
         ["v1", self.family, "certificates", &self.key]
     }
 
-    fn part<'a>(&'a self, part: &'a str) -> [&'a str; 5] {
+    pub(crate) fn part<'a>(&'a self, part: &'a str) -> [&'a str; 5] {
         ["v1", self.family, "certificates", &self.key, part]
     }
 }
 
-fn path(name: &str) -> Result<CertificatePath, Failure> {
+pub(crate) fn path(name: &str) -> Result<CertificatePath, Failure> {
     if project::is_id(name) {
         return Ok(CertificatePath { family: "cert-manager", key: name.to_owned() });
     }

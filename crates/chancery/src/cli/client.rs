@@ -133,6 +133,24 @@ impl Client {
         .await
     }
 
+    /// POST of octets that are no JSON, to which the answer is none either; the path is below `/api`. No credential is sent.
+    pub(crate) async fn post_octets(
+        &self,
+        path: &[&str],
+        content_type: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, Failure> {
+        let url = url(&self.base, Below::Api, path, &[]);
+        let request = self.http.post(url).header(header::CONTENT_TYPE, content_type).body(body);
+        let response = request.send().await.map_err(|error| no_answer(&self.base, &error))?;
+        let status = response.status();
+        let octets = octets(&self.base, response).await?;
+        match status.is_success() {
+            true => Ok(octets),
+            false => Err(Failure::answered(status.as_u16(), &serde_json::from_slice(&octets).unwrap_or_default())),
+        }
+    }
+
     /// PATCH.
     pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
         self.send(Request {
@@ -249,8 +267,7 @@ fn pause(retry_after: Option<&str>, repeats: u32) -> Duration {
     Duration::from_secs(asked.unwrap_or(1 << repeats.min(6))).min(PAUSE_MAX)
 }
 
-async fn answer(base: &Url, mut response: Response) -> Result<Value, Failure> {
-    let status = response.status();
+async fn octets(base: &Url, mut response: Response) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| no_answer(base, &error))? {
         if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -258,6 +275,12 @@ async fn answer(base: &Url, mut response: Response) -> Result<Value, Failure> {
         }
         bytes.extend_from_slice(&chunk);
     }
+    Ok(bytes)
+}
+
+async fn answer(base: &Url, response: Response) -> Result<Value, Failure> {
+    let status = response.status();
+    let bytes = octets(base, response).await?;
     let body = serde_json::from_slice::<Value>(&bytes);
     match (status.is_success(), body) {
         (true, Ok(body)) => Ok(body),

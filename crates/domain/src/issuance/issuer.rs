@@ -44,6 +44,8 @@ pub struct IssuingAuthority {
     pub active: Option<ActiveCertificate>,
     /// Where the list is.
     pub crl_urls: Vec<Uri>,
+    /// Where the status of its certificates is told; empty when it is not.
+    pub ocsp_urls: Vec<Uri>,
     /// Where the authority's certificate is.
     pub ca_issuer_urls: Vec<Uri>,
 }

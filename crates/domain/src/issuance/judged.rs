@@ -89,15 +89,16 @@ impl<'a> Content<'a> {
         })
     }
 
-    /// Refuses a finished certificate of an authority that says something else of the authority than was decided.
+    /// Refuses a finished certificate of an authority or a responder that says something else of it than was decided.
     pub(super) fn must_be(&self, plan: &Plan) -> Result<()> {
         let is_as_planned = self.basic_constraints == plan.basic_constraints
             && self.key_usages == plan.key_usages
+            && self.extended_key_usages == plan.extended_key_usages
             && self.lifetime_seconds == plan.not_after - plan.not_before;
         if is_as_planned {
             return Ok(());
         }
-        Err(Error::failed("the certificate of an authority that was just built is not the one that was decided"))
+        Err(Error::failed("a certificate that was just built is not the one that was decided"))
     }
 
     /// Every rule of the policy and of RFC 5280 that it breaks.

@@ -1,4 +1,5 @@
-//! Authorities against their keys, their certificates and their revocation lists.
+//! Authorities against their keys, their certificates and their revocation lists; their OCSP responders are held against them
+//! in `responders.rs`.
 
 use super::{Issuers, Report};
 use crate::context::{Context, failed};
@@ -27,6 +28,7 @@ impl Context {
             let keys = self.check_keys(&authority, &subject, report).await?;
             let certificates = self.read_certificates(&authority, &subject, &keys, report).await?;
             check_columns(&authority, &subject, &certificates, report);
+            self.check_responders(&subject, &keys, report).await?;
             for one in certificates {
                 match one.certificate.verifying_key() {
                     Ok(_) => issuers.add(&one.stored),

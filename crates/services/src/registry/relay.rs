@@ -157,25 +157,26 @@ impl Context {
             Relaying::Database => self.relay_by_table(ear, stop).await,
             Relaying::Nats(server) => {
                 let letters = self.relay_by_nats(server, stop.clone());
-                let access_ends = async {
+                let rest = async {
                     tokio::select! {
-                        () = self.hear_access_ends(&mut ear) => {}
+                        () = self.hear_the_rest(&mut ear) => {}
                         () = stopped(&mut stop) => {}
                     }
                 };
-                futures_util::future::join(letters, access_ends).await;
+                futures_util::future::join(letters, rest).await;
             }
         }
     }
 
-    /// Hears of ends of access alone: letters go another way.
-    async fn hear_access_ends(&self, ear: &mut Ear) {
+    /// Hears of what is not in letters: those go another way.
+    async fn hear_the_rest(&self, ear: &mut Ear) {
         let mut is_told = false;
         loop {
             match ear.next().await {
                 Heard::Listening | Heard::Told(Announcement::AccessEnds) => {
                     self.state.registry.relay.access_ends.notify_one();
                 }
+                Heard::Told(Announcement::Status { key, serial }) => self.state.ocsp.forget(key, &serial),
                 Heard::Told(Announcement::Letters { .. }) if is_told => {}
                 Heard::Told(Announcement::Letters { node, .. }) => {
                     is_told = true;

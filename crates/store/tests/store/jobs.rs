@@ -2,7 +2,7 @@
 
 use crate::settings;
 use domain::job::{Job, JobKind, JobRecord, JobStatus, Lane};
-use domain::{AuthorityId, CertificateId, CrlId, JobId, OrganizationId, SyncId, Time};
+use domain::{AuthorityId, AuthorityKeyId, CertificateId, CrlId, JobId, OrganizationId, SyncId, Time};
 use store::{Changes, Db, Statement, StoreError, job};
 use testkit::both_engines;
 use uuid::Uuid;
@@ -190,6 +190,7 @@ fn every_kind_of_job_is_found_in_its_lane_and_in_no_other() {
         let all = [
             Job::RenewServerCertificate,
             Job::PublishCrl { crl: CrlId(id) },
+            Job::RenewResponder { key: AuthorityKeyId(id) },
             Job::DeliverCrl { crl: CrlId(id) },
             Job::RunSync { sync: SyncId(id) },
             Job::ClearSync { sync: SyncId(id) },

@@ -262,6 +262,17 @@ impl<'a> Reader<'a> {
             .map_err(|problem| ParseError::invalid(field, problem).at(element.offset))
     }
 
+    /// A GeneralizedTime of any year in whole seconds, as answers about certificates write it (RFC 6960 §4.2.2.1), in seconds
+    /// since the epoch.
+    pub(crate) fn generalized_time(&mut self, field: &'static str) -> Result<i64, ParseError> {
+        let element = self.tagged(tag::GENERALIZED_TIME, field)?;
+        if element.content.len() != time::encode_generalized(0).len() {
+            return Err(ParseError::invalid(field, "a GeneralizedTime is YYYYMMDDHHMMSSZ").at(element.offset));
+        }
+        let reading = time::decode_tolerant(element.tag, element.content);
+        reading.map(|reading| reading.seconds).map_err(|problem| ParseError::invalid(field, problem).at(element.offset))
+    }
+
     /// An error about the next element.
     pub fn error(&self, field: &'static str, problem: Problem) -> ParseError {
         ParseError::new(field, problem).at(self.offset)

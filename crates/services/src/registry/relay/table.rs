@@ -115,6 +115,10 @@ impl Context {
                     self.state.registry.relay.access_ends.notify_one();
                     continue;
                 }
+                Some(Heard::Told(Announcement::Status { key, serial })) => {
+                    self.state.ocsp.forget(key, &serial);
+                    continue;
+                }
                 Some(Heard::Listening) => {
                     self.state.registry.relay.access_ends.notify_one();
                     self.look_for_letters(&mut read).await
