@@ -16,13 +16,14 @@ struct Damage {
 }
 
 /// The tables that are damaged, and the column that tells their rows apart.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     ("certificates", "pk"),
     ("leaf_keys", "certificate_pk"),
     ("authorities", "id"),
     ("authority_keys", "id"),
     ("authority_certificates", "id"),
     ("crls", "id"),
+    ("ocsp_responders", "id"),
     ("server_secrets", "name"),
     ("audit_records", "seq"),
 ];
@@ -118,6 +119,24 @@ fn damages(site: &Site, ids: &[String]) -> Vec<Damage> {
             named: root.clone(),
         },
         Damage {
+            what: "the key of another OCSP responder",
+            table: "ocsp_responders",
+            column: "sealed",
+            key: by_name("root-ca", "ocsp_responders"),
+            value: "(SELECT k.sealed FROM kept_ocsp_responders k JOIN kept_authorities a ON a.id = k.authority_id
+                    WHERE a.name = 'issuing-ca')"
+                .into(),
+            named: root.clone(),
+        },
+        Damage {
+            what: "the serial number of an OCSP responder",
+            table: "ocsp_responders",
+            column: "serial",
+            key: by_name("issuing-ca", "ocsp_responders"),
+            value: site.literal(&[1]),
+            named: issuing.clone(),
+        },
+        Damage {
             what: "a hash that OCSP asks for",
             table: "authority_keys",
             column: "name_sha1",
@@ -143,7 +162,11 @@ fn damages(site: &Site, ids: &[String]) -> Vec<Damage> {
         },
     ];
     for (name, named) in [("root-ca", root), ("issuing-ca", issuing)] {
-        for (what, table) in [("its certificate", "authority_certificates"), ("its revocation list", "crls")] {
+        for (what, table) in [
+            ("its certificate", "authority_certificates"),
+            ("its revocation list", "crls"),
+            ("its OCSP responder", "ocsp_responders"),
+        ] {
             let key = by_name(name, table);
             let value = flipped(table, "der", &key, usize::MAX);
             damages.push(Damage { what, table, column: "der", key, value, named: named.clone() });
