@@ -301,7 +301,7 @@ impl Context {
             caller.may(authority.project, Action::EditAuthority, &about(&authority.name))?;
         }
         if change.status == Some(AuthorityStatus::Active) {
-            self.must_not_be_withdrawn(&authority, caller.organization).await?;
+            self.authority_must_not_be_withdrawn(&authority, caller.organization).await?;
         }
         authority.status = change.status.unwrap_or(authority.status);
         authority.enable_direct_issuance = change.enable_direct_issuance.unwrap_or(authority.enable_direct_issuance);
@@ -317,7 +317,7 @@ impl Context {
     }
 
     /// Refuses an authority that was withdrawn: whatever it signed would be worth nothing.
-    async fn must_not_be_withdrawn(&self, authority: &Authority, organization: OrganizationId) -> Result<()> {
+    async fn authority_must_not_be_withdrawn(&self, authority: &Authority, organization: OrganizationId) -> Result<()> {
         match self.withdrawal_of(authority, organization).await? {
             None => Ok(()),
             Some(why) => Err(Error::wrong_state(format!(

@@ -103,7 +103,10 @@ fn whoever_was_not_let_speak_by_the_issuer_is_not_believed() {
     let responder = &world.responder;
     let purposes = |purposes: &'static [ExtendedKeyUsage]| world.delegation(move |draft| draft.set_purposes(purposes));
     check(
-        world.delegation(|draft| draft.remove(x509::oid::EXTENDED_KEY_USAGE)),
+        world.delegation(|draft| {
+            draft.remove(x509::oid::EXTENDED_KEY_USAGE);
+            draft.set_key_ids(&world.responder.key_id(), &world.authority.key_id());
+        }),
         responder,
         responder,
         AnswerProblem::NoAuthority,

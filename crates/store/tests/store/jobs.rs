@@ -66,7 +66,7 @@ fn a_job_is_held_by_one_runner_until_its_lease_ends() {
         run(&db, job::lease(&record, "second", at(4 * MINUTE))).await.unwrap();
         db.commit(job::done(&record, "first")).await.unwrap();
         run(&db, job::failed(&record, "first", None, "late", at(3 * MINUTE))).await.unwrap();
-        assert_eq!(job::counts(&db, at(3 * MINUTE)).await.unwrap(), [("queued".to_owned(), 1)]);
+        assert_eq!(job::counts(&db, at(3 * MINUTE)).await.unwrap(), [("running".to_owned(), 1)]);
         db.commit(job::done(&record, "second")).await.unwrap();
         assert_eq!(job::counts(&db, at(3 * MINUTE)).await.unwrap(), []);
         db.close().await;
