@@ -103,6 +103,11 @@ impl Context {
     pub async fn renew_token(&self, text: &str) -> Result<Login> {
         let now = self.now();
         let verified = self.token_key().await?.verify(text, now)?;
+        if verified.is_shortened {
+            return Err(Error::unauthenticated(
+                "the access token was made of another one for a limited time and is not renewed: exchange that one again",
+            ));
+        }
         let token = self.usable_token(verified.token).await?;
         if token.has_expired(now) || token.is_past_renewal(now) {
             self.commit(Changes::new().statement(store::credential::revoke_token(token.id)).configuration()).await?;

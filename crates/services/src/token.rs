@@ -32,6 +32,9 @@ struct Claims {
     jti: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
+    /// It ends before the token that it was made of, for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shortened: bool,
 }
 
 const TOKEN_TYPE: &str = "identityAccessToken";
@@ -41,6 +44,8 @@ const TOKEN_TYPE: &str = "identityAccessToken";
 pub(crate) struct VerifiedToken {
     pub(crate) token: AccessTokenId,
     pub(crate) identity: IdentityId,
+    /// Whether it ends before the token that it was made of: then it is not prolonged.
+    pub(crate) is_shortened: bool,
     ends_at: Option<i64>,
 }
 
@@ -107,13 +112,14 @@ impl TokenKey {
             iat: now.seconds(),
             jti: unique,
             exp: (lifetime_seconds > 0).then(|| now.seconds().saturating_add(lifetime_seconds)),
+            shortened: false,
         })
     }
 
     /// A token for the record of this one that ends at another time.
     pub(crate) fn ending_at(&self, text: &str, now: Time, ends_at: Time, unique: String) -> Result<String> {
         let claims = self.claims(text)?;
-        self.encode(&Claims { iat: now.seconds(), jti: unique, exp: Some(ends_at.seconds()), ..claims })
+        self.encode(&Claims { iat: now.seconds(), jti: unique, exp: Some(ends_at.seconds()), shortened: true, ..claims })
     }
 
     fn encode(&self, claims: &Claims) -> Result<String> {
@@ -127,8 +133,12 @@ impl TokenKey {
         if claims.auth_token_type != TOKEN_TYPE {
             return Err(Error::invalid("this is not the access token of a machine identity"));
         }
-        let verified =
-            VerifiedToken { token: claims.identity_access_token_id, identity: claims.identity_id, ends_at: claims.exp };
+        let verified = VerifiedToken {
+            token: claims.identity_access_token_id,
+            identity: claims.identity_id,
+            is_shortened: claims.shortened,
+            ends_at: claims.exp,
+        };
         verified.must_not_have_ended(now)?;
         Ok(verified)
     }

@@ -118,6 +118,10 @@ fn rest_answers_like_grpc_and_a_token_in_either_form_works_everywhere() {
                     assert!(session.token.starts_with("t1.") && made["expiresAt"].as_str().unwrap().ends_with('Z'));
                     // The same token on the other API.
                     assert_eq!(session.get("/api/v1/projects").await.unwrap().status, 200);
+                    // It ends within twelve hours, and for good.
+                    let renewal = json!({"accessToken": session.token});
+                    let answer = stranger.post("/api/v1/auth/token/renew", &renewal).await.unwrap();
+                    assert_eq!(answer.status, 401, "{answer:?}");
                 }
             }
             check_revocation(&stranger, &pair, &site.fact("/identityId")).await;
