@@ -19,4 +19,5 @@ pub mod routes;
 pub mod schema;
 pub mod server;
 pub mod syncs;
-pub mod work;
+pub mod verify;
+mod work;

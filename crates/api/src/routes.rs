@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::route::{Endpoint, Route};
 use crate::schema::{required, text};
-use crate::{accounts, authorities, certificates, connections, policies, profiles, server, syncs, work};
+use crate::{accounts, authorities, certificates, connections, policies, profiles, server, syncs, verify, work};
 
 /// Every route.
 pub fn routes() -> Vec<Route<App>> {
@@ -16,6 +16,7 @@ pub fn routes() -> Vec<Route<App>> {
         profiles::routes(),
         server::routes(),
         syncs::routes(),
+        verify::routes(),
         work::routes(),
     ]
     .concat()

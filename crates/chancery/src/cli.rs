@@ -25,6 +25,7 @@ mod policy;
 mod profile;
 mod project;
 mod sync;
+mod verify;
 mod vocabulary;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -136,6 +137,7 @@ enum RemoteCommand {
     Cert(cert::CertArguments),
     Crl(crl::CrlArguments),
     Ocsp(ocsp::OcspArguments),
+    Verify(verify::VerifyArguments),
     Identity(identity::IdentityArguments),
     Project(project::ProjectArguments),
     Connection(app_connection::AppConnectionArguments),
@@ -162,6 +164,7 @@ impl RemoteCommand {
             }
             Self::Crl(arguments) => crl::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
             Self::Ocsp(arguments) => ocsp::run(&connect(&arguments.remote, environment).await?, arguments).await,
+            Self::Verify(arguments) => verify::run(&connect(&arguments.remote, environment).await?, arguments).await,
             Self::Connection(arguments) => {
                 app_connection::run(&connect(&arguments.remote, environment).await?, arguments.command).await
             }

@@ -40,6 +40,7 @@ mod sync_run;
 pub mod syncs;
 mod token;
 mod vault;
+pub mod verify;
 mod visible;
 pub mod work;
 

@@ -119,7 +119,13 @@ impl TokenKey {
     /// A token for the record of this one that ends at another time.
     pub(crate) fn ending_at(&self, text: &str, now: Time, ends_at: Time, unique: String) -> Result<String> {
         let claims = self.claims(text)?;
-        self.encode(&Claims { iat: now.seconds(), jti: unique, exp: Some(ends_at.seconds()), shortened: true, ..claims })
+        self.encode(&Claims {
+            iat: now.seconds(),
+            jti: unique,
+            exp: Some(ends_at.seconds()),
+            shortened: true,
+            ..claims
+        })
     }
 
     fn encode(&self, claims: &Claims) -> Result<String> {

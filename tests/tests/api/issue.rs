@@ -101,7 +101,7 @@ fn a_certificate_says_what_the_rules_of_production_say() {
         let AuthorityInformationAccess { descriptions } = extensions.authority_information_access().unwrap().unwrap();
         assert_eq!(
             descriptions.iter().map(|place| place.method.clone()).collect::<Vec<_>>(),
-            [AccessMethod::CaIssuers]
+            [AccessMethod::Ocsp, AccessMethod::CaIssuers]
         );
         assert!(issued.verify_signature(&issuer.verifying_key().unwrap()));
         // Every extension is one of those.

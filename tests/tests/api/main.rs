@@ -36,3 +36,4 @@ mod sign;
 mod sync_ledger;
 mod syncs;
 mod tenants;
+mod verify;

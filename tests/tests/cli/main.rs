@@ -16,3 +16,4 @@ mod ocsp;
 mod people;
 mod rules;
 mod vendor_export;
+mod verify;
