@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use services::Context;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// The numbers and where they come from.
 #[derive(Clone)]
@@ -29,6 +30,9 @@ struct Label {
     name: &'static str,
     value: String,
 }
+
+/// How long the metrics wait for the database.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl EncodeLabelSet for Label {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -108,22 +112,30 @@ impl Metrics {
             }
         }
         registry.register("http_answers", "Answers by the class of their status", answers);
+        let is_up = tokio::time::timeout(DATABASE_PATIENCE, self.of_database(&mut registry)).await;
+        let up: Gauge = Gauge::default();
+        up.set(i64::from(matches!(is_up, Ok(Ok(())))));
+        registry.register("database_up", "Whether the database answers; without it some metrics are left out", up);
+        let mut text = String::new();
+        encode(&mut text, &registry).map_err(|error| error.to_string())?;
+        Ok(text)
+    }
+
+    /// What is counted in the database.
+    async fn of_database(&self, registry: &mut Registry) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let services = &self.0.services;
         let jobs = Family::<Label, Gauge>::default();
         for status in ["queued", "running", "parked"] {
             jobs.get_or_create(&Label { name: "status", value: status.into() }).set(0);
         }
-        for (status, count) in
-            store::job::counts(&services.db, services.now()).await.map_err(|error| error.to_string())?
-        {
+        for (status, count) in store::job::counts(&services.db, services.now()).await? {
             jobs.get_or_create(&Label { name: "status", value: status }).set(count);
         }
         registry.register("jobs", "Jobs by status", jobs);
         let due: Gauge = Gauge::default();
-        let lists = services.lists_due().await.map_err(|error| error.to_string())?;
+        let lists = services.lists_due().await?;
         due.set(i64::try_from(lists.len()).unwrap_or(i64::MAX));
         registry.register("lists_due", "Revocation lists that run out soon and are not signed anew", due);
-        let mut text = String::new();
-        encode(&mut text, &registry).map_err(|error| error.to_string())?;
-        Ok(text)
+        Ok(())
     }
 }

@@ -209,6 +209,8 @@ fn while_the_database_is_away_nothing_is_said_to_be_good_for_longer_than_four_se
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert_eq!(status(&api, &issued, None).await, None);
+        // Whoever watches is told so.
+        assert_eq!(api.metric("chancery_database_up").await, 0);
         tokio::task::block_in_place(|| cluster.start_again());
         let deadline = Instant::now() + crate::site::PATIENCE;
         while status(&api, &issued, None).await != Some(CertificateStatus::Good) {
