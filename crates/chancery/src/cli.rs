@@ -137,7 +137,7 @@ enum RemoteCommand {
     Cert(cert::CertArguments),
     Crl(crl::CrlArguments),
     Ocsp(ocsp::OcspArguments),
-    Verify(verify::VerifyArguments),
+    Verify(Box<verify::VerifyArguments>),
     Identity(identity::IdentityArguments),
     Project(project::ProjectArguments),
     Connection(app_connection::AppConnectionArguments),
@@ -164,7 +164,7 @@ impl RemoteCommand {
             }
             Self::Crl(arguments) => crl::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
             Self::Ocsp(arguments) => ocsp::run(&connect(&arguments.remote, environment).await?, arguments).await,
-            Self::Verify(arguments) => verify::run(&connect(&arguments.remote, environment).await?, arguments).await,
+            Self::Verify(arguments) => verify::run(&connect(&arguments.remote, environment).await?, *arguments).await,
             Self::Connection(arguments) => {
                 app_connection::run(&connect(&arguments.remote, environment).await?, arguments.command).await
             }

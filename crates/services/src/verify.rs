@@ -199,8 +199,13 @@ fn read<T>(
 ) -> Result<Vec<T>> {
     let mut all = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        let wrong = |error| Error::invalid(format!("{field}, {} of {}: {error}", index + 1, texts.len()));
-        for der in pem::decode_all(text, label).map_err(wrong)? {
+        let place = format!("{field}, {} of {}", index + 1, texts.len());
+        let wrong = |error| Error::invalid(format!("{place}: {error}"));
+        let found = pem::decode_all(text, label).map_err(wrong)?;
+        if found.is_empty() {
+            return Err(Error::invalid(format!("{place}: there is no {label} in it")));
+        }
+        for der in found {
             all.push(from_der(der).map_err(wrong)?);
         }
     }
