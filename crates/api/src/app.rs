@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::route::Application;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use domain::Error;
 use domain::caller::Caller;
 use domain::identity::{TrustedNetwork, client_address};
 use services::Context;
@@ -32,6 +33,10 @@ impl Application for App {
 
     async fn authenticate(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Caller> {
         let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        // Contract §2.1: other kinds of credential exist elsewhere.
+        if authorization.is_none() && headers.contains_key("x-api-key") {
+            return Err(Error::forbidden("API keys are not accepted here; log in with Universal Auth").into());
+        }
         Ok(self.services.authenticate(authorization, self.address(headers, peer)).await?)
     }
 }

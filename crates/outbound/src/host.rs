@@ -523,6 +523,14 @@ impl<H: Host> Destination for HostFiles<H> {
         let Err(cause) = self.run_commands(&values).await else { return Ok(()) };
 
         let changes = std::mem::take(&mut *self.journal());
+        if changes.is_empty() {
+            // What an earlier run wrote before it broke off: what was there before is not known any more.
+            let then = "The files of a run that broke off before its command stay";
+            return Err(match cause {
+                DeliveryError::Refused(text) => DeliveryError::Refused(format!("{text}. {then}")),
+                other => DeliveryError::Unavailable(format!("{other}. {then}")),
+            });
+        }
         let mut left = self.undo(&changes).await;
         for directory in
             changes.iter().filter_map(|change| files::split_path(&change.path).ok().map(|(first, _)| first))

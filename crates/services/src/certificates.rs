@@ -21,7 +21,7 @@ pub use store::certificate::{
     RequestFilter, SortBy, SortOrder,
 };
 use store::certificate::{InventoryRow, RequestName};
-use x509::{Certificate, pem};
+use x509::{AttributeType, Certificate, pem};
 
 /// A certificate of the inventory with its content read.
 #[derive(Clone)]
@@ -32,6 +32,13 @@ pub struct Record {
     pub certificate: Certificate,
     /// What a person sees.
     pub status: ShownStatus,
+}
+
+impl Record {
+    /// The common name of its subject; empty when there is none.
+    pub(crate) fn common_name(&self) -> &str {
+        self.certificate.subject().first(AttributeType::CommonName).unwrap_or_default()
+    }
 }
 
 /// A certificate with its chain, as it is handed out.

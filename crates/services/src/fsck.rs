@@ -172,6 +172,9 @@ impl Context {
         for id in store::check::records_without_certificate(&self.db, PAGE).await.map_err(failed)? {
             report.find(&format!("certificate {id}"), "the audit says that it was issued, and it is not there");
         }
+        for id in store::check::certificates_that_are_hidden(&self.db, PAGE).await.map_err(failed)? {
+            report.find(&format!("certificate {id}"), "it was issued from a profile, and is left out of the lists");
+        }
         for id in store::check::certificates_without_profile(&self.db, PAGE).await.map_err(failed)? {
             report.find(
                 &format!("certificate {id}"),

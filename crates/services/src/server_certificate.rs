@@ -48,7 +48,7 @@ impl ServerCertificate {
 
 impl Context {
     /// The server's certificate for these names: the kept one, or a new one when that is missing, for other names, or due.
-    /// When no new one can be had, the kept one goes on until its end.
+    /// When no new one can be had, the kept one goes on, even after its end: a server that does not start could not be helped.
     #[compiled_here]
     pub async fn server_certificate(&self, names: &[String]) -> Result<ServerCertificate> {
         let now = self.now();
@@ -62,7 +62,15 @@ impl Context {
                 tracing::warn!(%error, "the server's own certificate cannot be renewed; the present one stays");
                 Ok(kept)
             }
-            (Err(error), _) => Err(error),
+            (Err(error), Some(kept)) => {
+                tracing::error!(
+                    %error,
+                    "the server's own certificate has run out and cannot be renewed: clients refuse it until its authority is \
+                     renewed"
+                );
+                Ok(kept)
+            }
+            (Err(error), None) => Err(error),
         }
     }
 

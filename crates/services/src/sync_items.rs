@@ -9,7 +9,7 @@ use domain::sync::{Sync, SyncLink};
 use domain::{CertificateId, Error, Result};
 use outbound::destination::Item;
 use uuid::Uuid;
-use x509::{AttributeType, Certificate, digest, pem};
+use x509::{Certificate, digest, pem};
 
 /// A linked certificate as a run finds it.
 pub(crate) struct Member {
@@ -53,7 +53,7 @@ impl Context {
         NameSchema::parse(schema, sync.destination)?.render(&NameFacts {
             certificate: record.row.issued.id,
             profile: record.row.issued.judged_by.map(|judged| judged.profile),
-            common_name: record.certificate.subject().first(AttributeType::CommonName).unwrap_or_default(),
+            common_name: record.common_name(),
         })
     }
 
@@ -90,7 +90,7 @@ impl Context {
             chain,
             root,
             key,
-            common_name: record.certificate.subject().first(AttributeType::CommonName).unwrap_or_default().to_owned(),
+            common_name: record.common_name().to_owned(),
             serial_number: serial_hex(&record.certificate),
         })
     }

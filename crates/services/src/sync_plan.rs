@@ -116,6 +116,8 @@ pub(crate) struct Planner<'a> {
     purpose: Purpose,
     /// Another text for each choice of the sync's own secrets.
     secrets: String,
+    /// The certificates that are to be at the destination.
+    wanted: HashSet<CertificateId>,
     /// Names that are taken at the destination by this sync, each by a certificate.
     names: Mutex<HashMap<String, CertificateId>>,
 }
@@ -126,8 +128,9 @@ impl Context {
         let destination = self.open_destination(sync).await?;
         let members = self.members_of_sync(sync).await?;
         let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
-        let planner =
-            Planner::new(self, sync, &destination, &ledger, (Purpose::Preview, self.sync_secrets_digest(sync).await?));
+        let secrets = self.sync_secrets_digest(sync).await?;
+        let wanted = wanted(&members);
+        let planner = Planner::new(self, sync, &destination, (&ledger, wanted), (Purpose::Preview, secrets));
         let mut preview = Preview::default();
         let mut kept = HashSet::new();
         for member in members.iter().filter(|member| member.left_out().is_none()) {
@@ -179,17 +182,22 @@ impl Context {
     }
 }
 
+/// The certificates that are to be at the destination.
+pub(crate) fn wanted(members: &[Member]) -> HashSet<CertificateId> {
+    members.iter().filter(|member| member.left_out().is_none()).map(Member::certificate).collect()
+}
+
 impl<'a> Planner<'a> {
     pub(crate) fn new(
         services: &'a Context,
         sync: &'a Sync,
         destination: &'a AnyDestination,
-        ledger: &[SyncObject],
+        (ledger, wanted): (&[SyncObject], HashSet<CertificateId>),
         (purpose, secrets): (Purpose, String),
     ) -> Self {
         let current = ledger.iter().filter(|object| object.is_current());
         let names = current.map(|object| (object.name.clone(), object.certificate)).collect();
-        Self { services, sync, destination, purpose, secrets, names: Mutex::new(names) }
+        Self { services, sync, destination, purpose, secrets, wanted, names: Mutex::new(names) }
     }
 
     /// The object of the ledger that a certificate has, or takes over from the one that it was renewed from.
@@ -214,22 +222,44 @@ impl<'a> Planner<'a> {
             }
             predecessor = store::renewal::predecessor(&self.services.db, id).await.map_err(failed)?;
         }
-        self.left_under_name(member, ledger)
+        self.left_under_name(member, ledger).await
     }
 
-    /// The object that may still stand under the name that a certificate is to have: where a name is only there once, it is
-    /// taken over, since nothing could be made beside it.
-    fn left_under_name<'l>(&self, member: &Member, ledger: &'l [SyncObject]) -> Result<Option<&'l SyncObject>> {
-        if !self.destination.has_unique_names() || ledger.iter().all(SyncObject::is_current) {
+    /// The object that stands under the name that a certificate is to have, and that no other certificate is to have any more:
+    /// where a name is only there once, it is taken over, since nothing could be made beside it.
+    async fn left_under_name<'l>(&self, member: &Member, ledger: &'l [SyncObject]) -> Result<Option<&'l SyncObject>> {
+        if !self.destination.has_unique_names() {
             return Ok(None);
         }
-        let name = Context::name_by_schema(self.sync, &member.record)?;
-        let Some(left) = ledger.iter().find(|object| !object.is_current() && object.name == name) else {
-            return Ok(None);
+        // What is wrong with the name is told by whoever makes an object of it.
+        let Ok(name) = Context::name_by_schema(self.sync, &member.record) else { return Ok(None) };
+        let is_left = |object: &&SyncObject| {
+            object.name == name && !(object.is_current() && self.wanted.contains(&object.certificate))
         };
+        let left = ledger.iter().filter(is_left).max_by_key(|object| object.is_current());
+        let Some(left) = left else { return Ok(None) };
+        if left.is_current() && self.has_heir(left.certificate, member.certificate()).await? {
+            return Ok(None);
+        }
         let mut names = self.names.lock().map_err(|_| Error::failed("the names of a run"))?;
         let owner = names.entry(name).or_insert(member.certificate());
+        if left.is_current() && *owner == left.certificate {
+            *owner = member.certificate();
+        }
         Ok((*owner == member.certificate()).then_some(left))
+    }
+
+    /// Whether an object waits for a certificate that was renewed from its own, and that is another one than this.
+    async fn has_heir(&self, certificate: CertificateId, other_than: CertificateId) -> Result<bool> {
+        let mut next = Some(certificate);
+        for _ in 0..LINE_MAX {
+            let Some(certificate) = next else { break };
+            next = store::renewal::successor(&self.services.db, certificate).await.map_err(failed)?;
+            if next.is_some_and(|next| next != other_than && self.wanted.contains(&next)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What is to be done for a certificate. The destination is looked at, nothing is changed.

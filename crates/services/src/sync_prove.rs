@@ -10,16 +10,20 @@ use domain::inventory::serial_hex;
 use domain::sync::config::{Prove, ProveAddress};
 use domain::sync::{Sync, SyncStatus};
 use domain::{Result, SyncId};
+use futures_util::future::join_all;
 use outbound::probe::served_certificate;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use store::Changes;
+use x509::Certificate;
 
 /// How long it is waited before the addresses are looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long one address may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take at least, however little time is left.
+const PROBE_SHORTEST: Duration = Duration::from_millis(500);
 
 impl Context {
     /// Looks at the addresses of a sync until each delivered certificate was seen at all of them, or its time is over.
@@ -28,10 +32,19 @@ impl Context {
         loop {
             let Some(sync) = store::sync::any_by_id(&self.db, id).await.map_err(failed)? else { return Ok(()) };
             let Some(prove) = sync.options.prove.clone() else { return Ok(()) };
+            let members = self.members_of_sync(&sync).await?;
+            let waiting: Vec<&Member> = members
+                .iter()
+                .filter(|member| member.link.prove_until.is_some() && member.link.status == SyncStatus::Succeeded)
+                .collect();
             let mut is_waiting = false;
-            for member in self.members_of_sync(&sync).await? {
-                if member.link.prove_until.is_some() && member.link.status == SyncStatus::Succeeded {
-                    is_waiting |= !self.prove_member(&sync, &prove, &member).await?;
+            if let Some(last) = waiting.iter().filter_map(|member| member.link.prove_until).max() {
+                let left = last.millis().saturating_sub(self.now().millis());
+                let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).clamp(PROBE_SHORTEST, PROBE_TIMEOUT);
+                // Every address is asked once for all of them.
+                let served = join_all(prove.addresses.iter().map(|address| self.served_at(address, left))).await;
+                for member in waiting {
+                    is_waiting |= !self.prove_member(&sync, &prove, member, &served).await?;
                 }
             }
             if !is_waiting {
@@ -42,14 +55,8 @@ impl Context {
     }
 
     /// Says whether this is settled: it was seen everywhere, or its time is over.
-    async fn prove_member(&self, sync: &Sync, prove: &Prove, member: &Member) -> Result<bool> {
-        let mut unseen = None;
-        for address in &prove.addresses {
-            if let Some(problem) = self.problem_at(address, member).await {
-                unseen = Some(problem);
-                break;
-            }
-        }
+    async fn prove_member(&self, sync: &Sync, prove: &Prove, member: &Member, served: &[Served]) -> Result<bool> {
+        let unseen = served.iter().find_map(|served| served.problem(member));
         let (now, certificate) = (self.now(), member.certificate());
         let settled = |status, message: &str| {
             Changes::new()
@@ -77,12 +84,29 @@ impl Context {
         }
     }
 
-    /// What is wrong at an address; none when it serves the certificate.
-    async fn problem_at(&self, address: &ProveAddress, member: &Member) -> Option<String> {
-        let place = format!("{}:{}", address.host, address.port);
-        match served_certificate(self.outward.http.rules(), address, PROBE_TIMEOUT).await {
+    async fn served_at(&self, address: &ProveAddress, timeout: Duration) -> Served {
+        let served = served_certificate(self.outward.http.rules(), address, timeout).await;
+        Served {
+            place: format!("{}:{}", address.host, address.port),
+            certificate: served.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// What an address serves.
+struct Served {
+    place: String,
+    /// The certificate, or why there is none.
+    certificate: std::result::Result<Certificate, String>,
+}
+
+impl Served {
+    /// What is wrong there; none when it serves the certificate.
+    fn problem(&self, member: &Member) -> Option<String> {
+        let place = &self.place;
+        match &self.certificate {
             Ok(served) if served.as_der() == member.record.certificate.as_der() => None,
-            Ok(served) => Some(format!("{place} serves the certificate with serial number {}", serial_hex(&served))),
+            Ok(served) => Some(format!("{place} serves the certificate with serial number {}", serial_hex(served))),
             Err(error) => Some(format!("{place} serves no certificate: {error}")),
         }
     }

@@ -9,7 +9,9 @@ mod retired;
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::sync_items::Member;
-use crate::sync_plan::{Decision, LINE_MAX, Obstacle, Planned, Planner, Purpose, WAITS, changed_by_others, is_ours};
+use crate::sync_plan::{
+    Decision, LINE_MAX, Obstacle, Planned, Planner, Purpose, WAITS, changed_by_others, is_ours, wanted,
+};
 use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::inventory::ShownStatus;
@@ -95,7 +97,7 @@ impl Context {
         let members = self.members_of_sync(sync).await?;
         let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
         let secrets = self.sync_secrets_digest(sync).await?;
-        let run = Run::new(self, sync, &destination, &ledger, secrets);
+        let run = Run::new(self, sync, &destination, (&ledger, wanted(&members)), secrets);
         let (wanted, left_out): (Vec<Member>, Vec<Member>) =
             members.into_iter().partition(|member| member.left_out().is_none());
         run.bring_all(&wanted, &ledger).await;
@@ -141,7 +143,7 @@ impl Context {
         let destination = self.open_destination(sync).await?;
         let ledger = store::sync::object::all(&self.db, sync.id).await.map_err(failed)?;
         let secrets = self.sync_secrets_digest(sync).await?;
-        let run = Run::new(self, sync, &destination, &ledger, secrets);
+        let run = Run::new(self, sync, &destination, (&ledger, HashSet::new()), secrets);
         for object in ledger.iter().filter(|object| object.is_current()) {
             if run.is_cut_off.load(Ordering::Relaxed) {
                 break;
@@ -164,7 +166,7 @@ impl<'a> Run<'a> {
         services: &'a Context,
         sync: &'a Sync,
         destination: &'a AnyDestination,
-        ledger: &[SyncObject],
+        ledger: (&[SyncObject], HashSet<CertificateId>),
         secrets: String,
     ) -> Self {
         Self {
@@ -196,11 +198,23 @@ impl<'a> Run<'a> {
     /// Brings one certificate to the destination, and says in its link what became of it.
     async fn bring(&self, member: &Member, ledger: &[SyncObject]) {
         if self.is_cut_off.load(Ordering::Relaxed) {
-            return;
+            return self.note_not_tried(member).await;
         }
         let outcome = self.try_to_bring(member, ledger).await;
         if let Err(obstacle) = outcome {
             self.note_obstacle(member.certificate(), &obstacle).await;
+        }
+    }
+
+    /// Says of a certificate that waits why it was not tried: the connection had failed already.
+    async fn note_not_tried(&self, member: &Member) {
+        if matches!(member.link.status, SyncStatus::Succeeded | SyncStatus::Proven) {
+            return;
+        }
+        let cause = self.cut_off_by.lock().ok().and_then(|cause| cause.clone());
+        let noted = self.set_link(member.certificate(), SyncStatus::Failed, cause.as_deref(), None).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "what became of a link was not written down");
         }
     }
 
@@ -263,7 +277,8 @@ impl<'a> Run<'a> {
             }
             Decision::Confirm(found) => {
                 let object = object.ok_or_else(|| Error::failed("a confirmation without a row of the ledger"))?;
-                Ok(self.services.confirm_delivery(self.sync, object.clone(), found).await?)
+                // A run that broke off before its last step: that is still to come.
+                Ok(self.delivered(object.clone(), found, &item).await?)
             }
             Decision::Wait => {
                 let object = object.ok_or_else(|| Error::failed("a look without a row of the ledger"))?;
@@ -583,21 +598,20 @@ impl<'a> Run<'a> {
 impl Run<'_> {
     /// All that is there as if it had just been delivered, for a last step that an earlier run did not come to.
     async fn everything(&self) -> Result<Changed> {
-        let ledger = store::sync::object::all(&self.services.db, self.sync.id).await.map_err(failed)?;
-        let found = |object: SyncObject| {
-            if !object.is_current() {
-                return None;
-            }
-            let found = Found {
-                id: object.external_id?,
-                fingerprint: Fingerprint::from_text(object.fingerprint?),
-                mark: Some(object.id),
-                version: None,
-                details: object.details,
+        let (db, sync) = (&self.services.db, self.sync);
+        let mut delivered = Vec::new();
+        for object in store::sync::object::all(db, sync.id).await.map_err(failed)? {
+            let (true, Some(id), Some(fingerprint)) = (object.is_current(), object.external_id, object.fingerprint)
+            else {
+                continue;
             };
-            Some((found, object.name))
-        };
-        Ok(Changed { delivered: ledger.into_iter().filter_map(found).collect(), removed: Vec::new() })
+            let row = store::certificate::by_id(db, sync.organization, object.certificate).await.map_err(failed)?;
+            let record = row.map(|row| self.services.read(row)).transpose()?;
+            let fingerprint = Fingerprint::from_text(fingerprint);
+            let found = Found { id, fingerprint, mark: Some(object.id), version: None, details: object.details };
+            delivered.push((found, record.map(|record| record.common_name().to_owned()).unwrap_or_default()));
+        }
+        Ok(Changed { delivered, removed: Vec::new() })
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::audit::{self, Object};
 use crate::certificates::Record;
 use crate::context::{Context, failed, key_failed};
-use crate::sync_plan::Preview;
+use crate::sync_plan::{Preview, wanted};
 use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::connection::Connection;
@@ -318,7 +318,7 @@ impl Context {
     /// Refuses a name schema by which the linked certificates would have one name.
     async fn must_have_names_for_all(&self, sync: &Sync) -> Result<()> {
         let Some(schema) = sync.options.certificate_name_schema.as_deref() else { return Ok(()) };
-        let linked = store::sync::link::all(&self.db, sync.id).await.map_err(failed)?.len();
+        let linked = wanted(&self.members_of_sync(sync).await?).len();
         match linked > 1 && NameSchema::parse(schema, sync.destination)?.is_constant() {
             false => Ok(()),
             true => Err(Error::invalid(format!(
@@ -486,8 +486,9 @@ impl Context {
         if let Some(schema) = sync.options.certificate_name_schema.as_deref()
             && NameSchema::parse(schema, sync.destination)?.is_constant()
         {
-            let present = store::sync::link::all(&self.db, sync.id).await.map_err(failed)?;
-            let others = present.iter().filter(|link| !certificates.contains(&link.certificate)).count();
+            // Those that are revoked, expired or renewed give their name to the next one.
+            let present = wanted(&self.members_of_sync(sync).await?);
+            let others = present.iter().filter(|present| !certificates.contains(present)).count();
             if certificates.len() + others > 1 {
                 return Err(Error::invalid(
                     "certificateNameSchema gives every certificate the same name, so only one can be linked",

@@ -63,6 +63,14 @@ pub async fn verify(db: &Db, key: [u8; 32]) -> Result<Verification, StoreError> 
             return broken(chain.node_seq + 1, "the record and those after it are missing");
         }
     }
+    // The commit that makes the organisation has the first record.
+    if heads.is_empty() && db.row("SELECT 1 FROM organizations LIMIT 1", vec![]).await?.is_some() {
+        return Ok(Verification::Broken {
+            node: "any".into(),
+            node_seq: 1,
+            what: "every record and every head is missing",
+        });
+    }
     let strangers = vec![((heads.len() as i64 + 1) << NODE_SHIFT).into()];
     match db.row(SELECT_STRANGER, strangers).await? {
         None => Ok(Verification::Whole { records }),

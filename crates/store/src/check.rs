@@ -239,6 +239,13 @@ pub async fn certificates_without_profile(db: &Db, limit: u32) -> Result<Vec<Cer
     rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
 }
 
+/// Certificates that were issued from a profile and are left out of the lists: what somebody asked for is shown.
+pub async fn certificates_that_are_hidden(db: &Db, limit: u32) -> Result<Vec<CertificateId>, StoreError> {
+    let sql = "SELECT id FROM certificates WHERE profile_id IS NOT NULL AND is_listed = 0 ORDER BY pk LIMIT $1";
+    let rows = db.rows(sql, params![limit]).await?;
+    rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
+}
+
 /// The place and the id of the first certificate after a place.
 pub async fn next_certificate(db: &Db, after: i64) -> Result<Option<(i64, CertificateId)>, StoreError> {
     let row = db.row("SELECT pk, id FROM certificates WHERE pk > $1 ORDER BY pk LIMIT 1", params![after]).await?;

@@ -41,6 +41,12 @@ fn a_login_takes_json_and_forms_with_and_without_a_slash_at_the_end() {
         assert_eq!(server.anonymous(LOGIN, json!({})).await.issues(), ["clientId", "clientSecret"]);
         server.post("/api/v1/auth/checkAuth", json!({})).await.ok();
         server.anonymous("/api/v1/auth/checkAuth", json!({})).await.refused(401, "UnauthorizedError");
+        // Credentials of another kind (contract §2.1).
+        for (name, value) in [("x-api-key", "k"), ("authorization", "Bearer st.abc")] {
+            let request = reqwest::Client::new().post(format!("{}/api/v1/auth/checkAuth", server.url));
+            let status = request.header(name, value).json(&json!({})).send().await.unwrap().status();
+            assert_eq!(status.as_u16(), 403, "{name}");
+        }
     });
 }
 

@@ -25,6 +25,18 @@ async fn lists(server: &Server, id: &str) -> Vec<Crl> {
 }
 
 #[test]
+fn the_server_keeps_its_certificate_when_its_authority_has_run_out() {
+    for_each_engine(|server| async move {
+        let names = ["localhost".to_owned()];
+        let kept = server.services.server_certificate(&names).await.unwrap();
+        server.at(6 * 365 * DAY);
+        // It would not start otherwise, and nobody could renew the authority.
+        let still = server.services.server_certificate(&names).await.unwrap();
+        assert_eq!((still.not_after, still.chain), (kept.not_after, kept.chain));
+    });
+}
+
+#[test]
 fn a_new_key_takes_over_and_the_old_one_goes_on_signing_its_list() {
     for_each_engine(|server| async move {
         let root = authority(&server, "root", "top").await;

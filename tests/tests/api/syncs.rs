@@ -445,8 +445,60 @@ fn two_certificates_of_one_name_are_both_named_with_what_mends_it() {
 }
 
 #[test]
-fn a_region_that_is_none_is_refused() {
+fn a_name_goes_from_a_certificate_that_is_not_to_be_there_any_more_to_the_next_one() {
     for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let (first, _) = issued(&server, &open, "www.example.com").await;
+        let (second, second_pem) = issued(&server, &open, "www.example.com").await;
+        let (third, third_pem) = issued(&server, &open, "www.example.com").await;
+        // By this schema one certificate can be linked, and those that gave way do not count.
+        let (sync, place) = to_directory(&server, "web", json!({"certificateNameSchema": "site"}), &[&first]).await;
+        run_jobs(&server).await;
+        let links = format!("{SYNCS}/{sync}/certificates");
+        let revoke = json!({"revocationReason": "KEY_COMPROMISE"});
+        server.post(&format!("{REQUEST}/{first}/revoke"), revoke).await.ok();
+        server.post(&links, json!({"certificateIds": [second]})).await.ok();
+        server.patch(&format!("{SYNCS}/local-directory/{sync}"), json!({"description": "x"})).await.ok();
+        run_jobs(&server).await;
+        assert_eq!(files(&place)["site.pem"].trim(), second_pem.trim());
+        assert_eq!(by_certificate(&server, &sync).await[&second]["syncStatus"], "succeeded");
+        server.post(&links, json!({"certificateIds": [third]})).await.refused(400, "BadRequest");
+
+        // One that is taken out, and another one that waits for its name: the files are replaced, and never missing.
+        let options = json!({"canRemoveCertificates": true});
+        let (sync, place) = to_directory(&server, "names", options, &[&second]).await;
+        let links = format!("{SYNCS}/{sync}/certificates");
+        run_jobs(&server).await;
+        server.post(&links, json!({"certificateIds": [third]})).await.ok();
+        run_jobs(&server).await;
+        assert_eq!(by_certificate(&server, &sync).await[&third]["syncStatus"], "failed");
+        let is_there = async {
+            loop {
+                assert!(place.join("www.example.com.pem").exists(), "there was a moment without a certificate");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let exchanged = async {
+            let removed = server.delete_with(&links, json!({"certificateIds": [second]})).await.ok();
+            assert_eq!(removed["removedCount"], 1);
+            run_jobs(&server).await;
+        };
+        tokio::select! { () = is_there => {}, () = exchanged => {} }
+        assert_eq!(files(&place)["www.example.com.pem"].trim(), third_pem.trim());
+        assert_eq!(files(&place).len(), 3);
+        let linked = by_certificate(&server, &sync).await;
+        assert!(linked.len() == 1 && linked[&third]["syncStatus"] == "succeeded", "{linked:?}");
+    });
+}
+
+#[test]
+fn a_region_or_a_host_that_is_none_is_refused() {
+    for_each_engine(|server| async move {
+        let prove = json!({"addresses": [{"host": "a b/", "port": 443}]});
+        let body = json!({"name": "a", "projectId": server.project, "destinationConfig": {"destinationPath": "/x"},
+            "syncOptions": {"certificateNameSchema": "site", "prove": prove}});
+        let issues = server.post(&format!("{SYNCS}/local-directory"), body).await.issues();
+        assert_eq!(issues, ["syncOptions.prove.addresses.0.host"]);
         for destination in ["aws-certificate-manager", "aws-secrets-manager"] {
             let body = json!({"name": "a", "projectId": server.project, "connectionId": server.project,
                 "destinationConfig": {"region": "eu-centrall-1"}});

@@ -117,7 +117,9 @@ fn a_job_that_was_given_up_has_no_time() {
         );
         std::fs::remove_dir(&place).unwrap();
         live.says(&format!("sync add gone {id}"), &["1 certificates"]);
-        live.fails("sync run gone", 1, "1 of 1 certificates failed");
+        let ran = live.run("sync run gone");
+        assert!(ran.code == Some(1) && ran.err.contains("1 of 1 certificates failed"), "{ran:?}");
+        assert!(ran.out.contains("is not there"), "the cause is named: {ran:?}");
         // As it is after twenty attempts, which take hours.
         live.change_database("UPDATE jobs SET status = 'parked', run_at = 0 WHERE kind = 'run-sync'");
         let shown = live.says("job list --status parked", &["run-sync", "parked"]);

@@ -100,6 +100,15 @@ fn damages(site: &Site, ids: &[String]) -> Vec<Damage> {
         on_certificate("its details", "details", "'no document'".into()),
         on_certificate("when it was issued", "created_at", "created_at - 1".into()),
         on_certificate("its issuer", "issuer_name_id", "issuer_name_id + 1".into()),
+        on_certificate("that it is listed", "is_listed", "0".into()),
+        Damage {
+            what: "the parent of an authority",
+            table: "authorities",
+            column: "parent_id",
+            key: by_name("issuing-ca", "authorities"),
+            value: "NULL".into(),
+            named: issuing.clone(),
+        },
         Damage {
             what: "the key of another certificate",
             table: "leaf_keys",
@@ -265,6 +274,14 @@ fn check_audit(site: &Site) {
         site.execute("DELETE FROM audit_records");
         site.execute("INSERT INTO audit_records SELECT * FROM kept_audit_records");
     }
+    site.execute("CREATE TABLE kept_audit_heads AS SELECT * FROM audit_heads");
+    site.execute("DELETE FROM audit_records");
+    site.execute("DELETE FROM audit_heads");
+    let verified = site.run(&["audit", "verify"]);
+    assert!(verified.code == Some(1) && verified.out.contains("every record"), "{verified:?}");
+    site.execute("INSERT INTO audit_records SELECT * FROM kept_audit_records");
+    site.execute("INSERT INTO audit_heads SELECT * FROM kept_audit_heads");
+    site.execute("DROP TABLE kept_audit_heads");
 }
 
 #[test]

@@ -121,8 +121,12 @@ fn mappings_schema() -> Schema {
 }
 
 fn prove_schema() -> Schema {
+    let host = text().at_least(1).at_most(253).rule(&[], "Must be a host name or an IP address", |host| {
+        let host = host.as_str().unwrap_or_default();
+        host.parse::<std::net::IpAddr>().is_ok() || x509::DnsName::parse_host(host).is_ok()
+    });
     let address = object([
-        required("host", text().at_least(1).at_most(253)),
+        required("host", host),
         required("port", integer().at_least(1).at_most(65_535)),
         optional("serverName", text().at_least(1).at_most(253)),
         optional("startTls", one_of(&["smtp", "imap", "postgres"])),

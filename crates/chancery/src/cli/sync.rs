@@ -468,11 +468,19 @@ async fn watch(client: &Client, sync: &Value, time_limit: Duration) -> Result<Ou
         let status = text_at(&now, "/syncStatus");
         if waiting == 0 && !matches!(status.as_str(), "pending" | "running") {
             let text = table(CERTIFICATES, &all, "It carries no certificate.");
-            return match (failed, status.as_str()) {
-                (0, "succeeded" | "-") => Ok(Output::new(json!({ "pkiSync": now, "certificates": all }), text)),
-                (0, _) => Err(Failure::new(format!("the sync failed: {}", text_at(&now, "/lastSyncMessage")))),
-                (failed, _) => Err(Failure::new(format!("{failed} of {} certificates failed", all.len()))),
+            let why = match (failed, status.as_str()) {
+                (0, "succeeded" | "-") => None,
+                (0, _) => Some(format!("the sync failed: {}", printable(&text_at(&now, "/lastSyncMessage")))),
+                (failed, _) => Some(format!("{failed} of {} certificates failed", all.len())),
             };
+            let output = Output::new(json!({ "pkiSync": now, "certificates": all }), text);
+            return Ok(match why {
+                None => output,
+                Some(why) => {
+                    eprintln!("error: {why}");
+                    output.of_failure()
+                }
+            });
         }
         if begun.elapsed() > time_limit {
             return Err(Failure::new(format!("{waiting} of {} certificates still wait", all.len())));

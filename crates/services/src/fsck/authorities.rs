@@ -21,7 +21,7 @@ impl Context {
     /// Checks every authority, deleted ones too, and gives the keys that the inventory's signatures must hold under.
     pub(super) async fn check_authorities(&self, report: &mut Report) -> Result<Issuers> {
         let mut issuers = Issuers::default();
-        let mut found = Vec::new();
+        let (mut found, mut below) = (Vec::new(), Vec::new());
         for authority in store::authority::all(&self.db).await.map_err(failed)? {
             report.authorities += 1;
             let subject = format!("certificate authority {} ({})", authority.name, authority.id);
@@ -34,6 +34,11 @@ impl Context {
                     Ok(_) => issuers.add(&one.stored),
                     Err(problem) => report.find(&one.name, format!("its key is not usable: {problem}")),
                 }
+                if Some(one.stored.id) == authority.active_certificate
+                    && let Some(by) = one.stored.parent_certificate
+                {
+                    below.push((subject.clone(), authority.parent, by));
+                }
                 found.push(one);
             }
             for list in store::authority::crls(&self.db, authority.id).await.map_err(failed)? {
@@ -45,6 +50,11 @@ impl Context {
         }
         for one in &found {
             check_signature(one, &issuers, report);
+        }
+        for (subject, parent, by) in below {
+            if parent.is_none() || issuers.keys.get(&by).map(|issuer| issuer.authority) != parent {
+                report.find(&subject, "its stored parent is not the authority that signed its active certificate");
+            }
         }
         Ok(issuers)
     }

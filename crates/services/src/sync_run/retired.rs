@@ -49,7 +49,7 @@ impl Context {
         }
         let destination = self.open_destination(sync).await?;
         let secrets = self.sync_secrets_digest(sync).await?;
-        let run = Run::new(self, sync, &destination, &ledger, secrets);
+        let run = Run::new(self, sync, &destination, (&ledger, HashSet::new()), secrets);
         let current: HashSet<CertificateId> =
             ledger.iter().filter(|object| object.is_current()).filter(is_in_doubt).map(|one| one.certificate).collect();
         if !current.is_empty() {
