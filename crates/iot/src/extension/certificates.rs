@@ -17,16 +17,22 @@ enum View {
     Full,
 }
 
-/// `GET …/certificates?view=`.
-pub(super) async fn list(call: &Call, owner: &Owner, mut query: Fields) -> Result<Value> {
-    let view = match query.text("view").as_str() {
+/// How much is asked for.
+fn view_of(query: &mut Fields, otherwise: View) -> View {
+    match query.text("view").as_str() {
+        "" => otherwise,
         "FULL" | "1" => View::Full,
-        "" | "BASIC" | "0" => View::Basic,
+        "BASIC" | "0" => View::Basic,
         _ => {
             query.wrong("view", "enum", "must be BASIC or FULL");
-            View::Basic
+            otherwise
         }
-    };
+    }
+}
+
+/// `GET …/certificates?view=`.
+pub(super) async fn list(call: &Call, owner: &Owner, mut query: Fields) -> Result<Value> {
+    let view = view_of(&mut query, View::Basic);
     query.checks.id("id", owner.id());
     query.finish()?;
     let found = call.services.full_certificates(&call.caller, owner).await?;
@@ -47,9 +53,9 @@ pub(super) async fn set_state(call: &Call, owner: &Owner, name: &str, mut body: 
     Ok(shown(call, &full, View::Full))
 }
 
-/// `GET …/registries/{registryId}/certificates:expiring`.
+/// `GET …/registries/{registryId}/certificates:expiring`. The end is what it is asked for: all is shown unless less is wanted.
 pub(super) async fn expiring(call: &Call, registry: &str, mut query: Fields) -> Result<Value> {
-    let asked = query.page();
+    let (asked, view) = (query.page(), view_of(&mut query, View::Full));
     let days = query.number("days").map_or(Some(EXPIRING_DAYS), |days| u32::try_from(days).ok());
     let days = days.filter(|days| (1..=EXPIRING_DAYS_MAX).contains(days)).unwrap_or_else(|| {
         query.wrong("days", "range", &format!("must be between 1 and {EXPIRING_DAYS_MAX}"));
@@ -57,7 +63,7 @@ pub(super) async fn expiring(call: &Call, registry: &str, mut query: Fields) -> 
     });
     query.finish()?;
     let found = call.services.expiring_certificates(&call.caller, registry, days, &asked).await?;
-    let items = found.items.iter().map(|full| shown(call, full, View::Full)).collect();
+    let items = found.items.iter().map(|full| shown(call, full, view)).collect();
     Ok(page("certificates", items, found.next))
 }
 

@@ -130,14 +130,18 @@ impl Context {
             };
             self.carry_out(asked, decided).await
         });
-        done.map_err(|setback| {
+        let done = done.map_err(|setback| {
             setback.into_error(|constraint| {
                 clash(constraint, &device.name).or_else(|| {
                     let registry = std::mem::replace(&mut registry_id, "".into());
                     (constraint == "foreign key").then(|| Error::not_found(format!("there is no registry {registry}")))
                 })
             })
-        })
+        })?;
+        if !device.topic_aliases.is_empty() {
+            self.aliases_were_changed(&device.registry).await;
+        }
+        Ok(done)
     }
 
     /// A device that is going to be made, what adds it, and the fingerprints of its certificates.
@@ -174,6 +178,24 @@ impl Context {
         let held = self.room_for_aliases(device).await?;
         let touched = held.map(|(registry, version)| registries::touch(&registry, version));
         Ok(touched.into_iter().fold(Changes::new(), Changes::statement))
+    }
+
+    /// What tells every node to read the aliases of a device's registry anew, since this device is to have none any more.
+    async fn aliases_end(&self, device: &Device) -> Result<Changes, Setback> {
+        if device.topic_aliases.is_empty() {
+            return Ok(Changes::new());
+        }
+        let registry = registries::by_id(&self.db, device.registry.as_str()).await?;
+        Ok(registry.map_or_else(Changes::new, |registry| {
+            Changes::new().statement(registries::touch(&registry.id, registry.version))
+        }))
+    }
+
+    /// Lets the sessions of this node know the aliases of a registry as they are since a commit; other nodes follow.
+    pub(super) async fn aliases_were_changed(&self, registry: &RegistryId) {
+        if let Err(error) = self.topic_aliases_changed(registry).await {
+            tracing::warn!(%error, "the aliases of a registry are read anew within a second");
+        }
     }
 
     /// The registry in which the aliases of this device have room, and its version; none for a device without aliases.
@@ -213,11 +235,18 @@ impl Context {
         device.description = change.description.unwrap_or(device.description);
         device.labels = change.labels.unwrap_or(device.labels);
         device.version += 1;
-        let mut changes = Changes::new();
+        let (mut changes, mut has_other_aliases) = (Changes::new(), false);
         if let Some(aliases) = change.topic_aliases {
+            let ended = self.aliases_end(&device).await?;
             device.topic_aliases = checked_aliases(&aliases, &device.id)?;
-            changes = self.held_aliases(&device).await?.with(devices::replace_aliases(&device));
+            let held = match device.topic_aliases.is_empty() {
+                true => ended,
+                false => self.held_aliases(&device).await?,
+            };
+            changes = held.with(devices::replace_aliases(&device));
+            has_other_aliases = true;
         }
+        let registry = device.registry.clone();
         let decided = Decided {
             project: device.project,
             event: "yandex.cloud.audit.iot.devices.UpdateDevice",
@@ -228,7 +257,11 @@ impl Context {
             began,
             outcome: Outcome::UpdateDevice(device),
         };
-        self.carry_out(asked, decided).await
+        let done = self.carry_out(asked, decided).await?;
+        if has_other_aliases {
+            self.aliases_were_changed(&registry).await;
+        }
+        Ok(done)
     }
 
     /// Deletes a device with all that belongs to it: its sessions are closed.
@@ -244,17 +277,21 @@ impl Context {
         let began = self.now();
         let (device, _) = self.device_for(asked.caller, id, Action::WriteRegistry).await?;
         let owner = Owner::Device(device.id.clone());
+        let ended = self.aliases_end(&device).await?;
+        let registry = device.registry.clone();
         let decided = Decided {
             project: device.project,
             event: "yandex.cloud.audit.iot.devices.DeleteDevice",
             kind: EVENT_KIND,
             detail: json!({ "id": device.id.as_str(), "registryId": device.registry.as_str(), "name": device.name }),
-            changes: credentials::delete_all(&owner).with(devices::delete(&device.id, device.version)),
+            changes: ended.with(credentials::delete_all(&owner)).with(devices::delete(&device.id, device.version)),
             ends: vec![AccessEnd::Owner(owner)],
             began,
             outcome: Outcome::DeleteDevice(device.id),
         };
-        self.carry_out(asked, decided).await
+        let done = self.carry_out(asked, decided).await?;
+        self.aliases_were_changed(&registry).await;
+        Ok(done)
     }
 
     pub(super) async fn must_have_room_for_device(&self, project: ProjectId) -> Result<()> {

@@ -156,6 +156,9 @@ impl Context {
         let ready = ReadyDevice { device: device.clone(), changes: held.with(changes), began, repeat: asked.repeat };
         let options = IssueOptions { device: Some(ready), ..IssueOptions::default() };
         let issued = self.issue(caller, new.profile, IssuanceRequest { subject, wishes }, options).await?;
+        if !device.topic_aliases.is_empty() {
+            self.aliases_were_changed(&device.registry).await;
+        }
         Ok(Provisioned { device, issued })
     }
 

@@ -169,11 +169,17 @@ impl Context {
                 issuers.push(issuer);
             }
         }
-        let candidates = trust::of_subjects(&self.db, &issuers).await.map_err(failed)?;
-        for trusted in candidates {
+        let mut holding = Vec::new();
+        for trusted in trust::of_subjects(&self.db, &issuers).await.map_err(failed)? {
             let anchors = self.anchors(&trusted).await?;
             let lists = self.lists_of(&trusted).await?;
-            let Some(path) = self.path_to(leaf, intermediates, anchors, lists).await? else { continue };
+            if let Some(path) = self.path_to(leaf, intermediates, anchors, lists).await? {
+                holding.push((trusted, path));
+            }
+        }
+        // Whoever trusts the issuer itself comes before whoever trusts one above it.
+        holding.sort_by_key(|(_, path)| path.len());
+        for (trusted, path) in holding {
             if self.any_is_withdrawn(&path, &trusted).await? {
                 tracing::info!(registry = %trusted.registry, "a certificate was not taken in: it or one above it is revoked");
                 continue;
