@@ -4,6 +4,7 @@ use bytes::Bytes;
 use domain::Error;
 use domain::caller::Caller;
 use domain::registry::Owner;
+use services::registry::{Asked, DeviceChange};
 
 use crate::clients::{Proof, Raw, Subscriber, publish, said, succeeded};
 use crate::world::for_each_engine;
@@ -139,6 +140,34 @@ fn an_alias_that_is_made_while_somebody_listens_counts_at_once() {
         world.add_alias("new/", "dev1", "$devices/dev1/").await;
         succeeded(&publish(&world, "mqttv311", &device, &["-t", "new/events", "-m", "1"]).await);
         assert_eq!(all.message().await, "new/events|0|0|1");
+        world
+    });
+}
+
+#[test]
+fn an_alias_that_is_changed_or_taken_away_while_somebody_listens_counts_at_once() {
+    for_each_engine(|world| async {
+        let device = Proof::from(&world.device("dev1").await);
+        let registry = Proof::from(&world.registry_pair().await);
+        let _listening = Subscriber::start(&world, "mqttv311", &registry, &["#"]).await;
+        let admin = world.admin().await;
+        for aliases in [vec!["one/"], vec!["two/"], vec![]] {
+            let change = DeviceChange {
+                topic_aliases: Some(aliases.iter().map(|one| ((*one).into(), "$devices/dev1/".into())).collect()),
+                ..DeviceChange::default()
+            };
+            let asked = Asked { caller: &admin, repeat: None };
+            world.services.update_device(&asked, "dev1", change).await.unwrap();
+            for alias in ["one/", "two/"] {
+                let topic = format!("{alias}events");
+                let published = publish(&world, "mqttv311", &device, &["-q", "1", "-t", &topic, "-m", "1"]).await;
+                assert_eq!(
+                    published.status.success(),
+                    aliases.contains(&alias),
+                    "{alias} of {aliases:?}: {published:?}"
+                );
+            }
+        }
         world
     });
 }
