@@ -25,7 +25,7 @@ const REFUSED: &[Column] = &[("REFUSED", "/name"), ("RULE", "/rule"), ("WHY", "/
 #[command(after_help = "Examples:
   chancery verify www.crt --ca issuing-ca
   chancery verify www.fullchain.pem --trust root.crt --name www.example.com --purpose server_auth
-  chancery verify old.crt --trust root.crt --intermediates chain.pem --crl root.crl --time 2026-01-31T12:00:00Z")]
+  chancery verify old.crt --trust root.crt --crl root.crl --time 2026-01-31T12:00:00Z")]
 pub(crate) struct VerifyArguments {
     #[command(flatten)]
     pub(crate) remote: RemoteArguments,
