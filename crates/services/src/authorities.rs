@@ -19,7 +19,7 @@ use serde_json::json;
 use std::sync::Arc;
 use store::authority::{CrlRecord, OcspHashes};
 use store::{Changes, StoreError};
-use x509::{KeyAlgorithm, Uri, UriHost, pem};
+use x509::{KeyAlgorithm, RevocationReason, Uri, UriHost, pem};
 
 /// What an authority is made with.
 pub struct NewAuthority {
@@ -337,18 +337,26 @@ impl Context {
         let Some(active) = authority.active_certificate else { return Ok(None) };
         let stored = store::authority::certificate(&self.db, authority.id, active).await.map_err(failed)?;
         let Some(stored) = stored else { return Ok(None) };
-        let certificate = x509::Certificate::from_der(stored.der.clone())
+        let certificate = x509::Certificate::from_der(stored.der)
             .map_err(|error| Error::failed_because("an authority's certificate does not read", error))?;
-        let serial = certificate.serial_content();
-        let rows =
-            store::certificate::in_project_by_serial(&self.db, authority.project, serial).await.map_err(failed)?;
-        let row = rows.into_iter().find(|row| row.issued.der == stored.der);
-        if let Some(reason) = row.and_then(|row| row.revocation_reason) {
+        if let Some(reason) = self.revocation_in_inventory(authority.project, &certificate).await? {
             return Ok(Some(format!("the certificate of {} is revoked ({})", authority.name, reason.as_str())));
         }
         let key = x509::digest::sha256(certificate.spki_der());
         let is_blocked = store::revocation::is_key_blocked(&self.db, organization, key).await.map_err(failed)?;
         Ok(is_blocked.then(|| format!("the key of {} was revoked for KEY_COMPROMISE", authority.name)))
+    }
+
+    /// Why the inventory of a project has this certificate as revoked, if it does.
+    pub(crate) async fn revocation_in_inventory(
+        &self,
+        project: ProjectId,
+        certificate: &x509::Certificate,
+    ) -> Result<Option<RevocationReason>> {
+        let serial = certificate.serial_content();
+        let rows = store::certificate::in_project_by_serial(&self.db, project, serial).await.map_err(failed)?;
+        let row = rows.into_iter().find(|row| row.issued.der == certificate.as_der());
+        Ok(row.and_then(|row| row.revocation_reason))
     }
 
     /// Deletes an authority that no profile names and that certified no other. What it signed goes on being looked

@@ -171,16 +171,18 @@ fn must_be_whole(list: &Crl, own: &[Certificate]) -> Result<()> {
 }
 
 fn shown(row: &ForeignListRow, list: &Crl, own: &[Certificate]) -> ForeignList {
-    let named = |one: &Certificate| {
-        one.issuer().as_der() == list.issuer().as_der() && list.find(one.serial_content()).is_some()
-    };
     ForeignList {
         id: row.id,
         issuer: list.issuer().to_string(),
         number: row.number.as_ref().map(|number| number.iter().map(|octet| format!("{octet:02x}")).collect()),
         this_update: row.this_update,
         next_update: row.next_update,
-        revokes_authority: own.iter().any(named),
+        revokes_authority: own.iter().any(|one| is_on(list, one)),
         crl: pem::encode(pem::CRL, &row.der),
     }
+}
+
+/// Whether a list of a certificate's issuer names it.
+pub(crate) fn is_on(list: &Crl, certificate: &Certificate) -> bool {
+    certificate.issuer().as_der() == list.issuer().as_der() && list.find(certificate.serial_content()).is_some()
 }

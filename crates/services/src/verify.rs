@@ -3,6 +3,7 @@
 
 use crate::authorities::about;
 use crate::context::{Context, failed};
+use crate::foreign_lists::is_on;
 use async_recursion::async_recursion as compiled_here;
 use domain::authority::Authority;
 use domain::caller::Caller;
@@ -137,15 +138,11 @@ impl Context {
 
     /// Whether the certificate of an authority was revoked: by another one of this server, or on a list that was handed in.
     async fn is_withdrawn(&self, authority: &Authority, certificate: &Certificate) -> Result<bool> {
-        let serial = certificate.serial_content();
-        let rows =
-            store::certificate::in_project_by_serial(&self.db, authority.project, serial).await.map_err(failed)?;
-        if rows.iter().any(|row| row.issued.der == certificate.as_der() && row.revocation_reason.is_some()) {
+        if self.revocation_in_inventory(authority.project, certificate).await?.is_some() {
             return Ok(true);
         }
         for handed_in in store::foreign_list::of_authority(&self.db, authority.id).await.map_err(failed)? {
-            let list = stored_list(handed_in.der)?;
-            if list.issuer().as_der() == certificate.issuer().as_der() && list.find(serial).is_some() {
+            if is_on(&stored_list(handed_in.der)?, certificate) {
                 return Ok(true);
             }
         }
