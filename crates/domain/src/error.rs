@@ -172,6 +172,11 @@ impl Error {
         Self::Failed(Failure { context: context.into(), cause: Some(cause.into()) })
     }
 
+    /// One field that breaks one rule.
+    pub fn invalid_field(field: &str, rule: &'static str, message: impl Into<String>) -> Self {
+        Refusal::violations(Reason::Invalid, vec![Violation::new(field, rule, message)]).into()
+    }
+
     /// Too often, or too many at once.
     pub fn too_many(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         Self::Refused(Box::new(Refusal::new(Reason::TooMany { retry_after_seconds }, message)))

@@ -2,16 +2,17 @@
 //! what went wrong outside of the router.
 
 use crate::app::App;
-use crate::error::{Error, TRACE_ID, of_framework, request_id};
+use crate::error::{Error, REQUEST_ID, TRACE_ID, of_framework, request_id};
 use crate::extension::Extension;
 use crate::grpc;
 use crate::rest::Rest;
 use async_recursion::async_recursion as compiled_here;
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Method, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use axum::response::Response;
+use http_body_util::BodyExt;
 use tonic::{Code, Status};
 use tower::ServiceExt;
 
@@ -55,9 +56,14 @@ impl Edge {
     /// Answers a request that is ours.
     #[compiled_here]
     pub async fn answer(self, mut request: Request<Body>) -> Response {
-        let trace_id = request.headers().get(crate::error::REQUEST_ID).cloned();
+        let trace_id = request.headers().get(REQUEST_ID).cloned();
+        let is_http2 = request.version() == Version::HTTP_2;
         let mut response = if is_grpc(request.headers()) {
-            self.called(request).await
+            match self.called(request).await {
+                // Only there clients take trailers without being asked.
+                response if is_http2 => headed(response, trace_id.clone()),
+                response => response,
+            }
         } else if request.method() == Method::HEAD {
             // RFC 9110 §9.3.2: what GET answers, without the content.
             *request.method_mut() = Method::GET;
@@ -102,6 +108,24 @@ impl Edge {
     pub fn into_router(self) -> Router {
         Router::new().fallback(move |request: Request<Body>| self.clone().answer(request))
     }
+}
+
+/// An error of gRPC whose status comes in trailers of its own, so that clients find the other headers among the headers: one
+/// of the vendor's SDKs looks for the name of the request there (contract §2.8), and takes everything for trailers when
+/// there is one block only.
+fn headed(response: Response, name: Option<HeaderValue>) -> Response {
+    let (mut head, body) = response.into_parts();
+    let mut trailers = HeaderMap::new();
+    for key in [Status::GRPC_STATUS, Status::GRPC_MESSAGE, Status::GRPC_STATUS_DETAILS] {
+        trailers.extend(head.headers.remove(&key).map(|value| (key, value)));
+    }
+    if trailers.is_empty() {
+        return Response::from_parts(head, body);
+    }
+    // Whoever reads only the trailers finds these there, as before.
+    trailers.extend(name.map(|name| (HeaderName::from_static(REQUEST_ID), name)));
+    trailers.extend(head.headers.get(RETRY_AFTER).map(|seconds| (RETRY_AFTER, seconds.clone())));
+    Response::from_parts(head, Body::new(body.with_trailers(std::future::ready(Some(Ok(trailers))))))
 }
 
 /// The head of an answer, with the length of what it would have.

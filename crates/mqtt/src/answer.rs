@@ -90,8 +90,7 @@ pub fn suback(version: Version, id: u16, results: &[Granted]) -> Vec<u8> {
             let codes = results.iter().map(|result| match result {
                 Granted::Yes { is_acknowledged: true } => SubackReasonCode::GrantedQos1,
                 Granted::Yes { is_acknowledged: false } => SubackReasonCode::GrantedQos0,
-                Granted::No(Refused::Forbidden) => SubackReasonCode::NotAuthorized,
-                Granted::No(Refused::Malformed) => SubackReasonCode::TopicFilterInvalid,
+                Granted::No(Refused::Forbidden | Refused::Malformed) => SubackReasonCode::NotAuthorized,
                 Granted::No(Refused::Shared) => SubackReasonCode::SharedSubscriptionsNotSupported,
                 Granted::TooMany => SubackReasonCode::QuotaExceeded,
                 Granted::Failed => SubackReasonCode::UnspecifiedError,

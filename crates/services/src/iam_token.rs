@@ -49,7 +49,11 @@ impl Context {
     #[compiled_here]
     pub async fn revoke_iam_token(&self, caller: &Caller, text: &str) -> Result<IdentityId> {
         let verified = self.token_key().await?.verify(text, self.now()).map_err(|error| match error.reason() {
-            Some(Reason::BadToken) => Error::invalid("the token is malformed, has expired or is not of this server"),
+            Some(Reason::BadToken) => Error::invalid_field(
+                "iam_token",
+                "token",
+                "the token is malformed, has expired or is not of this server",
+            ),
             _ => error,
         })?;
         if caller.identity() != Some(verified.identity) {

@@ -158,7 +158,7 @@ fn the_vendors_node_sdk_makes_waits_and_reads() {
         let server = site.start_as(site.serve(&["--tls-listen", "127.0.0.1:0"]));
         let certificates = self_signed(site.data(), 1);
         let said = told(Path::new("node"), "node/iot-session.mjs", &facts(site, &server, &certificates));
-        assert_eq!(said["refusal"]["code"], 9);
+        assert!(said["refusal"]["requestId"].is_string(), "{said}");
         server.stop();
     });
 }

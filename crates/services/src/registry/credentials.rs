@@ -270,7 +270,7 @@ impl Context {
     /// The certificate of an owner that somebody names.
     pub(super) async fn certificate_of(&self, owner: &Owner, fingerprint: &str) -> Result<RegisteredCertificate> {
         if fingerprint.is_empty() || fingerprint.chars().count() > FINGERPRINT_CHARACTERS_MAX {
-            return Err(Error::invalid("fingerprint has 1 to 128 characters"));
+            return Err(Error::invalid_field("fingerprint", "length", "fingerprint has 1 to 128 characters"));
         }
         let query = FingerprintQuery::parse(fingerprint);
         let certificates = credentials::certificates(&self.db, owner).await.map_err(failed)?;

@@ -28,11 +28,16 @@ impl Context {
     ) -> Result<Page<FullCertificate>> {
         let registry = self.registry(caller, registry).await?;
         if !(1..=EXPIRING_DAYS_MAX).contains(&days) {
-            return Err(Error::invalid(format!("days is a number from 1 to {EXPIRING_DAYS_MAX}")));
+            return Err(Error::invalid_field(
+                "days",
+                "range",
+                format!("days is a number from 1 to {EXPIRING_DAYS_MAX}"),
+            ));
         }
         let list = format!("certificates of {} that end within {days} days", registry.id);
         let (ends, place) = page.after(&list, (i64::MIN, ""))?;
-        let refused = |_| Error::invalid("page_token is not one that a page of this list gave");
+        let refused =
+            |_| Error::invalid_field("page_token", "pattern", "page_token is not one that a page of this list gave");
         let fingerprint = URL_SAFE_NO_PAD.decode(&place).map_err(refused)?;
         let before = self.now().plus_seconds(i64::from(days) * 24 * 60 * 60);
         let after = (Time::from_millis(ends), fingerprint.as_slice());

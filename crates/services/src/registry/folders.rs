@@ -21,7 +21,11 @@ impl Context {
             ))
         };
         if !is_folder_id(id) {
-            return Err(Error::invalid("folder_id has 1 to 50 letters, digits, hyphens and underscores"));
+            return Err(Error::invalid_field(
+                "folder_id",
+                "pattern",
+                "folder_id has 1 to 50 letters, digits, hyphens and underscores",
+            ));
         }
         let configured = self.registry_settings.folders.get(id);
         let (key, name) = match configured {

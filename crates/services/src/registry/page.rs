@@ -34,7 +34,8 @@ impl PageRequest {
         if self.token.is_empty() {
             return Ok((first.0, first.1.to_owned()));
         }
-        let refused = || Error::invalid("page_token is not one that a page of this list gave");
+        let refused =
+            || Error::invalid_field("page_token", "pattern", "page_token is not one that a page of this list gave");
         let octets = URL_SAFE_NO_PAD.decode(&self.token).map_err(|_| refused())?;
         let (head, id) = octets.split_at_checked(PLACE_OCTETS).ok_or_else(refused)?;
         let (name, number) = head.split_at(LIST_OCTETS);

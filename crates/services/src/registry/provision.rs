@@ -74,16 +74,23 @@ impl Context {
             return self.provisioned_again(asked.caller, new.profile, operation).await;
         }
         if new.name.is_empty() {
-            return Err(Error::invalid(
+            return Err(Error::invalid_field(
+                "name",
+                "required",
                 "name is empty: a device that is provisioned needs one, its certificate carries it",
             ));
         }
         let csr = match &new.csr {
             Some(text) if text.len() > CSR_OCTETS_MAX => {
-                return Err(Error::invalid(format!("csr has more than {CSR_OCTETS_MAX} octets")));
+                return Err(Error::invalid_field(
+                    "csr",
+                    "length",
+                    format!("csr has more than {CSR_OCTETS_MAX} octets"),
+                ));
             }
             Some(text) => Some(Box::new(
-                CertificationRequest::from_pem(text).map_err(|error| Error::invalid(format!("csr: {error}")))?,
+                CertificationRequest::from_pem(text)
+                    .map_err(|error| Error::invalid_field("csr", "pem", format!("csr: {error}")))?,
             )),
             None => None,
         };

@@ -114,10 +114,18 @@ impl Context {
         may(caller, found.project, action, unknown)?;
         if payload.len() > PAYLOAD_OCTETS_MAX {
             let length = payload.len();
-            return Err(Error::invalid(format!("data has {length} octets, at most {PAYLOAD_OCTETS_MAX} are taken")));
+            return Err(Error::invalid_field(
+                "data",
+                "length",
+                format!("data has {length} octets, at most {PAYLOAD_OCTETS_MAX} are taken"),
+            ));
         }
         if !topic::is_topic_name(topic) {
-            return Err(Error::invalid("topic has 1 to 1024 characters, without +, # and U+0000"));
+            return Err(Error::invalid_field(
+                "topic",
+                "pattern",
+                "topic has 1 to 1024 characters, without +, # and U+0000",
+            ));
         }
         if found.holder.is_disabled {
             return Err(Error::wrong_state(format!("the registry of {owner} is disabled")));
@@ -216,8 +224,11 @@ impl From<Error> for NotPublished {
 fn refusal(problem: NotPublished, owner: &Owner) -> Error {
     match problem {
         NotPublished::Failed(error) => error,
-        NotPublished::TooManyTopics => Error::invalid(format!("{owner} has more permanent topics than are kept")),
-        NotPublished::TooLarge => Error::invalid("the payload is too large"),
+        NotPublished::TooManyTopics => Error::too_many(
+            format!("{owner} has more permanent topics than are kept: clear one by an empty payload"),
+            60,
+        ),
+        NotPublished::TooLarge => Error::invalid_field("data", "length", "the payload is too large"),
         NotPublished::Forbidden | NotPublished::Behind(_) | NotPublished::TooFast(_) => {
             Error::permission_denied(format!("{owner} may not publish there"))
         }

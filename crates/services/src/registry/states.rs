@@ -116,7 +116,7 @@ impl Context {
 
     async fn full_certificate_of(&self, owner: &Owner, fingerprint: &str) -> Result<FullCertificate> {
         if fingerprint.is_empty() || fingerprint.chars().count() > FINGERPRINT_CHARACTERS_MAX {
-            return Err(Error::invalid("fingerprint has 1 to 128 characters"));
+            return Err(Error::invalid_field("fingerprint", "length", "fingerprint has 1 to 128 characters"));
         }
         let query = FingerprintQuery::parse(fingerprint);
         let rows = standing::of_owner(&self.db, owner).await.map_err(failed)?;

@@ -36,7 +36,7 @@ const DER_OCTETS_MAX: usize = 16 * 1024;
 /// How many chains are validated at once on this node.
 const AT_ONCE: usize = 4;
 /// How long a refusal is remembered, in milliseconds.
-const REMEMBERED_MILLIS: i64 = 30_000;
+const REMEMBERED_MILLIS: i64 = 5_000;
 /// How many refusals are remembered.
 const REMEMBERED_MAX: usize = 10_000;
 
