@@ -14,6 +14,7 @@ pub mod openapi;
 pub mod policies;
 pub mod profiles;
 pub mod render;
+pub mod retention;
 pub mod route;
 pub mod routes;
 pub mod schema;

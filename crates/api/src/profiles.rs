@@ -10,13 +10,16 @@ use domain::profile::{
 use domain::{AuthorityId, Error, PolicyId, ProfileId, ProjectId};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use services::account_binding::AccountBinding;
 use services::profiles::{NewEnrollment, NewProfile, ProfileChange, ProfileFilter, ProfileWithParts};
 
 use crate::app::App;
 use crate::error::Result;
 use crate::render::{Page, page, timestamp, wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
-use crate::schema::{integer, list, object, one_of, optional, present, profile_slug, required, search_text, uuid};
+use crate::schema::{
+    Schema, integer, list, object, one_of, optional, present, profile_slug, required, search_text, text, uuid,
+};
 use shapes::{ENROLLMENTS, ISSUERS, change_schema, new_profile_schema, profile_schema, profile_with_parts_schema};
 
 const PROFILES: &str = "Certificate profiles";
@@ -29,6 +32,10 @@ pub fn routes() -> Vec<Route<App>> {
     const ONE_NEW: &str = "/api/v1/cert-manager/certificate-profiles/{profileId}";
     const SLUG: &str = "/api/v1/pki/certificate-profiles/slug/{slug}";
     const SLUG_NEW: &str = "/api/v1/cert-manager/certificate-profiles/slug/{slug}";
+    const REVEAL: &str = "/api/v1/pki/certificate-profiles/{profileId}/acme/eab-secret/reveal";
+    const REVEAL_NEW: &str = "/api/v1/cert-manager/certificate-profiles/{profileId}/acme/eab-secret/reveal";
+    const ROTATE: &str = "/api/v1/pki/certificate-profiles/{profileId}/acme/eab-secret/rotate";
+    const ROTATE_NEW: &str = "/api/v1/cert-manager/certificate-profiles/{profileId}/acme/eab-secret/rotate";
     let one = |endpoint: Endpoint| endpoint.also_at(ONE_NEW).path([required("profileId", uuid())]);
     let profile = || wrapper("certificateProfile", profile_schema());
     vec![
@@ -69,7 +76,24 @@ pub fn routes() -> Vec<Route<App>> {
             .describe("Its certificates stay.")
             .returns(profile())
             .bearer(delete),
+        Endpoint::get(REVEAL, PROFILES, "Show the secret that ACME accounts of a profile begin with")
+            .also_at(REVEAL_NEW)
+            .describe(
+                "For profiles that enroll by ACME: the external account binding of RFC 8555 §7.3.4, in base64url.",
+            )
+            .path([required("profileId", uuid())])
+            .returns(account_binding_schema())
+            .bearer(reveal),
+        Endpoint::post(ROTATE, PROFILES, "Put another secret in its place")
+            .also_at(ROTATE_NEW)
+            .path([required("profileId", uuid())])
+            .returns(account_binding_schema())
+            .bearer(rotate),
     ]
+}
+
+fn account_binding_schema() -> Schema {
+    object([required("eabKid", text()), required("eabSecret", text())])
 }
 
 #[derive(Deserialize)]
@@ -183,6 +207,20 @@ async fn show_by_slug(app: App, caller: Caller, mut input: Input) -> Result<Repl
     let InProject { project_id } = input.query()?;
     let project = app.services.project_for(&caller, project_id).await?;
     reply(&app.services.profile_by_slug(&caller, project, input.parameter("slug")).await?)
+}
+
+async fn reveal(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let OfProfile { profile_id } = input.path()?;
+    account_binding(&app.services.reveal_account_binding(&caller, profile_id).await?)
+}
+
+async fn rotate(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let OfProfile { profile_id } = input.path()?;
+    account_binding(&app.services.rotate_account_binding(&caller, profile_id).await?)
+}
+
+fn account_binding(binding: &AccountBinding) -> Result<Reply> {
+    Ok(Reply::json(&json!({ "eabKid": binding.kid, "eabSecret": binding.secret_text() }))?.no_store())
 }
 
 async fn change(app: App, caller: Caller, mut input: Input) -> Result<Reply> {

@@ -3,7 +3,9 @@
 use crate::app::App;
 use crate::route::{Endpoint, Route};
 use crate::schema::{required, text};
-use crate::{accounts, authorities, certificates, connections, policies, profiles, server, syncs, verify, work};
+use crate::{
+    accounts, authorities, certificates, connections, policies, profiles, retention, server, syncs, verify, work,
+};
 
 /// Every route.
 pub fn routes() -> Vec<Route<App>> {
@@ -14,6 +16,7 @@ pub fn routes() -> Vec<Route<App>> {
         connections::routes(),
         policies::routes(),
         profiles::routes(),
+        retention::routes(),
         server::routes(),
         syncs::routes(),
         verify::routes(),

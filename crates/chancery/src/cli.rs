@@ -24,6 +24,7 @@ mod output;
 mod policy;
 mod profile;
 mod project;
+mod prune;
 mod sync;
 mod verify;
 mod vocabulary;
@@ -144,6 +145,7 @@ enum RemoteCommand {
     Sync(Box<sync::SyncArguments>),
     Iot(Box<iot::IotArguments>),
     Job(job::JobArguments),
+    Prune(prune::PruneArguments),
     Completions(completions::CompletionsArguments),
     Version(VersionArguments),
 }
@@ -173,6 +175,7 @@ impl RemoteCommand {
             }
             Self::Iot(arguments) => iot::run(*arguments, environment, json).await,
             Self::Job(arguments) => job::run(&connect(&arguments.remote, environment).await?, arguments.command).await,
+            Self::Prune(arguments) => prune::run(&connect(&arguments.remote, environment).await?, arguments).await,
             Self::Identity(arguments) => {
                 identity::run(&connect(&arguments.remote, environment).await?, arguments.command).await
             }

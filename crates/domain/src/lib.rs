@@ -18,6 +18,7 @@ pub mod policy;
 pub mod profile;
 pub mod registry;
 pub mod renewal;
+pub mod retention;
 pub mod revocation;
 pub mod role;
 pub mod secret;

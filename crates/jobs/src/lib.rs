@@ -181,6 +181,7 @@ pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
         },
         services.prune_idempotency_keys().await,
         services.prune_registry().await,
+        services.prune_by_policy().await,
     ];
     outcomes.into_iter().collect()
 }

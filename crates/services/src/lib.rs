@@ -4,6 +4,7 @@
 //! with `domain`, and hands one set of changes to `store`. No edge is known here; connections to other systems
 //! are opened by `outbound`, and never while a transaction is.
 
+pub mod account_binding;
 mod audit;
 mod authenticate;
 pub mod authorities;
@@ -29,6 +30,7 @@ pub mod profiles;
 pub mod projects;
 pub mod registry;
 pub mod renew;
+pub mod retention;
 pub mod revocation_lists;
 pub mod revoke;
 pub mod server_certificate;

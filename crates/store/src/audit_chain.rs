@@ -1,11 +1,12 @@
 //! The audit chain: each record carries a keyed hash over itself and the record before it on the same node.
 //!
 //! An edited, removed, reordered or added record shows, and so does a chain that was cut at its end, because the head
-//! is sealed too. What is hashed are the values as the database keeps them, so a dump and restore changes nothing.
+//! is sealed too. The oldest records may be removed ([`prune`]): then a sealed row says where the chain begins. What is hashed are the values as the database keeps them, so a dump and restore changes nothing.
 //! Replacing the whole database by an older copy of itself does not show here.
 
-use crate::{AuditRecord, Db, Row, StoreError, Value};
+use crate::{AuditRecord, Db, Row, Statement, StoreError, Value};
 use aws_lc_rs::hmac;
+use uuid::Uuid;
 
 /// The chain as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,24 +44,23 @@ pub async fn verify(db: &Db, key: [u8; 32]) -> Result<Verification, StoreError> 
         if row.blob(4)? != head.seal(&key).as_slice() {
             return broken(head.node_seq, "the head was changed");
         }
-        let mut chain = Head { node_seq: 0, hash: START, ..head.clone() };
+        let mut start = head.beginning(&key, db).await?;
         loop {
-            let page = db.rows(SELECT_PAGE, vec![chain.seq().into(), head.last_seq().into(), PAGE.into()]).await?;
-            for row in &page {
-                if let Err(what) = chain.step(&key, row)? {
-                    return broken(chain.node_seq + 1, what);
+            let found = match &start {
+                Ok(start) => walk(db, &key, start.clone(), &head).await?,
+                Err(what) => Err((0, *what)),
+            };
+            let again = head.beginning(&key, db).await?;
+            match found {
+                Ok(count) => records += count,
+                // The oldest records were removed meanwhile.
+                Err(_) if again != start => {
+                    start = again;
+                    continue;
                 }
-                records += 1;
-                if chain.node_seq == head.node_seq && chain.hash != head.hash {
-                    return broken(chain.node_seq, "the head is not that of this record");
-                }
+                Err((node_seq, what)) => return broken(node_seq, what),
             }
-            if page.len() < PAGE as usize {
-                break;
-            }
-        }
-        if chain.node_seq < head.node_seq {
-            return broken(chain.node_seq + 1, "the record and those after it are missing");
+            break;
         }
     }
     // The commit that makes the organisation has the first record.
@@ -80,6 +80,74 @@ pub async fn verify(db: &Db, key: [u8; 32]) -> Result<Verification, StoreError> 
             Ok(Verification::Broken { node: (seq >> NODE_SHIFT).to_string(), node_seq: seq & NODE_SEQ_MAX, what })
         }
     }
+}
+
+/// Reads the chain of one node and counts its records, or says which record is the first that is not as it was written.
+async fn walk(
+    db: &Db,
+    key: &AuditKey,
+    mut chain: Head,
+    head: &Head,
+) -> Result<Result<u64, (i64, &'static str)>, StoreError> {
+    let mut records = 0;
+    loop {
+        let page = db.rows(SELECT_PAGE, vec![chain.seq().into(), head.last_seq().into(), PAGE.into()]).await?;
+        for row in &page {
+            if let Err(what) = chain.step(key, row)? {
+                return Ok(Err((chain.node_seq + 1, what)));
+            }
+            records += 1;
+            if chain.node_seq == head.node_seq && chain.hash != head.hash {
+                return Ok(Err((chain.node_seq, "the head is not that of this record")));
+            }
+        }
+        if page.len() < PAGE as usize {
+            break;
+        }
+    }
+    match chain.node_seq < head.node_seq {
+        true => Ok(Err((chain.node_seq + 1, "the record and those after it are missing"))),
+        false => Ok(Ok(records)),
+    }
+}
+
+/// A record that could be removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Oldest {
+    /// When it was written, in milliseconds.
+    pub at_millis: i64,
+    /// Whose it is.
+    pub organization: Option<Uuid>,
+}
+
+/// Removes the oldest records of every node for as long as `may_go` says so, at most `limit` of each, and says how many that
+/// is. The newest record of a chain stays.
+pub async fn prune(db: &Db, limit: u32, may_go: impl Fn(Oldest) -> bool) -> Result<(u64, Vec<Statement>), StoreError> {
+    let key = db.audit_key().ok_or_else(|| StoreError::Engine("there is no audit key".into()))?;
+    let (mut removed, mut statements) = (0, Vec::new());
+    for row in db.rows(SELECT_HEADS, vec![]).await? {
+        let head = Head::from_row(&row)?;
+        let start = head.beginning(&key, db).await?.map_err(|what| StoreError::Corrupt(what.into()))?;
+        let mut end = start.clone();
+        let page = vec![start.seq().into(), head.seq().into(), i64::from(limit).into()];
+        for row in db.rows(SELECT_OLDEST, page).await? {
+            let oldest = Oldest { at_millis: row.int(1)?, organization: row.opt_uuid(2)? };
+            if !may_go(oldest) {
+                break;
+            }
+            end.node_seq += 1;
+            end.hash = row.array(3)?;
+            end.highest_at = end.highest_at.max(oldest.at_millis);
+            if row.int(0)? != end.seq() {
+                return Err(StoreError::Corrupt("a record of the audit is missing".into()));
+            }
+            removed += 1;
+        }
+        if end.node_seq > start.node_seq {
+            statements.extend(end.begin_after(&key, &start));
+        }
+    }
+    Ok((removed, statements))
 }
 
 /// The key of the chain.
@@ -128,6 +196,20 @@ const SELECT_HEADS: &str = "SELECT node, name, node_seq, hash, seal, highest_at 
 const SELECT_PAGE: &str = "SELECT seq, at, organization_id, project_id, actor_kind, actor_id, actor_method, \
     actor_credential, actor_address, event, object_kind, object_id, detail, hash \
     FROM audit_records WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3";
+
+const SELECT_OLDEST: &str = "SELECT seq, at, organization_id, hash FROM audit_records WHERE seq > $1 AND seq < $2 \
+    ORDER BY seq LIMIT $3";
+
+const SELECT_START: &str = "SELECT node_seq, hash, seal, at FROM audit_starts WHERE node = $1";
+
+const SELECT_BEFORE_START: &str = "SELECT 1 FROM audit_records WHERE seq > $1 AND seq <= $2 LIMIT 1";
+
+const DELETE_OLDEST: &str = "DELETE FROM audit_records WHERE seq > $1 AND seq <= $2";
+
+/// Another process that moved the start first makes this change no row.
+const MOVE_START: &str = "INSERT INTO audit_starts (node, node_seq, hash, seal, at) VALUES ($1, $2, $3, $4, $5) \
+    ON CONFLICT (node) DO UPDATE SET node_seq = excluded.node_seq, hash = excluded.hash, seal = excluded.seal, \
+    at = excluded.at WHERE audit_starts.node_seq = $6";
 
 const SELECT_STRANGER: &str =
     "SELECT seq FROM audit_records WHERE seq >= $1 OR seq <= 1099511627776 ORDER BY seq LIMIT 1";
@@ -211,6 +293,49 @@ impl Head {
             self.name.as_str().into(),
             before.node_seq.into(),
         ]
+    }
+
+    /// Where the chain of this head begins: what its first record follows.
+    async fn beginning(&self, key: &AuditKey, db: &Db) -> Result<Result<Self, &'static str>, StoreError> {
+        let mut start = Self { node_seq: 0, hash: START, highest_at: 0, ..self.clone() };
+        let Some(row) = db.row(SELECT_START, vec![self.node.into()]).await? else { return Ok(Ok(start)) };
+        let first = start.seq();
+        (start.node_seq, start.hash, start.highest_at) = (row.int(0)?, row.array(1)?, row.int(3)?);
+        if row.blob(2)? != start.start_seal(key).as_slice() || start.node_seq > self.node_seq {
+            return Ok(Err("where the chain begins was changed"));
+        }
+        match db.row(SELECT_BEFORE_START, vec![first.into(), start.seq().into()]).await? {
+            None => Ok(Ok(start)),
+            Some(_) => Ok(Err("there is a record before the beginning of the chain")),
+        }
+    }
+
+    /// Removes what is between the former beginning of a chain and this one.
+    fn begin_after(&self, key: &AuditKey, former: &Self) -> [Statement; 2] {
+        let moved = vec![
+            self.node.into(),
+            self.node_seq.into(),
+            self.hash.into(),
+            self.start_seal(key).into(),
+            self.highest_at.into(),
+            former.node_seq.into(),
+        ];
+        [
+            Statement::new(MOVE_START, moved).expect_one("the chain of the audit begins where it did"),
+            Statement::new(DELETE_OLDEST, vec![former.seq().into(), self.seq().into()]),
+        ]
+    }
+
+    /// Proves where the chain begins.
+    fn start_seal(&self, key: &AuditKey) -> [u8; 32] {
+        let mut message = Vec::with_capacity(128);
+        encode(&mut message, &"audit start 1".into());
+        encode(&mut message, &self.node.into());
+        encode(&mut message, &self.name.as_str().into());
+        encode(&mut message, &self.node_seq.into());
+        encode(&mut message, &self.hash.into());
+        encode(&mut message, &self.highest_at.into());
+        sign(key, &message)
     }
 
     /// Checks the next record that was read and moves this head over it.

@@ -253,7 +253,7 @@ pub async fn next_certificate(db: &Db, after: i64) -> Result<Option<(i64, Certif
 }
 
 /// Certificates from a profile of which the audit does not say when and in which project they were issued, or not as
-/// their rows do.
+/// their rows do. Of those from before the audit begins it may say nothing.
 pub async fn certificates_without_record(db: &Db, limit: u32) -> Result<Vec<CertificateId>, StoreError> {
     let rows = db
         .rows(
@@ -262,6 +262,7 @@ pub async fn certificates_without_record(db: &Db, limit: u32) -> Result<Vec<Cert
              ON a.object_id = c.id
              WHERE c.profile_id IS NOT NULL
              AND (a.object_id IS NULL OR a.at <> c.created_at OR a.project_id <> c.project_id)
+             AND (a.object_id IS NOT NULL OR c.created_at > (SELECT COALESCE(MAX(at), -1) FROM audit_starts))
              ORDER BY c.pk LIMIT $1",
             params![limit],
         )

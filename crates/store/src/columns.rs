@@ -79,6 +79,11 @@ pub(crate) fn number(row: &Row, column: usize) -> Result<u32, StoreError> {
         .map_err(|_| StoreError::Corrupt(format!("column {column} is not a number of 32 bits")))
 }
 
+/// A number that fits 32 bits, or nothing.
+pub(crate) fn opt_number(row: &Row, column: usize) -> Result<Option<u32>, StoreError> {
+    row.opt_int(column)?.map(|_| number(row, column)).transpose()
+}
+
 /// Octets of a fixed length.
 pub(crate) fn octets<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], StoreError> {
     row.blob(column)?.try_into().map_err(|_| StoreError::Corrupt(format!("column {column} does not have {N} octets")))

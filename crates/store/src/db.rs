@@ -284,6 +284,11 @@ impl Db {
         *self.shared.audit_key.write().unwrap_or_else(PoisonError::into_inner) = Some(AuditKey::new(&key));
     }
 
+    /// The key of the audit chain, once it is set.
+    pub(crate) fn audit_key(&self) -> Option<AuditKey> {
+        self.shared.audit_key()
+    }
+
     /// The latest time that any node has committed an audit record with, in milliseconds since the epoch.
     pub async fn highest_time(&self) -> Result<Option<i64>, StoreError> {
         match self.row("SELECT MAX(highest_at) FROM audit_heads", vec![]).await? {

@@ -1,5 +1,6 @@
 //! Every SQL statement, the migrations and the two engines.
 
+pub mod account_binding;
 mod announcement;
 pub mod audit;
 pub mod audit_chain;
@@ -26,6 +27,7 @@ pub mod profile;
 pub mod project;
 pub mod registry;
 pub mod renewal;
+pub mod retention;
 pub mod revocation;
 pub mod secret;
 mod sqlite;

@@ -224,3 +224,32 @@ fn a_profile_is_for_those_who_may() {
         other.patch(&own, json!({"description": "theirs"})).await.refused(404, "NotFound");
     });
 }
+
+#[test]
+fn the_secret_that_acme_accounts_begin_with_is_shown_to_those_who_may_and_can_be_exchanged() {
+    for_each_engine(|server| async move {
+        let policy = policy(&server).await;
+        let body = json!({"slug": "acme", "caId": server.issuing_ca, "certificatePolicyId": policy,
+            "enrollmentType": "acme", "acmeConfig": {}});
+        let made = profile(&server, body).await;
+        let secret_at = |family: &str| format!("{family}/{}/acme/eab-secret", text(&made["id"]));
+        let first = server.get(&format!("{}/reveal", secret_at(NEW))).await;
+        assert_eq!(first.headers["cache-control"], "no-store");
+        let first = first.ok();
+        assert_eq!((&first["eabKid"], text(&first["eabSecret"]).len()), (&made["id"], 43));
+        assert_eq!(server.get(&format!("{}/reveal", secret_at(OLD))).await.ok(), first);
+        let second = server.post(&format!("{}/rotate", secret_at(OLD)), json!({})).await.ok();
+        assert_ne!(second["eabSecret"], first["eabSecret"]);
+        assert_eq!(server.get(&format!("{}/reveal", secret_at(NEW))).await.ok(), second);
+
+        let api =
+            profile(&server, json!({"slug": "api", "caId": server.issuing_ca, "certificatePolicyId": policy})).await;
+        let elsewhere = format!("{NEW}/{}/acme/eab-secret/reveal", text(&api["id"]));
+        server.get(&elsewhere).await.refused(400, "BadRequest");
+        let member = server.by(&server.identity("member", Some("member")).await);
+        member.get(&format!("{}/reveal", secret_at(NEW))).await.refused(403, "PermissionDenied");
+        let other = server.other_organization().await;
+        other.post(&format!("{}/rotate", secret_at(NEW)), json!({})).await.refused(404, "NotFound");
+        server.delete(&format!("{NEW}/{}", text(&made["id"]))).await.ok();
+    });
+}

@@ -14,6 +14,7 @@ mod live;
 mod local;
 mod ocsp;
 mod people;
+mod prune;
 mod rules;
 mod vendor_export;
 mod verify;

@@ -25,4 +25,5 @@ mod secrets;
 mod site;
 mod syncs;
 mod tls;
+mod walk;
 mod withdrawal;
