@@ -7,6 +7,7 @@
 mod audit;
 mod authenticate;
 pub mod authorities;
+mod bookmarks;
 pub mod bootstrap;
 pub mod certificates;
 pub mod certify_authority;
@@ -18,6 +19,7 @@ pub mod iam_token;
 pub mod idempotency;
 pub mod identities;
 pub mod import_certificate;
+pub mod inventory;
 pub mod issue;
 pub mod issuer;
 pub mod login;

@@ -15,6 +15,7 @@ mod error;
 pub mod foreign_list;
 pub mod idempotency;
 pub mod identity;
+pub mod inventory;
 pub mod job;
 mod migrate;
 pub mod ocsp;
@@ -35,7 +36,7 @@ pub mod sync;
 mod value;
 
 pub use announcement::{Announcement, Ear, Heard};
-pub use changes::{AuditRecord, Changes, Expect, Statement};
+pub use changes::{AuditRecord, Changes, Expect, Statement, Tally};
 pub use db::{Db, Engine, FirstStartHold, Settings, Statistics};
 pub use error::StoreError;
 pub use priority::{NICENESS, step_back};
