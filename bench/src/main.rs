@@ -21,6 +21,7 @@ use crate::requests::{Caller, CertificationRequest};
 use crate::server::{Engine, Installation, Server};
 
 mod http;
+mod inventory;
 mod latency;
 mod limits;
 mod load;
@@ -51,6 +52,8 @@ enum Arguments {
     Revocation(revocation::Options),
     /// Measure answers about the status of certificates (OCSP).
     Ocsp(ocsp::Options),
+    /// Measure lists, searches, counts and issuing in an inventory of ten million certificates.
+    Inventory(inventory::Options),
     /// Measure MQTT beside mosquitto.
     Mqtt(mqtt::Options),
 }
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Arguments::Run(options) => run(options),
         Arguments::Revocation(options) => revocation::run(&options).map(|()| Vec::new()),
         Arguments::Ocsp(options) => ocsp::run(&options).map(|()| Vec::new()),
+        Arguments::Inventory(options) => inventory::run(&options).map(|()| Vec::new()),
         Arguments::Mqtt(options) => mqtt::run(&options).map(|()| Vec::new()),
     };
     match outcome {

@@ -49,6 +49,13 @@ impl Caller {
         target.post(path, Some(&self.token), body)
     }
 
+    /// The octets of a GET of this caller.
+    pub fn get(&self, target: &Target, path: &str) -> Vec<u8> {
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n", target.host, self.token);
+        head.into_bytes()
+    }
+
     /// Requests for certificates whose keys the server makes.
     pub fn issue(&self, target: &Target, key_algorithm: &str) -> Arc<[Vec<u8>]> {
         (0..DISTINCT)

@@ -1,6 +1,7 @@
 //! Certificates over REST: issuing and signing (contract §6.1–6.4, 6.10), their records (§6.7, 6.10) and their lists.
 
 mod answer;
+mod inventory;
 mod issue;
 mod lists;
 mod records;
@@ -17,6 +18,7 @@ pub fn routes() -> Vec<Route<App>> {
     routes.extend(records::routes());
     routes.extend(renewal::routes());
     routes.extend(lists::routes());
+    routes.extend(inventory::routes());
     routes.extend(requests::routes());
     routes
 }

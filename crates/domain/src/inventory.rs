@@ -178,6 +178,30 @@ impl DerivedColumns {
     }
 }
 
+/// How many characters of a name are looked at by a search.
+pub const NAME_SEARCHED_MAX: usize = 255;
+
+/// Signs of the first label of a name, beside letters and digits. The migration that fills the inventory has them, too.
+const LABEL_SIGNS: &str = "-_*%+!#$&=?~";
+
+/// A name as it is searched: upper-case ASCII as lower-case, and no more than [`NAME_SEARCHED_MAX`] characters.
+pub fn searched_name(name: &str) -> String {
+    name.chars().take(NAME_SEARCHED_MAX).map(|character| character.to_ascii_lowercase()).collect()
+}
+
+/// What follows the first label of a host's name, or the user of a mail address; nothing for other names, such as
+/// addresses and URIs. Takes a [`searched_name`].
+pub fn domain_of(name: &str) -> Option<&str> {
+    let is_of_label = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || LABEL_SIGNS.contains(character)
+    };
+    let domain = match name.contains('@') {
+        true => name.trim_start_matches(|character| is_of_label(character) || character == '.').strip_prefix('@'),
+        false => name.trim_start_matches(is_of_label).strip_prefix('.'),
+    };
+    domain.filter(|domain| domain.chars().any(|character| !(character.is_ascii_digit() || character == '.')))
+}
+
 /// The serial number as it is shown everywhere: lower-case hex without separators.
 pub fn serial_hex(certificate: &Certificate) -> String {
     certificate.serial_number().map(|serial| serial.to_hex()).unwrap_or_default()
@@ -220,4 +244,38 @@ pub struct CertificateRequestRecord {
     pub created_at: Time,
     /// When it was last changed.
     pub updated_at: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_mail_addresses_have_a_domain() {
+        for (name, domain) in [
+            ("www.example.com", Some("example.com")),
+            ("*.example.com", Some("example.com")),
+            ("100%_b.example", Some("example")),
+            ("host.", None),
+            (".example", Some("example")),
+            ("host", None),
+            ("", None),
+            ("192.0.2.7", None),
+            ("2001:db8::1.2", None),
+            ("first.last@mail.example", Some("mail.example")),
+            ("@example", Some("example")),
+            ("someone@", None),
+            ("a b@example.com", None),
+            ("https://example.com/a", None),
+            ("device 4711.a", None),
+        ] {
+            assert_eq!(domain_of(name), domain, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_searched_in_lower_case_and_by_its_beginning() {
+        assert_eq!(searched_name("WWW.Example.com"), "www.example.com");
+        assert_eq!(searched_name(&"\u{c4}".repeat(300)), "\u{c4}".repeat(255));
+    }
 }

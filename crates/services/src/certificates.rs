@@ -1,9 +1,10 @@
 //! Certificate records: finding, listing, exporting and deleting what was issued (contract §6.7, 6.10).
 
 use crate::audit::{self, Object};
+use crate::bookmarks::LeafedList;
 use crate::context::{Context, failed};
 use crate::issue::{Issued, certificate_fields};
-use crate::revoke::is_of_authority;
+use crate::revoke::{changes_all_the_time, is_of_authority};
 use crate::visible::VisiblePage;
 use crate::{authorities, profiles};
 use async_recursion::async_recursion as compiled_here;
@@ -15,12 +16,12 @@ use domain::profile::Profile;
 use domain::{CertificateId, CertificateRequestId, Error, ProfileId, ProjectId, Result};
 use keys::Secret;
 use serde_json::json;
-use store::Changes;
 pub use store::certificate::{
-    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Page, Period,
-    RequestFilter, SortBy, SortOrder,
+    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Period,
+    RequestFilter, SortBy, SortOrder, Source, Total,
 };
-use store::certificate::{InventoryRow, RequestName};
+use store::certificate::{InventoryRow, Listing, Part, RequestName, RequestPage, Scale};
+use store::{Changes, StoreError};
 use x509::{AttributeType, Certificate, pem};
 
 /// A certificate of the inventory with its content read.
@@ -81,6 +82,19 @@ pub struct Request {
     pub private_key: Option<Secret>,
 }
 
+/// Which part of a list is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// What it is sorted by.
+    pub by: SortBy,
+    /// Which end comes first.
+    pub order: SortOrder,
+    /// Entries to leave out at the beginning.
+    pub offset: u32,
+    /// The most entries to give.
+    pub limit: u32,
+}
+
 /// How a certificate is named in a path.
 pub enum CertificateName {
     /// By its id.
@@ -122,6 +136,18 @@ impl Context {
     /// Deletes a certificate's record and key. A revocation stays.
     #[compiled_here]
     pub async fn delete_certificate(&self, caller: &Caller, name: &CertificateName) -> Result<Record> {
+        /// How often it is read anew when it was revoked or released at the same moment.
+        const ATTEMPTS_MAX: usize = 5;
+        for _ in 1..ATTEMPTS_MAX {
+            if let Some(deleted) = self.try_to_delete(caller, name).await? {
+                return Ok(deleted);
+            }
+        }
+        Err(changes_all_the_time())
+    }
+
+    /// Nothing when the certificate changed after it was read.
+    async fn try_to_delete(&self, caller: &Caller, name: &CertificateName) -> Result<Option<Record>> {
         let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;
         if is_of_authority(&record) {
             return Err(Error::forbidden(
@@ -135,10 +161,13 @@ impl Context {
         let changes = Changes::new()
             .with(self.syncs_follow(issued.id).await?)
             .statement(store::ocsp::keep_serial(issued.project, issued.id, now))
-            .statement(store::certificate::delete(issued.project, issued.id))
+            .with(store::certificate::delete(issued, &record.certificate))
             .audit(audit::record(caller, Some(issued.project), "certificate-deleted", object, &detail, now));
-        self.commit(changes).await?;
-        Ok(record)
+        match self.db.commit(changes).await {
+            Ok(()) => Ok(Some(record)),
+            Err(StoreError::Stale(_)) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// Certificates of a project, and how many match.
@@ -149,21 +178,45 @@ impl Context {
         project: ProjectId,
         filter: &CertificateFilter,
         page: Page,
-    ) -> Result<(Vec<Record>, i64)> {
+    ) -> Result<(Vec<Record>, Total)> {
         caller.may_some(project, Action::ReadCertificate)?;
-        let now = self.now();
-        let sees_all = caller.can_always(project, Action::ReadCertificate);
-        let mut visible = VisiblePage::new(page.offset, page.limit, sees_all);
-        while let Some((offset, limit)) = visible.wanted() {
-            let page = Page { offset, limit, ..page };
-            let rows = store::certificate::list(&self.db, project, filter, now, page).await.map_err(failed)?;
-            let records: Result<Vec<_>> = rows.into_iter().map(|row| self.read_if_visible(caller, row)).collect();
+        let sorted = (page.by, page.order);
+        let listing = Listing::open(&self.db, project, filter, self.now(), sorted, Scale::default()).await;
+        let Some(listing) = listing.map_err(failed)? else { return Ok((Vec::new(), Total::Exact(0))) };
+        if caller.can_always(project, Action::ReadCertificate) {
+            let described = format!("{filter:?} {:?} {:?}", page.by, page.order);
+            let list = LeafedList { reader: caller.actor.id, project, described };
+            return self.page_of_all(&listing, list, page).await;
+        }
+        let mut visible = VisiblePage::new(page.offset, page.limit, false);
+        let mut part = Part::Behind(0);
+        while let Some((_, limit)) = visible.wanted() {
+            let found = listing.page(part.clone(), limit).await.map_err(failed)?;
+            let records: Result<Vec<_>> = found.rows.into_iter().map(|row| self.read_if_visible(caller, row)).collect();
             visible.add(records?.into_iter())?;
+            if let Some(end) = found.end {
+                part = Part::After(end);
+            }
         }
         let (records, seen) = visible.finish();
-        let total = match seen {
-            Some(seen) => seen,
-            None => store::certificate::count_listed(&self.db, project, filter, now).await.map_err(failed)?,
+        Ok((records, Total::Exact(seen.unwrap_or_default())))
+    }
+
+    /// A page for somebody who sees everything that is on the list.
+    async fn page_of_all(&self, listing: &Listing<'_>, list: LeafedList, page: Page) -> Result<(Vec<Record>, Total)> {
+        let bookmark = self.state.bookmarks.find(&list, page.offset).filter(|_| page.offset > 0);
+        let part = bookmark.map_or(Part::Behind(page.offset), Part::After);
+        let found = listing.page(part, page.limit).await.map_err(failed)?;
+        let behind = page.offset.saturating_add(u32::try_from(found.rows.len()).unwrap_or(u32::MAX));
+        if let Some(end) = found.end {
+            self.state.bookmarks.keep(list, behind, end);
+        }
+        let records: Result<Vec<Record>> = found.rows.into_iter().map(|row| self.read(row)).collect();
+        let records = records?;
+        let total = match listing.total().await.map_err(failed)? {
+            // There are as many at least as were given.
+            Total::Estimated(about) if !records.is_empty() => Total::Estimated(about.max(i64::from(behind))),
+            total => total,
         };
         Ok((records, total))
     }
@@ -176,7 +229,7 @@ impl Context {
         profile: ProfileId,
         filter: CertificateFilter,
         page: Page,
-    ) -> Result<(Vec<Record>, i64)> {
+    ) -> Result<(Vec<Record>, Total)> {
         let profile = self.profile(caller, profile).await?.profile;
         let filter = CertificateFilter { profiles: vec![profile.id], ..filter };
         self.certificates(caller, profile.project, &filter, page).await
@@ -214,7 +267,7 @@ impl Context {
         let sees_all = caller.can_always(project, Action::ReadCertificate);
         let mut visible = VisiblePage::new(page.offset, page.limit, sees_all);
         while let Some((offset, limit)) = visible.wanted() {
-            let page = Page { offset, limit, ..page };
+            let page = RequestPage { order: page.order, offset, limit };
             let names = store::certificate::requests(&self.db, project, filter, page).await.map_err(failed)?;
             let mut states = Vec::with_capacity(names.len());
             for name in names {

@@ -79,6 +79,7 @@ pub(crate) struct State {
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
     pub(crate) publishing: Turns,
+    pub(crate) bookmarks: crate::bookmarks::Bookmarks,
     pub(crate) ocsp: crate::ocsp::OcspState,
     /// Certificates that this node delivered and did not see being served in time.
     pub(crate) unproven: AtomicU64,
@@ -122,6 +123,7 @@ impl Context {
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
+            bookmarks: crate::bookmarks::Bookmarks::default(),
             ocsp: crate::ocsp::OcspState::default(),
             unproven: AtomicU64::new(0),
             registry: crate::registry::RegistryState::new(&random),

@@ -175,6 +175,13 @@ impl Context {
         for id in store::check::certificates_that_are_hidden(&self.db, PAGE).await.map_err(failed)? {
             report.find(&format!("certificate {id}"), "it was issued from a profile, and is left out of the lists");
         }
+        for id in store::check::certificates_that_are_misplaced(&self.db, PAGE).await.map_err(failed)? {
+            report.find(&format!("certificate {id}"), "searches find it by something else than what is stored of it");
+        }
+        for wrong in store::inventory::miscounts(&self.db).await.map_err(failed)? {
+            let subject = format!("the count of certificates of group {} that end on day {}", wrong.group, wrong.day);
+            report.find(&subject, format!("{} are counted, and {} are there", wrong.counted, wrong.there));
+        }
         for id in store::check::certificates_without_profile(&self.db, PAGE).await.map_err(failed)? {
             report.find(
                 &format!("certificate {id}"),

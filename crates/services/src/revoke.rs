@@ -90,7 +90,7 @@ impl Context {
             let detail = json!({ "serialNumber": serial_number });
             let object = Object::new("certificate", issued.id);
             let serial = record.certificate.serial_content();
-            let changes = store::revocation::release(issued.project, issued.id, by.key, serial, now)
+            let changes = store::revocation::release(issued, by.key, &record.certificate, now)
                 .with(self.list_follows(&by, now).await?)
                 .with(self.syncs_follow(issued.id).await?)
                 .audit(audit::record(caller, Some(issued.project), "certificate-released", object, &detail, now));
@@ -130,7 +130,7 @@ impl Context {
         let mut detail = json!({ "serialNumber": serial_number, "reason": reason.as_str() });
         let (mut changes, event) = match RevocationStep::of(record.row.revocation_reason, reason)? {
             RevocationStep::Revoke => {
-                let insert = store::revocation::insert(issued.project, issued.id, &by, certificate, reason, now);
+                let insert = store::revocation::insert(issued, &by, certificate, reason, now);
                 // A device that is connected with it is disconnected, on every node.
                 let id = self.random.id(now);
                 let end = store::registry::access_end::insert_if_registered(id, &certificate.sha256(), now);
@@ -211,6 +211,6 @@ pub(crate) fn is_of_authority(record: &Record) -> bool {
     record.row.issued.judged_by.is_none() && is_authority(&record.certificate)
 }
 
-fn changes_all_the_time() -> Error {
+pub(crate) fn changes_all_the_time() -> Error {
     Error::unavailable("the certificate is being changed all the time", 1)
 }

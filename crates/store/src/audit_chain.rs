@@ -225,6 +225,11 @@ const NODE_SEQ_MAX: i64 = (1 << NODE_SHIFT) - 1;
 const START: [u8; 32] = [0; 32];
 
 impl Head {
+    /// The number of the node.
+    pub(crate) fn node(&self) -> i64 {
+        self.node
+    }
+
     /// The head of a node that has committed nothing yet.
     pub(crate) fn start(node: i64, name: &str) -> Self {
         Self { node, name: name.to_owned(), node_seq: 0, hash: START, highest_at: 0 }

@@ -19,22 +19,25 @@ macro_rules! select_certificate {
     };
 }
 
+mod filter;
 mod list;
 mod request;
 
-pub use list::{
-    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Page, Period, SortBy,
-    SortOrder, count_listed, list,
+pub use filter::{
+    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Period, SortBy,
+    SortOrder, Source,
 };
-pub use request::{RequestFilter, RequestName, count_requests, request, requests};
+pub use list::{FEW_MAX, Listing, Mark, Page, Part, Scale, Total};
+pub use request::{RequestFilter, RequestName, RequestPage, count_requests, request, requests};
 
 use crate::changes::{Changes, Statement};
 use crate::columns::{document, number, opt_time, time};
 use crate::db::Db;
 use crate::error::StoreError;
+use crate::inventory;
 use crate::params;
 use crate::revocation::reason_from;
-use crate::value::Row;
+use crate::value::{Row, Value};
 use domain::inventory::{CertificateDetails, CertificateStatus, DerivedColumns, IssuedBy, IssuedCertificate, JudgedBy};
 use domain::{
     AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, OrganizationId, ProfileId, ProjectId, Time,
@@ -52,6 +55,8 @@ pub struct SealedLeafKey {
 
 /// Adds a certificate, and its key when it was made here. `issuer_name` is the number of the issuer's name, under which
 /// serial numbers are unique; a self-signed certificate stands under number 0.
+///
+/// Every certificate of the inventory comes in here: what is searched and counted follows by itself.
 pub fn insert(
     issued: &IssuedCertificate,
     parsed: &Certificate,
@@ -59,41 +64,44 @@ pub fn insert(
     key: Option<&SealedLeafKey>,
 ) -> Changes {
     let derived = DerivedColumns::of(parsed);
-    let insert = Statement::new(
-        "INSERT INTO certificates (id, project_id, profile_id, profile_version, policy_version, authority_id,
-         authority_key_id, authority_certificate_id, issuer_name_id, serial, shard, status, common_name, alt_names,
-         not_before, not_after, key_algorithm, signature_algorithm, extended_key_usages, is_listed, details,
-         created_at, der)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-         $23)",
-        params![
-            issued.id,
-            issued.project,
-            issued.judged_by.map(|judged| judged.profile),
-            issued.judged_by.map(|judged| judged.profile_version),
-            issued.judged_by.map(|judged| judged.policy_version),
-            issued.issuer.map(|by| by.authority),
-            issued.issuer.map(|by| by.key),
-            issued.issuer.map(|by| by.certificate),
-            issuer_name,
-            derived.serial,
-            issued.issuer.map(|by| by.shard),
-            issued.status.code(),
-            derived.common_name,
-            derived.alt_names.join(", "),
-            derived.not_before,
-            derived.not_after,
-            derived.key_algorithm,
-            derived.signature_algorithm,
-            derived.extended_key_usages.join(", "),
-            // One that came from a profile is what somebody asked for, also when it is that of an authority.
-            issued.judged_by.is_some() || !derived.is_authority,
-            (!issued.details.is_empty()).then(|| document(&issued.details)),
-            issued.created_at,
-            issued.der.clone(),
-        ],
-    );
-    let changes = Changes::new().statement(insert);
+    let is_listed = inventory::is_listed(issued, &derived);
+    let group = inventory::group_key(issued, &derived);
+    let mut params = params![
+        issued.id,
+        issued.project,
+        issued.judged_by.map(|judged| judged.profile),
+        issued.judged_by.map(|judged| judged.profile_version),
+        issued.judged_by.map(|judged| judged.policy_version),
+        issued.issuer.map(|by| by.authority),
+        issued.issuer.map(|by| by.key),
+        issued.issuer.map(|by| by.certificate),
+        issuer_name,
+        derived.serial.clone(),
+        issued.issuer.map(|by| by.shard),
+        issued.status.code(),
+        derived.common_name.as_str(),
+        derived.alt_names.join(", "),
+        derived.not_before,
+        derived.not_after,
+        derived.key_algorithm,
+        derived.signature_algorithm,
+        derived.extended_key_usages.join(", "),
+        is_listed,
+        (!issued.details.is_empty()).then(|| document(&issued.details)),
+        issued.created_at,
+        issued.der.clone(),
+    ];
+    let insert = match is_listed {
+        false => INSERT_HIDDEN,
+        true => {
+            params.extend(group.into_iter().skip(1).take(2));
+            params.push(Value::from(inventory::domain_of_common_name(&derived)));
+            INSERT_LISTED
+        }
+    };
+    let changes = inventory::prepared(issued, &derived)
+        .statement(Statement::new(insert, params))
+        .with(inventory::added(issued, &derived));
     match key {
         None => changes,
         Some(key) => changes.statement(
@@ -106,6 +114,35 @@ pub fn insert(
         ),
     }
 }
+
+macro_rules! insert_certificate {
+    ($columns:literal, $values:literal) => {
+        concat!(
+            "INSERT INTO certificates (id, project_id, profile_id, profile_version, policy_version, authority_id,
+             authority_key_id, authority_certificate_id, issuer_name_id, serial, shard, status, common_name, alt_names,
+             not_before, not_after, key_algorithm, signature_algorithm, extended_key_usages, is_listed, details,
+             created_at, der",
+            $columns,
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+             $22, $23",
+            $values,
+            ")"
+        )
+    };
+}
+
+/// A certificate that stands in no list.
+const INSERT_HIDDEN: &str = insert_certificate!("", "");
+
+/// One that stands in lists: with the numbers that it is found and counted by.
+const INSERT_LISTED: &str = insert_certificate!(
+    ", space, group_id, domain_id",
+    ", (SELECT number FROM inventory_spaces WHERE project_id = $2),
+    (SELECT id FROM certificate_groups WHERE project_id = $2 AND authority_id = $24 AND profile_id = $25
+    AND key_algorithm = $17 AND signature_algorithm = $18 AND extended_key_usages = $19),
+    (SELECT d.id FROM certificate_domains d JOIN inventory_spaces s ON s.number = d.space
+    WHERE s.project_id = $2 AND d.domain = $26)"
+);
 
 /// A certificate with what the record shows beside it.
 #[derive(Clone, Debug)]
@@ -237,10 +274,14 @@ pub async fn leaf_key(db: &Db, pk: i64) -> Result<Option<SealedLeafKey>, StoreEr
     row.map(|row| Ok(SealedLeafKey { data_key_version: number(&row, 0)?, sealed: row.blob(1)?.to_vec() })).transpose()
 }
 
-/// Removes a certificate and its key. What was revoked stays revoked: that is another table.
-pub fn delete(project: ProjectId, id: CertificateId) -> Statement {
-    Statement::new("DELETE FROM certificates WHERE project_id = $1 AND id = $2", params![project, id])
-        .expect_one("the certificate is there")
+/// Removes a certificate and its key. What was revoked stays revoked: that is another table. Fails when its status changed
+/// since it was read.
+pub fn delete(issued: &IssuedCertificate, parsed: &Certificate) -> Changes {
+    let sql = "DELETE FROM certificates WHERE project_id = $1 AND id = $2 AND status = $3";
+    let delete = Statement::new(sql, params![issued.project, issued.id, issued.status.code()]);
+    Changes::new()
+        .statement(delete.expect_one("the certificate is there as it was"))
+        .with(inventory::removed(issued, &DerivedColumns::of(parsed)))
 }
 
 /// How many certificates there are.

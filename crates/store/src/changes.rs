@@ -3,6 +3,7 @@
 //! A [`Changes`] is kept whole or not at all. It reads nothing and decides nothing.
 
 use crate::{Announcement, StoreError, Value};
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// What must hold of the number of rows that a statement changed or returned.
@@ -24,12 +25,19 @@ pub struct Statement {
     pub(crate) sql: &'static str,
     pub(crate) params: Vec<Value>,
     pub(crate) expect: Expect,
+    pub(crate) lasts: bool,
 }
 
 impl Statement {
     /// A statement that may change any number of rows.
     pub fn new(sql: &'static str, params: Vec<Value>) -> Self {
-        Self { sql, params, expect: Expect::Any }
+        Self { sql, params, expect: Expect::Any, lasts: false }
+    }
+
+    /// The same statement, which makes sure of something that is never undone: once it was committed with these
+    /// parameters, it need not be run again, and mostly is not.
+    pub fn lasting(self) -> Self {
+        Self { lasts: true, ..self }
     }
 
     /// The same statement, where exactly one row must be changed or returned. `what` completes "no longer true: …".
@@ -86,10 +94,75 @@ pub struct AuditRecord {
     pub detail: String,
 }
 
+/// A number that is added to another one in the database. Equal ones of a transaction are added up and kept by one
+/// statement, after all others, in rows of this node's own: a counter is no row that commits wait for.
+///
+/// The statement takes the parameters, then the number of the node, then the sum, and changes exactly one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    pub(crate) sql: &'static str,
+    pub(crate) params: Vec<Value>,
+    pub(crate) add: i64,
+}
+
+impl Tally {
+    /// What is added by a statement.
+    pub fn new(sql: &'static str, params: Vec<Value>, add: i64) -> Self {
+        Self { sql, params, add }
+    }
+
+    /// The statements for these, those that are equal as one, with the number of the node and the sum.
+    pub(crate) fn merged<'a>(
+        tallies: impl Iterator<Item = &'a Tally>,
+        node: i64,
+    ) -> impl Iterator<Item = (&'static str, Vec<Value>)> {
+        let mut sums: Vec<Tally> = Vec::new();
+        for tally in tallies {
+            match sums.iter_mut().find(|sum| std::ptr::eq(sum.sql, tally.sql) && sum.params == tally.params) {
+                Some(sum) => sum.add += tally.add,
+                None => sums.push(tally.clone()),
+            }
+        }
+        sums.into_iter().filter(|sum| sum.add != 0).map(move |sum| {
+            let mut params = sum.params;
+            params.extend([Value::Int(node), Value::Int(sum.add)]);
+            (sum.sql, params)
+        })
+    }
+}
+
+/// The lasting statements that were committed not long ago.
+#[derive(Default)]
+pub(crate) struct Lasting(HashMap<&'static str, HashSet<Vec<Value>>>);
+
+/// How many of each kind are remembered at a time.
+const LASTING_MAX: usize = 8192;
+
+impl Lasting {
+    /// Whether a statement need not be run.
+    pub(crate) fn has(&self, statement: &Statement) -> bool {
+        statement.lasts && self.0.get(statement.sql).is_some_and(|known| known.contains(&statement.params))
+    }
+
+    /// Takes note of those that were committed.
+    pub(crate) fn committed<'a>(&mut self, statements: impl Iterator<Item = &'a Statement>) {
+        for statement in statements.filter(|statement| statement.lasts) {
+            let known = self.0.entry(statement.sql).or_default();
+            if !known.contains(&statement.params) {
+                if known.len() >= LASTING_MAX {
+                    known.clear();
+                }
+                known.insert(statement.params.clone());
+            }
+        }
+    }
+}
+
 /// Statements and audit records that are committed together or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     pub(crate) statements: Vec<Statement>,
+    pub(crate) tallies: Vec<Tally>,
     pub(crate) audit: Vec<AuditRecord>,
     pub(crate) changes_configuration: bool,
     pub(crate) announcements: Vec<Announcement>,
@@ -107,6 +180,12 @@ impl Changes {
         self
     }
 
+    /// And this number, added to what it is added to.
+    pub fn tally(mut self, tally: Tally) -> Self {
+        self.tallies.push(tally);
+        self
+    }
+
     /// And this audit record.
     pub fn audit(mut self, record: AuditRecord) -> Self {
         self.audit.push(record);
@@ -116,6 +195,7 @@ impl Changes {
     /// And all of these changes, after those before.
     pub fn with(mut self, other: Changes) -> Self {
         self.statements.extend(other.statements);
+        self.tallies.extend(other.tallies);
         self.audit.extend(other.audit);
         self.announcements.extend(other.announcements);
         self.changes_configuration |= other.changes_configuration;
@@ -136,11 +216,40 @@ impl Changes {
 
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.statements.is_empty() && self.audit.is_empty() && !self.changes_configuration
+        self.statements.is_empty() && self.tallies.is_empty() && self.audit.is_empty() && !self.changes_configuration
     }
 
     /// Whether both engines can keep all values.
     pub(crate) fn check_values(&self) -> Result<(), StoreError> {
-        self.statements.iter().flat_map(|statement| &statement.params).try_for_each(Value::check)
+        let of_tallies = self.tallies.iter().flat_map(|tally| &tally.params);
+        self.statements.iter().flat_map(|statement| &statement.params).chain(of_tallies).try_for_each(Value::check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_tallies_of_a_transaction_are_one_statement() {
+        const ONE: &str = "one";
+        const OTHER: &str = "other";
+        let tally = |sql, key: i64, add| Tally::new(sql, vec![key.into()], add);
+        let all = [tally(ONE, 1, 1), tally(ONE, 2, 1), tally(OTHER, 1, -1), tally(ONE, 1, 2), tally(ONE, 2, -1)];
+        let merged: Vec<_> = Tally::merged(all.iter(), 7).collect();
+        let expected = |sql, sum: i64| (sql, vec![1.into(), 7.into(), sum.into()]);
+        assert_eq!(merged, [expected(ONE, 3), expected(OTHER, -1)]);
+    }
+
+    #[test]
+    fn only_a_lasting_statement_is_remembered_and_with_its_parameters() {
+        const SQL: &str = "INSERT";
+        let statement = |key: i64| Statement::new(SQL, vec![key.into()]);
+        let mut lasting = Lasting::default();
+        lasting.committed([statement(1), statement(2).lasting()].iter());
+        assert!(!lasting.has(&statement(1).lasting()));
+        assert!(lasting.has(&statement(2).lasting()));
+        assert!(!lasting.has(&statement(2)));
+        assert!(!lasting.has(&statement(3).lasting()));
     }
 }

@@ -246,6 +246,21 @@ pub async fn certificates_that_are_hidden(db: &Db, limit: u32) -> Result<Vec<Cer
     rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
 }
 
+/// Certificates that are shown in lists, and of which the index for searches says something else than their rows.
+pub async fn certificates_that_are_misplaced(db: &Db, limit: u32) -> Result<Vec<CertificateId>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT c.id FROM certificates c LEFT JOIN certificate_groups g ON g.id = c.group_id AND g.space = c.space
+             AND g.project_id = c.project_id AND g.authority_id = COALESCE(c.authority_id, $2)
+             AND g.profile_id = COALESCE(c.profile_id, $2) AND g.key_algorithm = c.key_algorithm
+             AND g.signature_algorithm = c.signature_algorithm AND g.extended_key_usages = c.extended_key_usages
+             WHERE c.is_listed = 1 AND g.id IS NULL ORDER BY c.pk LIMIT $1",
+            params![limit, Vec::new()],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
+}
+
 /// The place and the id of the first certificate after a place.
 pub async fn next_certificate(db: &Db, after: i64) -> Result<Option<(i64, CertificateId)>, StoreError> {
     let row = db.row("SELECT pk, id FROM certificates WHERE pk > $1 ORDER BY pk LIMIT 1", params![after]).await?;

@@ -16,6 +16,7 @@ mod error;
 pub mod foreign_list;
 pub mod idempotency;
 pub mod identity;
+pub mod inventory;
 pub mod job;
 mod migrate;
 pub mod ocsp;
@@ -37,7 +38,7 @@ pub mod sync;
 mod value;
 
 pub use announcement::{Announcement, Ear, Heard};
-pub use changes::{AuditRecord, Changes, Expect, Statement};
+pub use changes::{AuditRecord, Changes, Expect, Statement, Tally};
 pub use db::{Db, Engine, FirstStartHold, Settings, Statistics};
 pub use error::StoreError;
 pub use priority::{NICENESS, step_back};

@@ -31,6 +31,7 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     7 "0007_revoked_certificates";
     8 "0008_node_letters";
     9 "0009_ocsp";
+    10 "0010_inventory";
     15 "0015_retention";
     16 "0016_account_bindings";
 };

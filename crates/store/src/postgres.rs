@@ -6,6 +6,7 @@
 
 use crate::announcement::{CHANNEL, Ear, HEARD_MAX, NOTIFY};
 use crate::audit_chain::{self, Head};
+use crate::changes::{Lasting, Tally};
 use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
 use crate::postgres_link::{Connector, Link, LinkError, Remedy};
 use crate::{Changes, Row, Settings, Statement, StoreError, Value, postgres_listen};
@@ -56,7 +57,8 @@ impl Postgres {
         }
         let slot = Slot::new(connector.clone(), Some(link));
         let (write, requests) = unbounded_channel();
-        let committer = Committer { slot, node: settings.node.clone(), head: None, shared };
+        let (node, lasting) = (settings.node.clone(), Lasting::default());
+        let committer = Committer { slot, node, head: None, lasting, shared };
         let committer = tokio::spawn(committer.run(requests));
         let readers = Readers::new(&Arc::new(Connector::for_readers(url)?), settings.readers);
         Ok(Self { connector, write: Some(write), readers, committer: Mutex::new(Some(committer)) })
@@ -217,6 +219,8 @@ struct Committer {
     node: String,
     /// The end of the audit chain; nothing before the first commit and after a failure, until it is read again.
     head: Option<Head>,
+    /// What need not be run again.
+    lasting: Lasting,
     shared: Arc<Shared>,
 }
 
@@ -337,6 +341,7 @@ impl Committer {
             });
         }
         self.head = Some(head);
+        self.lasting.committed(batch.iter().flat_map(|changes| &changes.statements));
         if let Some(epoch) = epoch {
             self.shared.saw_epoch(epoch);
         }
@@ -352,7 +357,7 @@ impl Committer {
             None => load_head(link, &self.node).await?,
         };
         let plan = Plan::new(batch, &before, &self.shared)?;
-        let applied = plan.apply(link).await;
+        let applied = plan.apply(link, &self.lasting).await;
         match applied {
             Ok(epoch) => Ok((plan.head, epoch)),
             Err(failure) => {
@@ -383,6 +388,8 @@ struct Plan<'a> {
     records: Vec<Vec<Value>>,
     /// How the head of the chain is stored, when it moves.
     move_head: Option<(&'static str, Vec<Value>)>,
+    /// What is counted, added up.
+    tallies: Vec<(&'static str, Vec<Value>)>,
     /// What the other nodes are told, as the values of [`NOTIFY`].
     announcements: Vec<Vec<Value>>,
     head: Head,
@@ -403,22 +410,26 @@ impl<'a> Plan<'a> {
                 false => (audit_chain::INSERT_HEAD, head.insert(&key)),
             });
         }
+        let tallies = Tally::merged(batch.iter().flat_map(|changes| &changes.tallies), before.node()).collect();
         // The server tells what is told twice in a transaction once.
         let announcements = batch.iter().flat_map(|changes| &changes.announcements);
         let announcements = announcements.map(|told| vec![CHANNEL.into(), told.to_string().into()]).collect();
-        Ok(Self { batch, records, move_head, announcements, head })
+        Ok(Self { batch, records, move_head, tallies, announcements, head })
     }
 
     /// Runs everything up to the commit. Gives the number of the configuration, if it was raised.
-    async fn apply(&self, link: &Link) -> Result<Option<i64>, Failure> {
+    async fn apply(&self, link: &Link, lasting: &Lasting) -> Result<Option<i64>, Failure> {
         let mut prepared = vec![];
         let mut owners: Vec<(usize, &Statement)> = vec![];
         for (place, changes) in self.batch.iter().enumerate() {
-            for statement in &changes.statements {
+            for statement in changes.statements.iter().filter(|statement| !lasting.has(statement)) {
                 let one = link.prepare(statement.sql, &statement.params).await;
                 prepared.push(one.map_err(|error| blame(place, error))?);
                 owners.push((place, statement));
             }
+        }
+        for (sql, params) in &self.tallies {
+            prepared.push(link.prepare(sql, params).await?);
         }
         for record in &self.records {
             prepared.push(link.prepare(audit_chain::INSERT_RECORD, record).await?);

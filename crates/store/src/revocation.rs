@@ -6,22 +6,22 @@ use crate::announcement::Announcement;
 use crate::changes::{Changes, Statement};
 use crate::db::Db;
 use crate::error::StoreError;
+use crate::inventory;
 use crate::params;
 use crate::value::Row;
-use domain::inventory::{CertificateStatus, IssuedBy};
-use domain::{AuthorityKeyId, CertificateId, OrganizationId, ProjectId, Time};
+use domain::inventory::{CertificateStatus, DerivedColumns, IssuedBy, IssuedCertificate};
+use domain::{AuthorityKeyId, OrganizationId, Time};
 use x509::{Certificate, ListedReason, RevocationReason, RevokedCertificate, SerialNumber};
 
 /// Revokes a certificate that is active.
 pub fn insert(
-    project: ProjectId,
-    id: CertificateId,
+    issued: &IssuedCertificate,
     by: &IssuedBy,
     certificate: &Certificate,
     reason: RevocationReason,
     at: Time,
 ) -> Changes {
-    let mark = set_status(project, id, CertificateStatus::Active, CertificateStatus::Revoked);
+    let mark = set_status(issued, certificate, CertificateStatus::Active, CertificateStatus::Revoked);
     let insert = Statement::new(
         "INSERT INTO revocations (authority_key_id, serial, project_id, shard, not_after, reason, revoked_at, changed_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
@@ -31,7 +31,7 @@ pub fn insert(
         params![
             by.key,
             certificate.serial_content(),
-            project,
+            issued.project,
             by.shard,
             Time::from_seconds(certificate.not_after()),
             i64::from(reason.code()),
@@ -39,7 +39,7 @@ pub fn insert(
         ],
     )
     .expect_one("the certificate is not revoked");
-    Changes::new().statement(mark).statement(insert).announce(told(by.key, certificate.serial_content()))
+    mark.statement(insert).announce(told(by.key, certificate.serial_content()))
 }
 
 /// Gives a revocation another reason.
@@ -60,15 +60,16 @@ pub fn change_reason(
 }
 
 /// Ends the hold of a certificate.
-pub fn release(project: ProjectId, id: CertificateId, key: AuthorityKeyId, serial: &[u8], at: Time) -> Changes {
+pub fn release(issued: &IssuedCertificate, key: AuthorityKeyId, certificate: &Certificate, at: Time) -> Changes {
+    let serial = certificate.serial_content();
     let release = Statement::new(
         "UPDATE revocations SET released_at = $3, changed_at = $3 WHERE authority_key_id = $1 AND serial = $2 AND reason = $4
          AND released_at IS NULL",
         params![key, serial, at, i64::from(RevocationReason::CertificateHold.code())],
     )
     .expect_one("the certificate is on hold");
-    let mark = set_status(project, id, CertificateStatus::Revoked, CertificateStatus::Active);
-    Changes::new().statement(mark).statement(release).announce(told(key, serial))
+    let mark = set_status(issued, certificate, CertificateStatus::Revoked, CertificateStatus::Active);
+    mark.statement(release).announce(told(key, serial))
 }
 
 /// What the other nodes hear of it: they must not say any more what they know.
@@ -76,12 +77,22 @@ fn told(key: AuthorityKeyId, serial: &[u8]) -> Announcement {
     Announcement::Status { key, serial: serial.to_vec() }
 }
 
-fn set_status(project: ProjectId, id: CertificateId, from: CertificateStatus, to: CertificateStatus) -> Statement {
-    Statement::new(
+fn set_status(
+    issued: &IssuedCertificate,
+    certificate: &Certificate,
+    from: CertificateStatus,
+    to: CertificateStatus,
+) -> Changes {
+    let set = Statement::new(
         "UPDATE certificates SET status = $4 WHERE project_id = $1 AND id = $2 AND status = $3",
-        params![project, id, from.code(), to.code()],
-    )
-    .expect_one("the certificate has the status that it had")
+        params![issued.project, issued.id, from.code(), to.code()],
+    );
+    Changes::new().statement(set.expect_one("the certificate has the status that it had")).with(inventory::moved(
+        issued,
+        &DerivedColumns::of(certificate),
+        from,
+        to,
+    ))
 }
 
 /// Some of what a list has to name: the revocations under a key and shard whose certificates ended at or after a time, by

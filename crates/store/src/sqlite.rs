@@ -4,6 +4,7 @@
 //! answers. A change that fails takes nothing else with it. It knows no statement of a noun.
 
 use crate::audit_chain::{self, AuditKey, Head};
+use crate::changes::{Lasting, Tally};
 use crate::db::{Patience, Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
 use crate::priority::step_back;
 use crate::sqlite_checkpoint::{self, Checkpoints};
@@ -115,7 +116,8 @@ impl Sqlite {
             threads.push(spawn("store-checkpoint", move || copier.run())?);
             checkpoints = Some(ours);
         }
-        let writer = Writer { link, node: settings.node.clone(), shared, checkpoints, lock };
+        let lasting = Lasting::default();
+        let writer = Writer { link, node: settings.node.clone(), shared, checkpoints, lasting, lock };
         let (write, requests) = channel();
         threads.push(spawn("store-writer", move || writer.run(&requests))?);
         let readers = settings.readers.max(1);
@@ -244,6 +246,8 @@ struct Writer {
     shared: Arc<Shared>,
     /// Nothing for a database in memory.
     checkpoints: Option<Checkpoints>,
+    /// What need not be run again.
+    lasting: Lasting,
     /// Held as long as we are the one server; nothing for one that writes beside it.
     lock: Option<File>,
 }
@@ -399,6 +403,7 @@ impl Writer {
         if outcomes.iter().all(Result::is_err) {
             return Ok((Some(outcomes), None));
         }
+        self.tally(batch, &outcomes)?;
         self.store_head(chain)?;
         let epoch = match changes_configuration {
             true => self.link.rows(RAISE_EPOCH, &[])?.first().map(|row| row.int(0)).transpose()?,
@@ -406,7 +411,20 @@ impl Writer {
         };
         self.link.frame("COMMIT")?;
         self.shared.counters.batches.fetch_add(1, Ordering::Relaxed);
+        let kept = batch.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+        self.lasting.committed(kept.flat_map(|(changes, _)| &changes.statements));
         Ok((Some(outcomes), epoch))
+    }
+
+    /// Adds up what is counted by those that hold. There is one writer, so there is one row for each count.
+    fn tally(&mut self, batch: &[&Changes], outcomes: &Outcomes) -> Result<(), StoreError> {
+        let kept = batch.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok());
+        for (sql, params) in Tally::merged(kept.flat_map(|(changes, _)| &changes.tallies), 0) {
+            if self.link.execute(sql, &params)? != 1 {
+                return Err(StoreError::Corrupt("what is counted is not there".into()));
+            }
+        }
+        Ok(())
     }
 
     /// Applies one of a batch. The inner error is its own; the outer one ends the batch.
@@ -425,7 +443,7 @@ impl Writer {
             self.link.frame("SAVEPOINT one")?;
         }
         let run = |statement: &'a Statement| {
-            if statement.is_guard() && !held.is_new(statement) {
+            if self.lasting.has(statement) || (statement.is_guard() && !held.is_new(statement)) {
                 return Ok(());
             }
             statement.check_count(self.link.execute(statement.sql, &statement.params)?)

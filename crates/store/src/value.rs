@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub const VALUE_LENGTH_MAX: usize = 16 * 1024 * 1024;
 
 /// A value of a column or of a parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// No value.
     Null,

@@ -14,6 +14,7 @@ mod destinations;
 mod fsck;
 mod idempotency;
 mod import;
+mod inventory;
 mod issue;
 mod issuing;
 mod lifetimes;

@@ -8,6 +8,7 @@ mod authorities;
 mod certificates;
 mod connections;
 mod delivery;
+mod inventory;
 mod iot;
 mod iot_moving;
 mod live;

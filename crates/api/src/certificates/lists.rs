@@ -9,6 +9,7 @@ use crate::schema::{
     Field, Schema, any, boolean_or_text, date, integer, list, number, object, one_of, optional, required, search_text,
     text, uuid, verbatim,
 };
+use axum::http::{HeaderName, HeaderValue};
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
 use domain::inventory::{ShownStatus, serial_hex};
@@ -18,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use services::certificates::{
     AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Page, Period, Record,
-    SortBy, SortOrder,
+    SortBy, SortOrder, Source, Total,
 };
 use x509::{AttributeType, KeyAlgorithm, SignatureAlgorithm, pem};
 
@@ -33,11 +34,13 @@ pub(super) fn routes() -> Vec<Route<App>> {
     vec![
         Endpoint::get("/api/v2/workspace/{slug}/certificates", TAG, "List the certificates of a project by its slug")
             .path([required("slug", text())])
+            .describe(ABOUT_TOTALS)
             .query([optional("friendlyName", search_text()), optional("commonName", search_text())])
             .query(bounds(25, 100))
             .returns(page())
             .bearer(list_by_slug),
         Endpoint::get("/api/v1/projects/{projectId}/certificates", TAG, "List the certificates of a project")
+            .describe(ABOUT_TOTALS)
             .path([required("projectId", uuid())])
             .query([
                 optional("friendlyName", search_text()),
@@ -53,12 +56,19 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .returns(page())
             .bearer(list_by_id),
         Endpoint::post("/api/v1/projects/{projectId}/certificates/search", TAG, "Search the certificates of a project")
+            .describe(ABOUT_TOTALS)
             .path([required("projectId", uuid())])
             .body(search_schema())
             .returns(page())
             .bearer(search),
+        Endpoint::post("/api/v1/cert-manager/certificates/search", TAG, "Search certificates")
+            .describe(ABOUT_TOTALS)
+            .body(search_schema().with([optional("projectId", uuid().describe("The default project when absent"))]))
+            .returns(page())
+            .bearer(search_named),
         Endpoint::get(OF_PROFILE, TAG, "List the certificates of a profile")
             .also_at(OF_PROFILE_NEW)
+            .describe(ABOUT_TOTALS)
             .path([required("profileId", uuid())])
             .query([optional("status", one_of(STATUSES)), optional("search", search_text())])
             .query(bounds(20, OFFSET_MAX))
@@ -77,6 +87,15 @@ pub(super) fn routes() -> Vec<Route<App>> {
             .bearer(latest_active_bundle),
     ]
 }
+
+const ABOUT_TOTALS: &str = "A text is looked for at the beginning of names, and of each label of hosts' names; `search` also at \
+    the beginning of serial numbers. `totalCount` is exact up to 10,000, and at any size where a list is narrowed by status, \
+    profile, CA, enrollment, algorithm or usage only. Beyond that it may be an estimate of two digits: then the response \
+    carries the header `x-total-count-estimated: true`. A page begins where the one before it ended that the same caller \
+    got within five minutes, so that none is given twice while certificates are added.";
+
+/// Says that the total of a list is not an exact one.
+const ESTIMATED: HeaderName = HeaderName::from_static("x-total-count-estimated");
 
 const STATUSES: &[&str] = &["active", "expired", "revoked"];
 const ENROLLMENTS: &[&str] = &["api", "est", "acme"];
@@ -227,10 +246,13 @@ impl AskedPage {
 impl Asked {
     /// The filter; nothing when no certificate can match.
     fn filter(self) -> Result<Option<CertificateFilter>> {
-        // Every certificate of this inventory was issued here.
-        if self.source.as_deref().is_some_and(|source| source != "issued") {
-            return Ok(None);
-        }
+        let source = match self.source.as_deref() {
+            None => None,
+            Some("issued") => Some(Source::Issued),
+            Some("imported") => Some(Source::Imported),
+            // Nothing here is from anywhere else.
+            Some(_) => return Ok(None),
+        };
         Ok(Some(CertificateFilter {
             search: self.search.unwrap_or_default(),
             common_name: self.common_name.unwrap_or_default(),
@@ -243,6 +265,7 @@ impl Asked {
             signature_algorithm: self.signature_algorithm.as_deref().and_then(SignatureAlgorithm::parse),
             extended_key_usage: self.extended_key_usage.unwrap_or_default(),
             metadata: self.metadata,
+            source,
             created_at: Period::new(self.from_date, self.to_date),
             not_before: Period::new(self.not_before_from, self.not_before_to),
             not_after: Period::new(self.not_after_from, self.not_after_to),
@@ -279,10 +302,19 @@ async fn list_in(app: &App, caller: &Caller, project: ProjectId, asked: Asked) -
     let page = asked.page.page();
     let (records, total) = match asked.filter()? {
         Some(filter) => app.services.certificates(caller, project, &filter, page).await?,
-        None => (Vec::new(), 0),
+        None => (Vec::new(), Total::Exact(0)),
     };
-    let shown: Vec<Value> = records.iter().map(record).collect();
-    Reply::json(&json!({ "certificates": shown, "totalCount": total }))
+    counted(records.iter().map(record).collect(), total)
+}
+
+/// A page, and how many certificates match.
+fn counted(certificates: Vec<Value>, total: Total) -> Result<Reply> {
+    let (number, is_estimated) = match total {
+        Total::Exact(number) => (number, false),
+        Total::Estimated(number) => (number, true),
+    };
+    let reply = Reply::json(&json!({ "certificates": certificates, "totalCount": number }))?;
+    Ok(if is_estimated { reply.header(ESTIMATED, HeaderValue::from_static("true")) } else { reply })
 }
 
 async fn list_by_slug(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
@@ -317,14 +349,27 @@ async fn search(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     list_in(&app, &caller, project, asked).await
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Searched {
+    project_id: Option<ProjectId>,
+    #[serde(flatten)]
+    asked: Asked,
+}
+
+async fn search_named(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
+    let Searched { project_id, asked } = input.body()?;
+    let project = app.services.project_for(&caller, project_id).await?;
+    list_in(&app, &caller, project, asked).await
+}
+
 async fn list_of_profile(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let OfProfile { profile_id } = input.path()?;
     let asked: Asked = input.query()?;
     let page = asked.page.page();
     let filter = asked.filter()?.unwrap_or_default();
     let (records, total) = app.services.certificates_of_profile(&caller, profile_id, filter, page).await?;
-    let shown: Vec<Value> = records.iter().map(brief).collect();
-    Reply::json(&json!({ "certificates": shown, "totalCount": total }))
+    counted(records.iter().map(brief).collect(), total)
 }
 
 fn brief(record: &Record) -> Value {

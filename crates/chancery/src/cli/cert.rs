@@ -1,5 +1,6 @@
-//! `chancery cert`: certificates. Making them is in `cert/issue.rs`.
+//! `chancery cert`: certificates. Making them is in `cert/issue.rs`, searching and counting them in `cert/inventory.rs`.
 
+mod inventory;
 mod issue;
 
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ pub(crate) enum CertCommand {
     Issue(Box<issue::IssueArguments>),
     Sign(issue::SignArguments),
     List(ListArguments),
+    Search(Box<inventory::SearchArguments>),
+    Counts(inventory::CountsArguments),
     /// Show a certificate's record.
     #[command(after_help = "Examples:
   chancery cert show 7c1f0b52-5d3e-4f0a-9d52-0f6a3c0f9f11
@@ -100,7 +103,7 @@ pub(crate) struct ListArguments {
     /// Only those of this status.
     #[arg(long)]
     status: Option<Status>,
-    /// Only those whose common name, alternative names or serial number hold this text.
+    /// Only those of which a name, a label of it, or the serial number begins like this.
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     /// Only those of this profile, by slug or id.
@@ -112,7 +115,7 @@ pub(crate) struct ListArguments {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Status {
+pub(crate) enum Status {
     Active,
     Expired,
     Revoked,
@@ -157,6 +160,8 @@ pub(crate) async fn run(client: &Client, command: CertCommand, json: bool) -> Re
         CertCommand::Issue(arguments) => issue::issue(client, &arguments, json).await,
         CertCommand::Sign(arguments) => issue::sign(client, &arguments, json).await,
         CertCommand::List(arguments) => list(client, &arguments).await,
+        CertCommand::Search(arguments) => inventory::search(client, &arguments).await,
+        CertCommand::Counts(arguments) => inventory::counts(client, &arguments).await,
         CertCommand::Show { certificate } => {
             let answer = client.get(&path(&certificate)?.whole(), &[]).await?;
             let text = describe(&answer["certificate"]);

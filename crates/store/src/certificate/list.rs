@@ -1,340 +1,876 @@
-//! Lists of the inventory: a page of a project's or a profile's certificates, narrowed and sorted, and how many match.
+//! Lists of the inventory: pages of a project's certificates, narrowed and sorted, and how many match.
 //!
-//! The page is found on the rows without their DER, and only those on it are read whole. What is not narrowed is counted
-//! and skipped on the index alone.
+//! A list that an index narrows to few certificates is looked through whole. Any other is gone along in its own order,
+//! piece by piece, until the page is full: each piece begins behind the last row of the one before, so that nothing is
+//! skipped or given twice while certificates are added. Only the rows of the page are read whole.
 
+use super::filter::{
+    CertificateFilter, Period, SortBy, SortOrder, beginning, condition_params, conditions, domains_like, last_second,
+    searched, serials_from,
+};
 use super::{InventoryRow, certificate_from};
 use crate::db::Db;
 use crate::error::StoreError;
+use crate::inventory::{self, Counts, Group};
 use crate::params;
-use crate::profile::like;
-use crate::value::Value;
-use domain::identity::MetadataEntry;
+use crate::value::{Row, Value};
 use domain::inventory::ShownStatus;
-use domain::profile::Enrollment;
-use domain::{AuthorityId, ProfileId, ProjectId, Time};
-use std::ops::RangeInclusive;
-use x509::{KeyAlgorithm, SignatureAlgorithm};
+use domain::{ProjectId, Time};
+use std::cmp::Ordering;
+use std::collections::HashMap;
 
-/// How many profiles one list can be narrowed to.
-pub const PROFILES_IN_FILTER_MAX: usize = 10;
-/// How many authorities one list can be narrowed to.
-pub const AUTHORITIES_IN_FILTER_MAX: usize = 10;
-/// How many pairs of metadata one list can be narrowed to.
-pub const METADATA_IN_FILTER_MAX: usize = 4;
-
-/// What a list of certificates is narrowed by; an empty text or list narrows nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CertificateFilter {
-    /// Part of the common name or of a SAN, or the beginning of the serial number.
-    pub search: String,
-    /// Part of the common name.
-    pub common_name: String,
-    /// Part of the name for people, which is the common name.
-    pub friendly_name: String,
-    /// Only this status.
-    pub status: Option<ShownStatus>,
-    /// Only these profiles, at most [`PROFILES_IN_FILTER_MAX`].
-    pub profiles: Vec<ProfileId>,
-    /// Only these authorities, at most [`AUTHORITIES_IN_FILTER_MAX`].
-    pub authorities: Vec<AuthorityId>,
-    /// Only from profiles of these enrollments.
-    pub enrollments: Vec<Enrollment>,
-    /// Only keys of these algorithms.
-    pub key_algorithms: Option<Vec<KeyAlgorithm>>,
-    /// Only this signature.
-    pub signature_algorithm: Option<SignatureAlgorithm>,
-    /// Only with this extended key usage, by its snake name.
-    pub extended_key_usage: String,
-    /// Only with all of these pairs, at most [`METADATA_IN_FILTER_MAX`].
-    pub metadata: Vec<MetadataEntry>,
-    /// When it was issued.
-    pub created_at: Period,
-    /// When it begins.
-    pub not_before: Period,
-    /// When it ends.
-    pub not_after: Period,
+/// At which numbers of certificates a list is found and counted in which way.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Up to so many a list is looked through whole; at most [`FEW_MAX`].
+    pub few: i64,
+    /// Up to so many are counted one by one.
+    pub counted: i64,
+    /// So many are gone along at a time, at first.
+    pub piece: i64,
 }
 
-/// A stretch of time with both ends in it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Period(pub RangeInclusive<Time>);
+/// What the statements can look through whole: they say one more.
+pub const FEW_MAX: i64 = 10_000;
 
-impl Period {
-    /// From one time to another; an absent one is without end.
-    pub fn new(from: Option<Time>, to: Option<Time>) -> Self {
-        Self(from.unwrap_or(Time::from_millis(i64::MIN))..=to.unwrap_or(Time::from_millis(i64::MAX)))
-    }
-}
-
-impl Default for Period {
+impl Default for Scale {
     fn default() -> Self {
-        Self::new(None, None)
+        Self { few: FEW_MAX, counted: 200_000, piece: 1_000 }
     }
 }
 
-/// What a list is sorted by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SortBy {
-    /// The order of issue.
-    #[default]
-    CreatedAt,
-    /// The beginning of the lifetime.
-    NotBefore,
-    /// The end of the lifetime.
-    NotAfter,
-    /// The common name.
-    CommonName,
-}
+/// Up to which number a total is exact. The statement that counts says one more.
+const EXACT_MAX: i64 = 10_000;
 
-/// Which end of a list comes first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SortOrder {
-    /// The newest, the latest, the last of the alphabet.
-    #[default]
-    Descending,
-    /// The oldest, the earliest, the first of the alphabet.
-    Ascending,
+/// How many groups are gone along side by side.
+const GROUPS_MAX: usize = 32;
+
+/// Rows that are gone along at a time at most.
+const PIECE_MAX: i64 = 16_000;
+
+/// How many certificates are read by one statement.
+const READ_AT_ONCE: usize = 50;
+
+/// Where a page ended: the value that the list is sorted by, and the place in the order of issue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    key: Value,
+    pk: i64,
 }
 
 /// Which part of a list is wanted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// What follows so many entries.
+    Behind(u32),
+    /// What follows the end of a page.
+    After(Mark),
+}
+
+/// A page of a list.
+#[derive(Clone, Debug)]
 pub struct Page {
-    /// What it is sorted by.
-    pub by: SortBy,
-    /// Which end comes first.
-    pub order: SortOrder,
-    /// Entries to leave out at the beginning.
-    pub offset: u32,
-    /// The most entries to give.
-    pub limit: u32,
+    /// The certificates.
+    pub rows: Vec<InventoryRow>,
+    /// Where it ended; nothing for an empty one.
+    pub end: Option<Mark>,
 }
 
-/// One page of a project's certificates.
-pub async fn list(
-    db: &Db,
-    project: ProjectId,
-    filter: &CertificateFilter,
+/// How many certificates match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    /// Exactly so many.
+    Exact(i64),
+    /// About so many.
+    Estimated(i64),
+}
+
+/// A list that is given in pages.
+pub struct Listing<'a> {
+    db: &'a Db,
+    filter: &'a CertificateFilter,
     now: Time,
-    page: Page,
-) -> Result<Vec<InventoryRow>, StoreError> {
-    let scope = Scope::of(filter);
-    let mut params = scope.params(project, filter, now);
-    params.extend(params![page.limit, page.offset]);
-    let rows = db.rows(scope.page(page.by, page.order), params).await?;
-    rows.iter().map(certificate_from).collect()
-}
-
-/// How many of a project's certificates match.
-pub async fn count_listed(
-    db: &Db,
+    by: SortBy,
+    order: SortOrder,
     project: ProjectId,
-    filter: &CertificateFilter,
-    now: Time,
-) -> Result<i64, StoreError> {
-    let scope = Scope::of(filter);
-    db.row(scope.count(), scope.params(project, filter, now)).await?.map_or(Ok(0), |row| row.int(0))
+    space: i64,
+    /// The groups of the project and of the filter.
+    groups: Vec<(Group, Counts)>,
+    taken: Vec<i64>,
+    scale: Scale,
+    way: Way,
 }
 
-/// Where the rows of a list are looked for.
-#[derive(Clone, Copy)]
-enum Scope {
-    /// Everything of the project.
-    Project,
-    /// The project, narrowed.
-    Filtered,
-    /// One profile, narrowed.
-    Profile,
+/// How the certificates of a list are found.
+enum Way {
+    /// There are few: all of them, in order.
+    Whole(Vec<Mark>),
+    /// There may be many: in the order of the list.
+    Along(Along),
 }
 
-macro_rules! filter {
-    ($scope:literal) => {
+/// What a list is gone along.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Along {
+    /// All certificates of the project.
+    Space,
+    /// Those of some groups.
+    Groups,
+    /// Those that end on some days: on or before today, or on and after it.
+    Ended,
+    Ending,
+    /// Those that are revoked.
+    Revoked,
+}
+
+/// What narrows a list to few certificates.
+#[derive(Clone, Copy, Debug)]
+enum Narrow {
+    Search,
+    CommonName,
+    FriendlyName,
+    Groups,
+    Revoked,
+    CreatedAt,
+    NotBefore,
+    NotAfter,
+}
+
+macro_rules! by_name {
+    ($from:literal, $to:literal, $first:literal, $later:literal) => {
         concat!(
-            $scope,
-            " AND c.is_listed = 1 AND ($2 = '' OR lower(c.common_name) LIKE lower($2) ESCAPE '\\'
-             OR lower(c.alt_names) LIKE lower($2) ESCAPE '\\' OR c.serial BETWEEN $3 AND $4)
-             AND ($5 = '' OR lower(c.common_name) LIKE lower($5) ESCAPE '\\')
-             AND ($6 = '' OR lower(c.common_name) LIKE lower($6) ESCAPE '\\')
-             AND ($7 = '' OR ($7 = 'revoked' AND c.status = 1)
-             OR ($7 = 'expired' AND c.status = 0 AND c.not_after < $8)
-             OR ($7 = 'active' AND c.status = 0 AND c.not_after >= $8))
-             AND c.created_at BETWEEN $9 AND $10 AND c.not_before BETWEEN $11 AND $12
-             AND c.not_after BETWEEN $13 AND $14
-             AND ($15 = '' OR $15 LIKE '%,' || c.key_algorithm || ',%')
-             AND ($16 = '' OR c.signature_algorithm = $16)
-             AND ($17 = '' OR ', ' || c.extended_key_usages || ',' LIKE $17 ESCAPE '\\')
-             AND ($18 = '' OR c.details LIKE $18 ESCAPE '\\') AND ($19 = '' OR c.details LIKE $19 ESCAPE '\\')
-             AND ($20 = '' OR c.details LIKE $20 ESCAPE '\\') AND ($21 = '' OR c.details LIKE $21 ESCAPE '\\')
-             AND ($22 = '' OR EXISTS (SELECT 1 FROM profiles f
-             WHERE f.id = c.profile_id AND $22 LIKE '%,' || f.enrollment || ',%'))
-             AND ($23 = 0 OR c.profile_id IN ($24, $25, $26, $27, $28, $29, $30, $31, $32, $33))
-             AND ($34 = 0 OR c.authority_id IN ($35, $36, $37, $38, $39, $40, $41, $42, $43, $44))"
+            "SELECT pk FROM (SELECT c.pk FROM certificates c WHERE c.space = $1 AND ",
+            searched!(),
+            " >= ",
+            $from,
+            " AND ",
+            searched!(),
+            " < ",
+            $to,
+            " LIMIT 10001) a UNION SELECT pk FROM (SELECT c.pk FROM certificates c WHERE c.domain_id IN ",
+            domains_like!($first, $later),
+            " LIMIT 10001) b"
         )
     };
 }
 
-macro_rules! page {
-    ($conditions:expr, $bounds:literal, $order:literal) => {
-        select_certificate!(
-            "WHERE c.pk IN (SELECT c.pk FROM certificates c WHERE ",
-            $conditions,
+macro_rules! by_any_name {
+    () => {
+        concat!(
+            by_name!("$2", "$3", "$4", "$5"),
+            " UNION SELECT pk FROM (SELECT n.certificate_pk AS pk FROM certificate_names n
+             WHERE n.space = $1 AND n.name >= $2 AND n.name < $3 LIMIT 10001) e
+             UNION SELECT pk FROM (SELECT n.certificate_pk AS pk FROM certificate_names n WHERE n.domain_id IN ",
+            domains_like!("$4", "$5"),
+            " LIMIT 10001) f UNION SELECT pk FROM (SELECT c.pk FROM certificates c
+             WHERE c.issuer_name_id IN (SELECT id FROM issuer_names UNION ALL SELECT 0)
+             AND c.serial BETWEEN $6 AND $7 AND c.space + 0 = $1 LIMIT 10001) g"
+        )
+    };
+}
+
+macro_rules! by_period {
+    ($column:literal, $from:literal, $to:literal) => {
+        concat!(
+            "SELECT c.pk FROM certificates c WHERE c.space = $1 AND c.",
+            $column,
+            " BETWEEN ",
+            $from,
+            " AND ",
+            $to,
+            " LIMIT 10001"
+        )
+    };
+}
+
+macro_rules! group_places {
+    () => {
+        "($55, $56, $57, $58, $59, $60, $61, $62, $63, $64, $65, $66, $67, $68, $69, $70, $71, $72, $73, $74, $75, $76,
+        $77, $78, $79, $80, $81, $82, $83, $84, $85, $86)"
+    };
+}
+
+macro_rules! whole {
+    ($key:expr, $candidates:expr) => {
+        concat!(
+            "SELECT c.pk, ",
+            $key,
+            " FROM (",
+            $candidates,
+            ") x CROSS JOIN certificates c WHERE c.pk = x.pk AND c.space + 0 = $1 AND ",
+            conditions!()
+        )
+    };
+}
+
+macro_rules! wholes {
+    ($key:expr, $narrow:expr) => {
+        match $narrow {
+            Narrow::Search => whole!($key, by_any_name!()),
+            Narrow::CommonName => whole!($key, by_name!("$8", "$9", "$10", "$11")),
+            Narrow::FriendlyName => whole!($key, by_name!("$12", "$13", "$14", "$15")),
+            Narrow::Groups => whole!(
+                $key,
+                concat!("SELECT c.pk FROM certificates c WHERE c.group_id IN ", group_places!(), " LIMIT 10001")
+            ),
+            Narrow::Revoked => {
+                whole!($key, "SELECT c.pk FROM certificates c WHERE c.space = $1 AND c.status = 1 LIMIT 10001")
+            }
+            Narrow::CreatedAt => whole!($key, by_period!("created_at", "$55", "$56")),
+            Narrow::NotBefore => whole!($key, by_period!("not_before", "$55", "$56")),
+            Narrow::NotAfter => whole!($key, by_period!("not_after", "$55", "$56")),
+        }
+    };
+}
+
+/// The place so many rows further on, at which a piece ends.
+macro_rules! bound {
+    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
+        concat!(
+            "SELECT ",
+            $key,
+            ", c.pk FROM certificates c WHERE c.space = $1 AND (",
+            $key,
+            ", c.pk) ",
+            $ahead,
+            " ($2, $3) AND (",
+            $key,
+            ", c.pk) ",
+            $back,
+            " ($4, $5) ORDER BY ",
+            $key,
+            $direction,
+            ", c.pk",
+            $direction,
+            " LIMIT 1 OFFSET $6"
+        )
+    };
+}
+
+/// The same by name. SQLite takes an index over an expression for a comparison of that alone, so it is there as well.
+macro_rules! name_bound {
+    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
+        concat!(
+            "SELECT ",
+            $key,
+            ", c.pk FROM certificates c WHERE c.space = $1 AND ",
+            $key,
+            $ahead,
+            "= $2 AND ",
+            $key,
+            $back,
+            " $4 AND (",
+            $key,
+            ", c.pk) ",
+            $ahead,
+            " ($2, $3) AND (",
+            $key,
+            ", c.pk) ",
+            $back,
+            " ($4, $5) ORDER BY ",
+            $key,
+            $direction,
+            ", c.pk",
+            $direction,
+            " LIMIT 1 OFFSET $6"
+        )
+    };
+}
+
+macro_rules! revoked_bound {
+    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
+        concat!(
+            "SELECT c.created_at, c.pk FROM certificates c WHERE c.space = $1 AND c.status = 1 AND (c.created_at, c.pk) ",
+            $ahead,
+            " ($2, $3) AND (c.created_at, c.pk) ",
+            $back,
+            " ($4, $5) ORDER BY c.created_at",
+            $direction,
+            ", c.pk",
+            $direction,
+            " LIMIT 1 OFFSET $6"
+        )
+    };
+}
+
+/// The rows of a piece that match.
+macro_rules! piece {
+    ($key:expr, $ahead:literal, $back:literal, $direction:literal, $from:expr, $start:literal, $end:literal, $limit:literal) => {
+        concat!(
+            "SELECT c.pk, ",
+            $key,
+            " FROM ",
+            $from,
+            " AND (",
+            $key,
+            ", c.pk) ",
+            $ahead,
+            $start,
+            " AND (",
+            $key,
+            ", c.pk) ",
+            $back,
+            $end,
+            " AND ",
+            conditions!(),
             " ORDER BY ",
-            $order,
-            " ",
-            $bounds,
-            ") ORDER BY ",
-            $order
+            $key,
+            $direction,
+            ", c.pk",
+            $direction,
+            $limit
         )
     };
 }
 
-macro_rules! pages {
-    ($by:expr, $order:expr, $conditions:expr, $bounds:literal) => {
-        match ($by, $order) {
-            (SortBy::CreatedAt, SortOrder::Descending) => page!($conditions, $bounds, "c.pk DESC"),
-            (SortBy::CreatedAt, SortOrder::Ascending) => page!($conditions, $bounds, "c.pk"),
-            (SortBy::NotBefore, SortOrder::Descending) => page!($conditions, $bounds, "c.not_before DESC, c.pk DESC"),
-            (SortBy::NotBefore, SortOrder::Ascending) => page!($conditions, $bounds, "c.not_before, c.pk"),
-            (SortBy::NotAfter, SortOrder::Descending) => page!($conditions, $bounds, "c.not_after DESC, c.pk DESC"),
-            (SortBy::NotAfter, SortOrder::Ascending) => page!($conditions, $bounds, "c.not_after, c.pk"),
-            (SortBy::CommonName, SortOrder::Descending) => page!($conditions, $bounds, "c.common_name DESC, c.pk DESC"),
-            (SortBy::CommonName, SortOrder::Ascending) => page!($conditions, $bounds, "c.common_name, c.pk"),
+macro_rules! both_orders {
+    ($order:expr, $statement:ident, $key:expr $(, $rest:expr)*) => {
+        match $order {
+            SortOrder::Descending => $statement!($key, "<", ">=", " DESC" $(, $rest)*),
+            SortOrder::Ascending => $statement!($key, ">", "<=", "" $(, $rest)*),
         }
     };
 }
 
-impl Scope {
-    fn of(filter: &CertificateFilter) -> Self {
-        match filter.profiles.len() {
-            _ if *filter == CertificateFilter::default() => Self::Project,
-            1 => Self::Profile,
-            _ => Self::Filtered,
-        }
-    }
-
-    fn params(self, project: ProjectId, filter: &CertificateFilter, now: Time) -> Vec<Value> {
-        match self {
-            Self::Project => params![project],
-            Self::Filtered | Self::Profile => filter_params(project, filter, now),
-        }
-    }
-
-    fn count(self) -> &'static str {
-        match self {
-            Self::Project => "SELECT COUNT(*) FROM certificates WHERE project_id = $1 AND is_listed = 1",
-            Self::Filtered => {
-                concat!("SELECT COUNT(*) FROM certificates c WHERE ", filter!("c.project_id = $1"))
-            }
-            Self::Profile => {
-                concat!(
-                    "SELECT COUNT(*) FROM certificates c WHERE ",
-                    filter!("c.profile_id = $24 AND c.project_id = $1")
-                )
-            }
-        }
-    }
-
-    fn page(self, by: SortBy, order: SortOrder) -> &'static str {
-        match self {
-            Self::Project => pages!(by, order, "c.project_id = $1 AND c.is_listed = 1", "LIMIT $2 OFFSET $3"),
-            Self::Filtered => pages!(by, order, filter!("c.project_id = $1"), "LIMIT $45 OFFSET $46"),
-            Self::Profile => {
-                pages!(by, order, filter!("c.profile_id = $24 AND c.project_id = $1"), "LIMIT $45 OFFSET $46")
-            }
-        }
-    }
-}
-
-fn filter_params(project: ProjectId, filter: &CertificateFilter, now: Time) -> Vec<Value> {
-    let part = |text: &str| if text.is_empty() { String::new() } else { like(text) };
-    let (serial_from, serial_to) = serials_from(&filter.search);
-    let key_algorithms = filter.key_algorithms.as_ref().map(|listed| listed.iter().map(|algorithm| algorithm.as_str()));
-    let enrollments: Vec<&str> = filter.enrollments.iter().map(|enrollment| enrollment.as_str()).collect();
-    let usage = &filter.extended_key_usage;
-    let mut params = params![
-        project,
-        part(&filter.search),
-        serial_from,
-        serial_to,
-        part(&filter.common_name),
-        part(&filter.friendly_name),
-        filter.status.map_or("", ShownStatus::as_str),
-        // A certificate is valid through the whole of its last second.
-        Time::from_seconds(now.seconds()),
-        *filter.created_at.0.start(),
-        *filter.created_at.0.end(),
-        *filter.not_before.0.start(),
-        *filter.not_before.0.end(),
-        *filter.not_after.0.start(),
-        *filter.not_after.0.end(),
-        key_algorithms.map_or(String::new(), |names| between_commas(&names.collect::<Vec<_>>())),
-        filter.signature_algorithm.map_or("", |algorithm| algorithm.as_str()),
-        if usage.is_empty() { String::new() } else { like(&format!(", {usage},")) },
-    ];
-    for position in 0..METADATA_IN_FILTER_MAX {
-        // An entry stands in the document as it is written here.
-        params.push(Value::from(filter.metadata.get(position).map(|entry| like(&as_json(entry))).unwrap_or_default()));
-    }
-    params.push(Value::from(if enrollments.is_empty() { String::new() } else { between_commas(&enrollments) }));
-    push_ids(&mut params, filter.profiles.iter().map(|id| Value::from(*id)).collect(), PROFILES_IN_FILTER_MAX);
-    push_ids(&mut params, filter.authorities.iter().map(|id| Value::from(*id)).collect(), AUTHORITIES_IN_FILTER_MAX);
-    params
-}
-
-fn as_json(entry: &MetadataEntry) -> String {
-    serde_json::to_string(entry).expect("two texts have a JSON form")
-}
-
-fn between_commas(names: &[&str]) -> String {
-    format!(",{},", names.join(","))
-}
-
-/// A number of ids and the ids, in as many places as a statement has for them.
-pub(super) fn push_ids(params: &mut Vec<Value>, ids: Vec<Value>, most: usize) {
-    params.push(Value::from(i64::try_from(ids.len()).unwrap_or(i64::MAX)));
-    let absent = std::iter::repeat_with(|| Value::from(Vec::new()));
-    params.extend(ids.into_iter().chain(absent).take(most));
-}
-
-/// The least and the greatest serial number whose hexadecimal digits begin like this; none lie between for a text that is
-/// not of such digits.
-fn serials_from(text: &str) -> (Vec<u8>, Vec<u8>) {
-    const NONE: (Vec<u8>, Vec<u8>) = (vec![], vec![]);
-    const OCTETS_MAX: usize = 20;
-    if text.is_empty() || text.len() > 2 * OCTETS_MAX || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return NONE;
-    }
-    let fill = |with: &str| {
-        let digits = format!("{text}{}", with.repeat(text.len() % 2));
-        let octets = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16));
-        octets.collect::<Result<Vec<u8>, _>>()
+macro_rules! space_piece {
+    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
+        piece!(
+            $key,
+            $ahead,
+            $back,
+            $direction,
+            "certificates c WHERE c.space = $1",
+            "($55, $56)",
+            "($57, $58)",
+            " LIMIT $59"
+        )
     };
-    let (Ok(from), Ok(mut to)) = (fill("0"), fill("f")) else { return NONE };
-    to.resize(OCTETS_MAX + 1, 0xff);
-    (from, to)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+macro_rules! name_piece {
+    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
+        piece!(
+            $key,
+            $ahead,
+            $back,
+            $direction,
+            concat!("certificates c WHERE c.space = $1 AND ", $key, $ahead, "= $55 AND ", $key, $back, " $57"),
+            "($55, $56)",
+            "($57, $58)",
+            " LIMIT $59"
+        )
+    };
+}
 
-    #[test]
-    fn the_beginning_of_a_serial_number_is_a_range() {
-        let serial = [0x5a; 20];
-        for (text, expected) in [
-            ("5a", true),
-            ("5A5a5", true),
-            ("5", true),
-            (&"5a".repeat(20)[..], true),
-            (&"5a".repeat(21)[..], false),
-            ("5a5b", false),
-            ("5a5", true),
-            ("4", false),
-            ("", false),
-            ("5a.example", false),
+macro_rules! revoked_piece {
+    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
+        piece!(
+            $key,
+            $ahead,
+            $back,
+            $direction,
+            "certificates c WHERE c.space = $1 AND c.status = 1",
+            "($55, $56)",
+            "($57, $58)",
+            " LIMIT $59"
+        )
+    };
+}
+
+macro_rules! groups_piece {
+    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
+        piece!(
+            $key,
+            $ahead,
+            $back,
+            $direction,
+            concat!("certificates c WHERE c.group_id IN ", group_places!()),
+            "($87, $88)",
+            "($89, $90)",
+            " LIMIT $91"
+        )
+    };
+}
+
+macro_rules! days {
+    ($which:literal, $project:literal, $day:literal) => {
+        concat!(
+            "(SELECT DISTINCT n.day FROM certificate_counts n JOIN certificate_groups g ON g.id = n.group_id
+             WHERE g.project_id = ",
+            $project,
+            " AND n.status = 0 AND n.day ",
+            $which,
+            $day,
+            ") t"
+        )
+    };
+}
+
+macro_rules! days_piece {
+    ($key:expr, $ahead:literal, $back:literal, $direction:literal, $which:literal) => {
+        piece!(
+            $key,
+            $ahead,
+            $back,
+            $direction,
+            // A sum has no type of a column, for which SQLite would not take the index over an expression.
+            concat!(
+                days!($which, "$60", "$61"),
+                " CROSS JOIN certificates c WHERE c.space = $1 AND (c.not_after / 86400000) = t.day + 0"
+            ),
+            "($55, $56)",
+            "($57, $58)",
+            " LIMIT $59"
+        )
+    };
+}
+
+macro_rules! one_bound {
+    ($of:literal, $value:literal, $ahead:literal, $back:literal, $direction:literal) => {
+        concat!(
+            "(SELECT c.",
+            $value,
+            " FROM certificates c WHERE ",
+            $of,
+            " AND (c.created_at, c.pk) ",
+            $ahead,
+            " ($2, $3) AND (c.created_at, c.pk) ",
+            $back,
+            " ($4, $5) ORDER BY c.created_at",
+            $direction,
+            ", c.pk",
+            $direction,
+            " LIMIT 1 OFFSET $6)"
+        )
+    };
+}
+
+macro_rules! groups_bound {
+    ($of:literal, $ahead:literal, $back:literal, $direction:literal) => {
+        concat!(
+            "SELECT ",
+            one_bound!($of, "created_at", $ahead, $back, $direction),
+            ", ",
+            one_bound!($of, "pk", $ahead, $back, $direction),
+            " FROM certificate_groups g WHERE g.project_id = $1 AND g.id IN ($7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+             $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)"
+        )
+    };
+}
+
+macro_rules! days_bound {
+    ($of:literal, $ahead:literal, $back:literal, $direction:literal, $which:literal) => {
+        concat!(
+            "SELECT ",
+            one_bound!($of, "created_at", $ahead, $back, $direction),
+            ", ",
+            one_bound!($of, "pk", $ahead, $back, $direction),
+            " FROM ",
+            days!($which, "$7", "$8")
+        )
+    };
+}
+
+impl<'a> Listing<'a> {
+    /// A list of a project's certificates; nothing when none can be on it.
+    pub async fn open(
+        db: &'a Db,
+        project: ProjectId,
+        filter: &'a CertificateFilter,
+        now: Time,
+        (by, order): (SortBy, SortOrder),
+        scale: Scale,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(space) = inventory::space(db, project).await? else { return Ok(None) };
+        let groups = inventory::counted(db, project, now).await?;
+        let takes = |(group, counts): &&(Group, Counts)| counts.total() != 0 && filter.takes(group);
+        let taken: Vec<i64> = groups.iter().filter(takes).map(|(group, _)| group.id).collect();
+        if taken.is_empty() {
+            return Ok(None);
+        }
+        let way = Way::Along(Along::Space);
+        let mut listing = Self { db, filter, now, by, order, project, space, groups, taken, scale, way };
+        listing.way = match listing.narrow().await? {
+            Some((narrow, params)) => Way::Whole(listing.whole(narrow, params).await?),
+            None => Way::Along(listing.along()),
+        };
+        Ok(Some(listing))
+    }
+
+    /// A page of it.
+    pub async fn page(&self, part: Part, limit: u32) -> Result<Page, StoreError> {
+        let marks = match (&self.way, part) {
+            (Way::Whole(all), Part::Behind(skip)) => {
+                all.iter().skip(skip as usize).take(limit as usize).cloned().collect()
+            }
+            (Way::Whole(all), Part::After(mark)) => {
+                let is_before = |one: &&Mark| !self.is_ahead(one, &mark);
+                all.iter().skip_while(is_before).take(limit as usize).cloned().collect()
+            }
+            (Way::Along(along), part) => self.along_from(*along, part, limit).await?,
+        };
+        let mut rows = Vec::with_capacity(marks.len());
+        for some in marks.chunks(READ_AT_ONCE) {
+            rows.extend(self.read(some).await?);
+        }
+        Ok(Page { rows, end: marks.last().cloned() })
+    }
+
+    /// How many certificates are on it. Exact up to 10,000, and at any size where all that is asked for is the same of all
+    /// certificates of a group; with a filter that no index narrows to 200,000 it may be estimated below that, too.
+    pub async fn total(&self) -> Result<Total, StoreError> {
+        if let Way::Whole(all) = &self.way {
+            return Ok(Total::Exact(all.len() as i64));
+        }
+        let of_taken = |groups: &[(Group, Counts)]| {
+            let taken = groups.iter().filter(|(group, _)| self.taken.contains(&group.id));
+            taken.fold(Counts::default(), |sum, (_, counts)| sum.and(*counts))
+        };
+        let counts = of_taken(&self.groups);
+        if self.filter.is_of_groups() {
+            return Ok(Total::Exact(match self.filter.status {
+                None => counts.total(),
+                Some(ShownStatus::Revoked) => counts.revoked,
+                Some(status) => {
+                    let exact = of_taken(&inventory::counts(self.db, self.project, self.now).await?);
+                    if status == ShownStatus::Expired { exact.expired } else { exact.active }
+                }
+            }));
+        }
+        let all = self.groups.iter().fold(0, |sum, (_, counts)| sum + counts.total());
+        if all <= self.scale.counted {
+            let sql = concat!(
+                "SELECT COUNT(*) FROM (SELECT 1 FROM certificates c WHERE c.space = $1 AND ",
+                conditions!(),
+                " LIMIT 10001) u"
+            );
+            let counted = self.db.row(sql, self.condition_params()).await?.map_or(Ok(0), |row| row.int(0))?;
+            if counted <= EXACT_MAX {
+                return Ok(Total::Exact(counted));
+            }
+        }
+        self.estimate(all).await.map(Total::Estimated)
+    }
+
+    /// Looks at some stretches of the inventory and takes the rest to be like them.
+    async fn estimate(&self, all: i64) -> Result<i64, StoreError> {
+        const STRETCHES: i64 = 24;
+        const LENGTH: i64 = 200;
+        let ends = "SELECT COALESCE(MIN(pk), 0), COALESCE(MAX(pk), 0) FROM certificates";
+        let row = self.db.row(ends, vec![]).await?.ok_or_else(|| StoreError::Engine("no row of two ends".into()))?;
+        let (first, last) = (row.int(0)?, row.int(1)?);
+        let step = ((last - first) / STRETCHES).max(1);
+        let sql = concat!(
+            "WITH RECURSIVE w (pk) AS (SELECT CAST($55 AS BIGINT) UNION ALL SELECT w.pk + CAST($56 AS BIGINT) FROM w
+             WHERE w.pk + CAST($56 AS BIGINT) <= $57)
+             SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN ",
+            conditions!(),
+            " THEN 1 ELSE 0 END), 0) AS BIGINT) FROM w CROSS JOIN certificates c
+             WHERE c.pk >= w.pk AND c.pk < w.pk + CAST($58 AS BIGINT) AND c.space + 0 = $1"
+        );
+        let mut params = self.condition_params();
+        params.extend(params![first, step, last, LENGTH.min(step)]);
+        let row = self.db.row(sql, params).await?.ok_or_else(|| StoreError::Engine("no row of two counts".into()))?;
+        let (seen, matching) = (row.int(0)?.max(1), row.int(1)?);
+        let about = i64::try_from(i128::from(all) * i128::from(matching) / i128::from(seen)).unwrap_or(i64::MAX);
+        Ok(rounded(about.max(EXACT_MAX + 1)))
+    }
+
+    /// What narrows the list to few certificates, if anything does, and what its statement takes beside the conditions.
+    async fn narrow(&self) -> Result<Option<(Narrow, Vec<Value>)>, StoreError> {
+        let filter = self.filter;
+        if filter.is_empty() {
+            return Ok(None);
+        }
+        let all = self.groups.iter().fold(Counts::default(), |sum, (_, counts)| sum.and(*counts));
+        let taken = self.groups.iter().filter(|(group, _)| self.taken.contains(&group.id));
+        let of_taken = taken.fold(0, |sum, (_, counts)| sum + counts.total());
+        if of_taken <= self.scale.few && self.taken.len() <= GROUPS_MAX {
+            return Ok(Some((Narrow::Groups, self.group_params())));
+        }
+        if filter.status == Some(ShownStatus::Revoked) && all.revoked <= self.scale.few {
+            return Ok(Some((Narrow::Revoked, vec![])));
+        }
+        for (narrow, text) in [
+            (Narrow::Search, &filter.search),
+            (Narrow::CommonName, &filter.common_name),
+            (Narrow::FriendlyName, &filter.friendly_name),
         ] {
-            let (from, to) = serials_from(text);
-            assert_eq!(serial.as_slice() >= from.as_slice() && serial.as_slice() <= to.as_slice(), expected, "{text}");
+            if !text.is_empty() && self.named(narrow, text).await? <= self.scale.few {
+                return Ok(Some((narrow, vec![])));
+            }
+        }
+        for (narrow, period) in [
+            (Narrow::CreatedAt, filter.created_at.clone()),
+            (Narrow::NotAfter, self.lifetime_ends()),
+            (Narrow::NotBefore, filter.not_before.clone()),
+        ] {
+            if period.narrows() && self.within(narrow, &period).await? <= self.scale.few {
+                return Ok(Some((narrow, params![*period.0.start(), *period.0.end()])));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The ends of lifetimes that the filter lets through.
+    fn lifetime_ends(&self) -> Period {
+        let now = last_second(self.now);
+        let of_status = match self.filter.status {
+            Some(ShownStatus::Active) => Period::new(Some(now), None),
+            Some(ShownStatus::Expired) => Period::new(None, Some(Time::from_millis(now.millis() - 1))),
+            Some(ShownStatus::Revoked) | None => Period::default(),
+        };
+        self.filter.not_after.and(&of_status)
+    }
+
+    /// How many certificates have a name that begins like a text; not more than 10,001 of each kind of name.
+    async fn named(&self, narrow: Narrow, text: &str) -> Result<i64, StoreError> {
+        let mut params = params![self.space];
+        params.extend(beginning(text));
+        let sql = match narrow {
+            Narrow::Search => {
+                let (from, to) = serials_from(text);
+                params.extend(params![from, to]);
+                concat!("SELECT COUNT(*) FROM (", by_any_name!(), ") u")
+            }
+            _ => concat!("SELECT COUNT(*) FROM (", by_name!("$2", "$3", "$4", "$5"), ") u"),
+        };
+        self.db.row(sql, params).await?.map_or(Ok(0), |row| row.int(0))
+    }
+
+    /// How many certificates there are of a period, but not more than 10,001.
+    async fn within(&self, narrow: Narrow, period: &Period) -> Result<i64, StoreError> {
+        let sql = match narrow {
+            Narrow::CreatedAt => concat!("SELECT COUNT(*) FROM (", by_period!("created_at", "$2", "$3"), ") u"),
+            Narrow::NotBefore => concat!("SELECT COUNT(*) FROM (", by_period!("not_before", "$2", "$3"), ") u"),
+            _ => concat!("SELECT COUNT(*) FROM (", by_period!("not_after", "$2", "$3"), ") u"),
+        };
+        let params = params![self.space, *period.0.start(), *period.0.end()];
+        self.db.row(sql, params).await?.map_or(Ok(0), |row| row.int(0))
+    }
+
+    /// All that is on the list, in its order.
+    async fn whole(&self, narrow: Narrow, beside: Vec<Value>) -> Result<Vec<Mark>, StoreError> {
+        let sql = match self.by {
+            SortBy::CreatedAt => wholes!("c.created_at", narrow),
+            SortBy::NotBefore => wholes!("c.not_before", narrow),
+            SortBy::NotAfter => wholes!("c.not_after", narrow),
+            SortBy::CommonName => wholes!(searched!(), narrow),
+        };
+        let mut params = self.condition_params();
+        params.extend(beside);
+        let mut marks = marks_of(self.db.rows(sql, params).await?)?;
+        marks.sort_unstable_by(|one, other| self.compare(one, other));
+        Ok(marks)
+    }
+
+    /// What a list is gone along that nothing narrows to few.
+    fn along(&self) -> Along {
+        match (self.by, self.filter.status, self.order) {
+            (SortBy::CreatedAt, Some(ShownStatus::Revoked), _) => Along::Revoked,
+            (SortBy::CreatedAt, Some(ShownStatus::Expired), _) => Along::Ended,
+            (SortBy::CreatedAt, Some(ShownStatus::Active), SortOrder::Ascending) => Along::Ending,
+            (SortBy::CreatedAt, _, _) if self.taken.len() <= GROUPS_MAX && self.taken.len() < self.groups.len() => {
+                Along::Groups
+            }
+            _ => Along::Space,
         }
     }
+
+    async fn along_from(&self, along: Along, part: Part, limit: u32) -> Result<Vec<Mark>, StoreError> {
+        let (mut start, last) = self.ends();
+        let mut skip = 0;
+        match part {
+            Part::After(mark) => start = mark,
+            Part::Behind(0) => {}
+            // Where nothing is left out, the index alone says where the page begins.
+            Part::Behind(some) if self.filter.is_empty() => {
+                match self.bound(Along::Space, &start, &last, i64::from(some) - 1).await? {
+                    Some(mark) => start = mark,
+                    None => return Ok(vec![]),
+                }
+            }
+            Part::Behind(some) => skip = some as usize,
+        }
+        let wanted = skip + limit as usize;
+        let mut found: Vec<Mark> = vec![];
+        let mut length = self.scale.piece;
+        while found.len() < wanted {
+            let bound = self.bound(along, &start, &last, length).await?;
+            let end = bound.as_ref().unwrap_or(&last);
+            found.extend(self.piece(along, &start, end, wanted - found.len()).await?);
+            match bound {
+                None => break,
+                Some(mark) => start = mark,
+            }
+            length = (length * 2).min(PIECE_MAX);
+        }
+        Ok(found.split_off(skip.min(found.len())))
+    }
+
+    /// What is before the first and what is the last place that can be on the list.
+    fn ends(&self) -> (Mark, Mark) {
+        let period = match self.by {
+            SortBy::CreatedAt => self.filter.created_at.clone(),
+            SortBy::NotBefore => self.filter.not_before.clone(),
+            SortBy::NotAfter => self.lifetime_ends(),
+            SortBy::CommonName => {
+                let least = Mark { key: Value::Text(String::new()), pk: i64::MIN };
+                let most = Mark { key: Value::Text("\u{10ffff}".into()), pk: i64::MAX };
+                return match self.order {
+                    SortOrder::Descending => (most, least),
+                    SortOrder::Ascending => (least, most),
+                };
+            }
+        };
+        let mark = |time: &Time, pk| Mark { key: Value::from(*time), pk };
+        let (least, most) = (mark(period.0.start(), i64::MIN), mark(period.0.end(), i64::MAX));
+        match self.order {
+            SortOrder::Descending => (most, least),
+            SortOrder::Ascending => (least, most),
+        }
+    }
+
+    /// The place so many rows further on; nothing when there are not as many. Of several groups or days, the nearest.
+    async fn bound(&self, along: Along, start: &Mark, last: &Mark, length: i64) -> Result<Option<Mark>, StoreError> {
+        let ends =
+            |first: Value| vec![first, start.key.clone(), Value::Int(start.pk), last.key.clone(), Value::Int(last.pk)];
+        let (sql, params) = match along {
+            Along::Space | Along::Revoked => {
+                let sql = match (self.by, along) {
+                    (SortBy::CreatedAt, Along::Revoked) => both_orders!(self.order, revoked_bound, "c.created_at"),
+                    (SortBy::CreatedAt, _) => both_orders!(self.order, bound, "c.created_at"),
+                    (SortBy::NotBefore, _) => both_orders!(self.order, bound, "c.not_before"),
+                    (SortBy::NotAfter, _) => both_orders!(self.order, bound, "c.not_after"),
+                    (SortBy::CommonName, _) => both_orders!(self.order, name_bound, searched!()),
+                };
+                let mut params = ends(Value::Int(self.space));
+                params.push(Value::Int(length));
+                (sql, params)
+            }
+            Along::Groups => {
+                let mut params = ends(self.project.into());
+                params.push(Value::Int(length / self.taken.len().max(1) as i64 + 1));
+                params.extend(self.group_params());
+                (both_orders!(self.order, groups_bound, "c.group_id = g.id"), params)
+            }
+            Along::Ended | Along::Ending => {
+                let mut params = ends(Value::Int(self.space));
+                // There may be many days.
+                params.push(Value::Int(length / 50 + 1));
+                params.extend(params![self.project, self.today()]);
+                let sql = match along {
+                    Along::Ended => both_orders!(
+                        self.order,
+                        days_bound,
+                        "c.space = $1 AND (c.not_after / 86400000) = t.day + 0",
+                        "<= "
+                    ),
+                    _ => both_orders!(
+                        self.order,
+                        days_bound,
+                        "c.space = $1 AND (c.not_after / 86400000) = t.day + 0",
+                        ">= "
+                    ),
+                };
+                (sql, params)
+            }
+        };
+        let rows = self.db.rows(sql, params).await?;
+        let mut nearest: Option<Mark> = None;
+        for row in rows {
+            let Some(pk) = row.opt_int(1)? else { continue };
+            let mark = Mark { key: row.value(0)?.clone(), pk };
+            if nearest.as_ref().is_none_or(|nearest| self.is_ahead(nearest, &mark)) {
+                nearest = Some(mark);
+            }
+        }
+        Ok(nearest)
+    }
+
+    async fn piece(&self, along: Along, start: &Mark, end: &Mark, limit: usize) -> Result<Vec<Mark>, StoreError> {
+        let mut params = self.condition_params();
+        if along == Along::Groups {
+            params.extend(self.group_params());
+        }
+        params.extend([start.key.clone(), Value::Int(start.pk), end.key.clone(), Value::Int(end.pk)]);
+        params.push(Value::Int(limit as i64));
+        let sql = match (self.by, along) {
+            (SortBy::CreatedAt, Along::Space) => both_orders!(self.order, space_piece, "c.created_at"),
+            (SortBy::CreatedAt, Along::Revoked) => both_orders!(self.order, revoked_piece, "c.created_at"),
+            (SortBy::CreatedAt, Along::Groups) => both_orders!(self.order, groups_piece, "c.created_at"),
+            (SortBy::CreatedAt, Along::Ended) => both_orders!(self.order, days_piece, "c.created_at", "<= "),
+            (SortBy::CreatedAt, Along::Ending) => both_orders!(self.order, days_piece, "c.created_at", ">= "),
+            (SortBy::NotBefore, _) => both_orders!(self.order, space_piece, "c.not_before"),
+            (SortBy::NotAfter, _) => both_orders!(self.order, space_piece, "c.not_after"),
+            (SortBy::CommonName, _) => both_orders!(self.order, name_piece, searched!()),
+        };
+        if matches!(along, Along::Ended | Along::Ending) {
+            params.extend(params![self.project, self.today()]);
+        }
+        marks_of(self.db.rows(sql, params).await?)
+    }
+
+    /// The certificates at these places, in their order; one that was deleted meanwhile is left out.
+    async fn read(&self, marks: &[Mark]) -> Result<Vec<InventoryRow>, StoreError> {
+        let sql = select_certificate!(
+            "WHERE c.pk IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+             $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43,
+             $44, $45, $46, $47, $48, $49, $50)"
+        );
+        let places = marks.iter().map(|mark| mark.pk).chain(std::iter::repeat(-1)).take(READ_AT_ONCE);
+        let rows = self.db.rows(sql, places.map(Value::Int).collect()).await?;
+        let read: Result<Vec<InventoryRow>, StoreError> = rows.iter().map(certificate_from).collect();
+        let mut by_place: HashMap<i64, InventoryRow> = read?.into_iter().map(|row| (row.pk, row)).collect();
+        Ok(marks.iter().filter_map(|mark| by_place.remove(&mark.pk)).collect())
+    }
+
+    fn condition_params(&self) -> Vec<Value> {
+        condition_params(self.space, self.filter, self.now)
+    }
+
+    /// The numbers of the groups, in as many places as a statement has for them.
+    fn group_params(&self) -> Vec<Value> {
+        self.taken.iter().copied().chain(std::iter::repeat(-1)).take(GROUPS_MAX).map(Value::Int).collect()
+    }
+
+    fn today(&self) -> i64 {
+        inventory::day(last_second(self.now))
+    }
+
+    /// Whether a place comes after another one in the order of the list.
+    fn is_ahead(&self, one: &Mark, other: &Mark) -> bool {
+        self.compare(one, other) == Ordering::Greater
+    }
+
+    fn compare(&self, one: &Mark, other: &Mark) -> Ordering {
+        let rising = compare_keys(&one.key, &other.key).then(one.pk.cmp(&other.pk));
+        match self.order {
+            SortOrder::Descending => rising.reverse(),
+            SortOrder::Ascending => rising,
+        }
+    }
+}
+
+/// Keys of one list are of one kind. Texts are in the order of their octets, as in both engines.
+fn compare_keys(one: &Value, other: &Value) -> Ordering {
+    match (one, other) {
+        (Value::Int(one), Value::Int(other)) => one.cmp(other),
+        (Value::Text(one), Value::Text(other)) => one.cmp(other),
+        _ => Ordering::Equal,
+    }
+}
+
+/// Rows of a place and of what the list is sorted by.
+fn marks_of(rows: Vec<Row>) -> Result<Vec<Mark>, StoreError> {
+    rows.iter().map(|row| Ok(Mark { pk: row.int(0)?, key: row.value(1)?.clone() })).collect()
+}
+
+/// A number of which only the first two digits are given, so that nobody takes it for an exact one.
+fn rounded(number: i64) -> i64 {
+    let mut step = 1;
+    while number / step >= 100 {
+        step *= 10;
+    }
+    (number / step * step).max(EXACT_MAX + 1)
 }

@@ -1,8 +1,8 @@
 //! Certificate requests. One that was answered at once is the certificate that it made, under the same id; one that waits
 //! or waited has a row of its own.
 
-use super::list::push_ids;
-use super::{PROFILES_IN_FILTER_MAX, Page, Period, SortOrder};
+use super::filter::push_ids;
+use super::{PROFILES_IN_FILTER_MAX, Period, SortOrder};
 use crate::columns::time;
 use crate::db::Db;
 use crate::error::StoreError;
@@ -65,7 +65,7 @@ pub enum RequestName {
 
 macro_rules! instant {
     () => {
-        "c.project_id = $1 AND c.is_listed = 1 AND ($2 = '' OR lower(c.common_name) LIKE lower($2) ESCAPE '\\'
+        "c.space = (SELECT number FROM inventory_spaces WHERE project_id = $1) AND ($2 = '' OR lower(c.common_name) LIKE lower($2) ESCAPE '\\'
          OR lower(c.alt_names) LIKE lower($2) ESCAPE '\\') AND ($3 = '' OR $3 = 'issued')
          AND c.created_at BETWEEN $4 AND $5
          AND ($6 = 0 OR c.profile_id IN ($7, $8, $9, $10, $11, $12, $13, $14, $15, $16))
@@ -87,7 +87,9 @@ macro_rules! page {
             "SELECT u.id, u.waits FROM (SELECT * FROM (SELECT c.id AS id, c.created_at AS created_at, 0 AS waits
              FROM certificates c WHERE ",
             instant!(),
-            " ORDER BY c.pk ",
+            " ORDER BY c.created_at ",
+            $direction,
+            ", c.pk ",
             $direction,
             " LIMIT $17) a UNION ALL SELECT * FROM (SELECT q.id AS id, q.created_at AS created_at, 1 AS waits
              FROM certificate_requests q WHERE ",
@@ -103,12 +105,23 @@ macro_rules! page {
     };
 }
 
+/// Which part of a list of requests is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestPage {
+    /// Which end comes first.
+    pub order: SortOrder,
+    /// Entries to leave out at the beginning.
+    pub offset: u32,
+    /// The most entries to give.
+    pub limit: u32,
+}
+
 /// One page of a project's requests by the time when they were made.
 pub async fn requests(
     db: &Db,
     project: ProjectId,
     filter: &RequestFilter,
-    page: Page,
+    page: RequestPage,
 ) -> Result<Vec<RequestName>, StoreError> {
     let sql = match page.order {
         SortOrder::Descending => page!("DESC"),
