@@ -51,7 +51,8 @@ pub struct SealedLeafKey {
 }
 
 /// Adds a certificate, and its key when it was made here. `issuer_name` is the number of the issuer's name, under which
-/// serial numbers are unique; a self-signed certificate stands under number 0.
+/// serial numbers are unique; a self-signed certificate stands under number 0, an imported one under that of its project
+/// ([`crate::imported`]).
 pub fn insert(
     issued: &IssuedCertificate,
     parsed: &Certificate,
@@ -86,8 +87,8 @@ pub fn insert(
             derived.key_algorithm,
             derived.signature_algorithm,
             derived.extended_key_usages.join(", "),
-            // One that came from a profile is what somebody asked for, also when it is that of an authority.
-            issued.judged_by.is_some() || !derived.is_authority,
+            // One that came from a profile or was imported is what somebody asked for, also when it is that of an authority.
+            issued.judged_by.is_some() || issued.details.imported.is_some() || !derived.is_authority,
             (!issued.details.is_empty()).then(|| document(&issued.details)),
             issued.created_at,
             issued.der.clone(),

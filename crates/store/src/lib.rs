@@ -15,6 +15,7 @@ mod error;
 pub mod foreign_list;
 pub mod idempotency;
 pub mod identity;
+pub mod imported;
 pub mod job;
 mod migrate;
 pub mod ocsp;
