@@ -1,6 +1,9 @@
-//! Certificates over REST: issuing and signing (contract §6.1–6.4, 6.10), their records (§6.7, 6.10) and their lists.
+//! Certificates over REST: issuing and signing (contract §6.1–6.4, 6.10), their records (§6.7, 6.10), as
+//! files and from elsewhere (§6.9), and their lists.
 
 mod answer;
+mod export;
+mod import;
 mod inventory;
 mod issue;
 mod lists;
@@ -20,5 +23,7 @@ pub fn routes() -> Vec<Route<App>> {
     routes.extend(lists::routes());
     routes.extend(inventory::routes());
     routes.extend(requests::routes());
+    routes.extend(export::routes());
+    routes.extend(import::routes());
     routes
 }

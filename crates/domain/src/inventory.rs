@@ -69,7 +69,7 @@ impl fmt::Display for ShownStatus {
     }
 }
 
-/// A certificate that this server issued. Everything that the certificate itself says is read from its DER.
+/// A certificate that this server issued, or that was imported. Everything that the certificate itself says is read from its DER.
 #[derive(Clone, Debug)]
 pub struct IssuedCertificate {
     /// Its id, which is also the id of the request that was answered at once.
@@ -78,13 +78,13 @@ pub struct IssuedCertificate {
     pub project: ProjectId,
     /// The profile that it came from, and the versions of profile and policy that judged it.
     pub judged_by: Option<JudgedBy>,
-    /// The authority, its key and its certificate; none for a self-signed certificate.
+    /// The authority, its key and its certificate; none for a self-signed certificate and for an imported one.
     pub issuer: Option<IssuedBy>,
     /// The stored status.
     pub status: CertificateStatus,
     /// What is known beside the certificate.
     pub details: CertificateDetails,
-    /// When it was issued.
+    /// When it was issued or imported.
     pub created_at: Time,
     /// The certificate.
     pub der: Vec<u8>,
@@ -118,12 +118,25 @@ pub struct IssuedBy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CertificateDetails {
+    /// What came with a certificate that somebody else issued; nothing for one that was issued here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportedWith>,
     /// Key usages that were asked for and that the key's algorithm cannot have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped_key_usages: Vec<String>,
     /// Free pairs of key and value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<crate::identity::MetadataEntry>,
+    /// The name for people, where it is not the common name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub friendly_name: Option<String>,
+}
+
+/// What came with a certificate that somebody else issued.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedWith {
+    /// The certificates above it in PEM, its issuer first; empty when none was given.
+    pub chain: String,
 }
 
 impl CertificateDetails {

@@ -14,6 +14,7 @@ mod error;
 mod keyring;
 pub mod leaf_form;
 mod master;
+mod pem_key;
 mod pool;
 mod private_file;
 mod private_key;

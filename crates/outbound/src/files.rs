@@ -171,7 +171,7 @@ impl FilePlan {
         };
         let mut certificates = vec![item.leaf.as_der()];
         certificates.extend(item.chain.iter().map(x509::Certificate::as_der));
-        Ok(Zeroizing::new(pkcs12::write(&pkcs12::Contents {
+        Ok(Zeroizing::new(pkcs12::write_again(&pkcs12::Contents {
             certificates: &certificates,
             key: key.as_ref().map(|key| key.as_slice()),
             alias: &item.name,

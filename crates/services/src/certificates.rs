@@ -10,8 +10,8 @@ use crate::{authorities, profiles};
 use async_recursion::async_recursion as compiled_here;
 use domain::authority::Authority;
 use domain::caller::Caller;
-use domain::inventory::{CertificateStatus, ShownStatus, serial_hex};
-use domain::permission::{Action, ObjectFields};
+use domain::inventory::{CertificateStatus, IssuedCertificate, ShownStatus, serial_hex};
+use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::Profile;
 use domain::{CertificateId, CertificateRequestId, Error, ProfileId, ProjectId, Result};
 use keys::Secret;
@@ -36,6 +36,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether somebody else issued it.
+    pub fn is_imported(&self) -> bool {
+        self.row.issued.details.imported.is_some()
+    }
+
     /// The common name of its subject; empty when there is none.
     pub(crate) fn common_name(&self) -> &str {
         self.certificate.subject().first(AttributeType::CommonName).unwrap_or_default()
@@ -50,8 +55,31 @@ pub struct Bundle {
     pub certificate_pem: String,
     /// The issuing authority's certificate in PEM; empty when the certificate signed itself.
     pub issuing_ca_pem: String,
-    /// The issuing authority and its parents in PEM; the certificate itself when it signed itself.
+    /// The issuing authority and its parents in PEM; the certificate itself when it signed itself, and nothing when it was
+    /// imported without those above it.
     pub chain_pem: String,
+}
+
+/// How a private key is handed out.
+#[derive(Clone, Copy)]
+pub(crate) enum KeyForm {
+    /// As it is.
+    Plain,
+    /// In a PKCS#12 file.
+    Pkcs12,
+    /// In a Java key store.
+    Jks,
+}
+
+impl KeyForm {
+    /// The name in the audit.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Pkcs12 => "pkcs12",
+            Self::Jks => "jks",
+        }
+    }
 }
 
 /// What a request has come to.
@@ -378,7 +406,7 @@ impl Context {
         };
         let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
         if may_have {
-            self.note_key_read(caller, &record).await?;
+            self.note_key_given(caller, &record, KeyForm::Plain).await?;
         }
         Ok(may_have)
     }
@@ -411,7 +439,8 @@ impl Context {
                 store::certificate::by_id(&self.db, caller.organization, *id).await.map_err(failed)?
             }
             CertificateName::Serial(text) => {
-                let serial = x509::SerialNumber::from_hex(text).ok_or_else(missing)?;
+                // Those of imported certificates are of any length.
+                let serial = x509::SerialNumber::from_foreign_hex(text).ok_or_else(missing)?;
                 let rows = store::certificate::by_serial(&self.db, caller.organization, &serial.integer_content())
                     .await
                     .map_err(failed)?;
@@ -458,19 +487,26 @@ impl Context {
     }
 
     async fn key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
+        let key = self.unrecorded_key_of(caller, record).await?;
+        if key.is_some() {
+            self.note_key_given(caller, record, KeyForm::Plain).await?;
+        }
+        Ok(key)
+    }
+
+    /// The key, if the caller may have it. Whoever hands it out notes that with [`Self::note_key_given`] before.
+    pub(crate) async fn unrecorded_key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
         let issued = &record.row.issued;
         caller.may(issued.project, Action::ReadPrivateKey, &fields(record))?;
         let Some(sealed) = store::certificate::leaf_key(&self.db, record.row.pk).await.map_err(failed)? else {
             return Ok(None);
         };
-        let key = self.open_leaf_key(issued, &record.certificate, &sealed.sealed).await?;
-        self.note_key_read(caller, record).await?;
-        Ok(Some(key))
+        Ok(Some(self.open_leaf_key(issued, &record.certificate, &sealed.sealed).await?))
     }
 
-    async fn note_key_read(&self, caller: &Caller, record: &Record) -> Result<()> {
+    pub(crate) async fn note_key_given(&self, caller: &Caller, record: &Record, form: KeyForm) -> Result<()> {
         let issued = &record.row.issued;
-        let detail = json!({ "serialNumber": serial_hex(&record.certificate) });
+        let detail = json!({ "serialNumber": serial_hex(&record.certificate), "form": form.as_str() });
         let object = Object::new("certificate", issued.id);
         let read = audit::record(caller, Some(issued.project), "private-key-read", object, &detail, self.now());
         self.commit(Changes::new().audit(read)).await
@@ -478,22 +514,34 @@ impl Context {
 
     async fn bundle_of(&self, record: Record) -> Result<Bundle> {
         let certificate_pem = pem::encode(pem::CERTIFICATE, &record.row.issued.der);
-        let Some(by) = record.row.issued.issuer else {
-            let chain_pem = certificate_pem.clone();
-            return Ok(Bundle { record, certificate_pem, issuing_ca_pem: String::new(), chain_pem });
+        let above = self.chain_above(&record.row.issued).await?;
+        let pems: Vec<String> = above.iter().map(|der| pem::encode(pem::CERTIFICATE, der)).collect();
+        let is_alone = pems.is_empty() && record.certificate.is_self_issued();
+        let chain_pem = if is_alone { certificate_pem.clone() } else { pems.join("\n") };
+        let issuing_ca_pem = pems.into_iter().next().unwrap_or_default();
+        Ok(Bundle { record, certificate_pem, issuing_ca_pem, chain_pem })
+    }
+
+    /// The certificates above one in DER, its issuer first; none above one that signed itself.
+    pub(crate) async fn chain_above(&self, issued: &IssuedCertificate) -> Result<Vec<Vec<u8>>> {
+        let unread = |error| Error::failed_because("the chain of a certificate does not read", error);
+        let Some(by) = issued.issuer else {
+            let chain = issued.details.imported.as_ref().map_or("", |imported| &imported.chain);
+            return pem::decode_all(chain, pem::CERTIFICATE).map_err(unread);
         };
         let stored = store::authority::certificate(&self.db, by.authority, by.certificate).await.map_err(failed)?;
         let stored = stored.ok_or_else(|| Error::failed("the authority certificate of a certificate is not stored"))?;
-        let issuing_ca_pem = pem::encode(pem::CERTIFICATE, &stored.der);
-        let chain_pem = match stored.chain.as_str() {
-            "" => issuing_ca_pem.clone(),
-            parents => format!("{issuing_ca_pem}\n{parents}"),
-        };
-        Ok(Bundle { record, certificate_pem, issuing_ca_pem, chain_pem })
+        let mut above = pem::decode_all(&stored.chain, pem::CERTIFICATE).map_err(unread)?;
+        above.insert(0, stored.der);
+        Ok(above)
     }
 }
 
 /// What conditions of roles can ask about a record.
 fn fields(record: &Record) -> ObjectFields {
-    certificate_fields(&record.certificate, record.status)
+    let fields = certificate_fields(&record.certificate, record.status);
+    match &record.row.issued.details.friendly_name {
+        Some(name) => fields.and(Field::FriendlyName, [name.clone()]),
+        None => fields,
+    }
 }

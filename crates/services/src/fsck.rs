@@ -2,6 +2,7 @@
 //! their certificates, authorities against their keys, and all of it against the audit. Changes nothing.
 
 mod authorities;
+mod imported;
 mod responders;
 mod revocations;
 mod surroundings;
@@ -191,6 +192,7 @@ impl Context {
         for id in store::check::certificates_without_key(&self.db, PAGE).await.map_err(failed)? {
             report.find(&format!("certificate {id}"), "the audit says that its key was made here, and it is not kept");
         }
+        self.check_imports_against_audit(report).await?;
         match store::check::keys_without_certificate(&self.db).await.map_err(failed)? {
             0 => {}
             count => report.find("the keys of certificates", format!("{count} of them belong to no certificate")),
@@ -245,19 +247,7 @@ impl Context {
                 report.find(&subject, format!("its stored {column} is not that of the certificate"));
             }
         }
-        let own;
-        let key = match issued.issuer {
-            Some(by) => self.issuer_key(by, issuers).await?.map(|issuing| &issuing.verifying),
-            None => {
-                own = certificate.verifying_key().ok();
-                own.as_ref()
-            }
-        };
-        match key {
-            None => report.find(&subject, "the certificate of its issuer is not stored"),
-            Some(key) if !certificate.verify_signature(key) => report.find(&subject, "its signature does not hold"),
-            Some(_) => {}
-        }
+        self.check_signature(row, &certificate, &subject, issuers, report).await?;
         if (issued.status == CertificateStatus::Revoked) != row.revoked_at.is_some() {
             report.find(&subject, "its stored status is not that of its revocation");
         }
@@ -280,6 +270,36 @@ impl Context {
                     report.find(&subject, "its private key is not that of the certificate");
                 }
             }
+        }
+        Ok(())
+    }
+
+    async fn check_signature(
+        &self,
+        row: &InventoryRow,
+        certificate: &Certificate,
+        subject: &str,
+        issuers: &mut Issuers,
+        report: &mut Report,
+    ) -> Result<()> {
+        if let Some(imported) = &row.issued.details.imported {
+            for problem in imported::problems_of(certificate, imported) {
+                report.find(subject, problem);
+            }
+            return Ok(());
+        }
+        let own;
+        let key = match row.issued.issuer {
+            Some(by) => self.issuer_key(by, issuers).await?.map(|issuing| &issuing.verifying),
+            None => {
+                own = certificate.verifying_key().ok();
+                own.as_ref()
+            }
+        };
+        match key {
+            None => report.find(subject, "the certificate of its issuer is not stored"),
+            Some(key) if !certificate.verify_signature(key) => report.find(subject, "its signature does not hold"),
+            Some(_) => {}
         }
         Ok(())
     }

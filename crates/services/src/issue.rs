@@ -171,6 +171,7 @@ impl Context {
             details: CertificateDetails {
                 dropped_key_usages: approved.dropped_key_usages(),
                 metadata: options.metadata.clone(),
+                ..CertificateDetails::default()
             },
             created_at: now,
             der,
@@ -240,7 +241,12 @@ impl Context {
         })
     }
 
-    async fn seal_leaf_key(&self, issued: &IssuedCertificate, key: &PrivateKey) -> Result<(SealedLeafKey, Secret)> {
+    /// A leaf's key as it is kept, and as PKCS#8.
+    pub(crate) async fn seal_leaf_key(
+        &self,
+        issued: &IssuedCertificate,
+        key: &PrivateKey,
+    ) -> Result<(SealedLeafKey, Secret)> {
         let exported = key.export_pkcs8().map_err(key_failed)?;
         let data_key = self.data_key(issued.project).await?;
         let kept = leaf_form::compact(&exported);

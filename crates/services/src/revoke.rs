@@ -122,9 +122,10 @@ impl Context {
     ) -> Result<Option<Withdrawn>> {
         let issued = &record.row.issued;
         let certificate = &record.certificate;
-        let by = issued
-            .issuer
-            .ok_or_else(|| Error::invalid("a certificate that signed itself has no authority that could revoke it"))?;
+        let by = issued.issuer.ok_or_else(|| match record.is_imported() {
+            true => Error::invalid("the certificate was imported: who issued it can revoke it, and nobody here"),
+            false => Error::invalid("a certificate that signed itself has no authority that could revoke it"),
+        })?;
         let now = self.now();
         let serial_number = serial_hex(certificate);
         let mut detail = json!({ "serialNumber": serial_number, "reason": reason.as_str() });
@@ -206,9 +207,9 @@ impl Context {
     }
 }
 
-/// Whether it was made for an authority, and not from a profile.
+/// Whether it was made for an authority, and not from a profile, nor by somebody else.
 pub(crate) fn is_of_authority(record: &Record) -> bool {
-    record.row.issued.judged_by.is_none() && is_authority(&record.certificate)
+    record.row.issued.judged_by.is_none() && !record.is_imported() && is_authority(&record.certificate)
 }
 
 pub(crate) fn changes_all_the_time() -> Error {

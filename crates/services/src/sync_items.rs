@@ -60,16 +60,9 @@ impl Context {
     /// A certificate as a destination takes it.
     pub(crate) async fn item(&self, sync: &Sync, record: &Record, mark: Uuid, name: String) -> Result<Item> {
         let issued = &record.row.issued;
-        let mut chain = Vec::new();
-        if let Some(by) = issued.issuer {
-            let stored = store::authority::certificate(&self.db, by.authority, by.certificate).await.map_err(failed)?;
-            let stored =
-                stored.ok_or_else(|| Error::failed("the authority certificate of a certificate is not stored"))?;
-            let above = pem::decode_all(&stored.chain, pem::CERTIFICATE).map_err(unread)?;
-            for der in std::iter::once(stored.der).chain(above) {
-                chain.push(Certificate::from_der(der).map_err(unread)?);
-            }
-        }
+        let above = self.chain_above(issued).await?;
+        let mut chain =
+            above.into_iter().map(|der| Certificate::from_der(der).map_err(unread)).collect::<Result<Vec<_>>>()?;
         let is_root = |one: &Certificate| one.subject().as_der() == one.issuer().as_der();
         let root = chain.last().filter(|last| is_root(last)).cloned();
         if !sync.options.include_root_ca {

@@ -54,7 +54,8 @@ pub struct SealedLeafKey {
 }
 
 /// Adds a certificate, and its key when it was made here. `issuer_name` is the number of the issuer's name, under which
-/// serial numbers are unique; a self-signed certificate stands under number 0.
+/// serial numbers are unique; a self-signed certificate stands under number 0, an imported one under that of its project
+/// ([`crate::imported`]).
 ///
 /// Every certificate of the inventory comes in here: what is searched and counted follows by itself.
 pub fn insert(

@@ -18,7 +18,8 @@ const DAY: i64 = 86_400_000;
 /// Whether a certificate is shown in lists. One that came from a profile is what somebody asked for, also when it is that
 /// of an authority.
 pub(crate) fn is_listed(issued: &IssuedCertificate, derived: &DerivedColumns) -> bool {
-    issued.judged_by.is_some() || !derived.is_authority
+    // One that came from a profile or was imported is what somebody asked for, also when it is that of an authority.
+    issued.judged_by.is_some() || issued.details.imported.is_some() || !derived.is_authority
 }
 
 /// What the columns of a certificate stand on: committed before its row.

@@ -16,6 +16,7 @@ mod error;
 pub mod foreign_list;
 pub mod idempotency;
 pub mod identity;
+pub mod imported;
 pub mod inventory;
 pub mod job;
 mod migrate;

@@ -45,6 +45,32 @@ async fn check(server: &Server, id: Uuid, damage: &Damage) {
 }
 
 #[test]
+fn every_column_beside_an_imported_certificate_is_held_against_what_came_with_it() {
+    for_each_engine(|server| async move {
+        let sent = crate::import_leaf::foreign_body(&server);
+        let path = "/api/v1/cert-manager/certificates/import-certificate";
+        let id = Uuid::parse_str(&text(&server.post(path, sent).await.ok()["certificateId"])).unwrap();
+        assert_eq!(findings(&server).await, [] as [&str; 0]);
+        for (column, to) in [
+            ("issuer_name_id", "0"),
+            ("issuer_name_id", "(SELECT MIN(id) FROM issuer_names)"),
+            ("created_at", "created_at + 1000"),
+            ("details", "NULL"),
+            ("details", r#"replace(details, 'BEGIN CERTIFICATE', 'BEGIN NOTHING')"#),
+            ("authority_id", "(SELECT id FROM authorities WHERE name = 'root-ca')"),
+            ("status", "1"),
+        ] {
+            let named = format!("certificate {id}");
+            check(&server, id, &Damage { table: "certificates", column, to, row: "id = $1", named }).await;
+        }
+        let delete = "DELETE FROM leaf_keys WHERE certificate_pk = (SELECT pk FROM certificates WHERE id = $1)";
+        execute(&server, delete.into(), vec![id.into()]).await;
+        let found = findings(&server).await;
+        assert!(found.len() == 1 && found[0].contains("its key was imported"), "{found:?}");
+    });
+}
+
+#[test]
 fn every_column_beside_a_certificate_is_held_against_what_it_leads_to() {
     for_each_engine(|server| async move {
         let open = profile(&server, "open", json!({})).await;

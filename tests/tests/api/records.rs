@@ -39,7 +39,7 @@ fn a_record_is_one_object_under_its_serial_number_and_its_id() {
             "keyAlgorithm": "EC_prime256v1", "signatureAlgorithm": "ECDSA-SHA256", "subjectOrganization": null,
             "subjectOrganizationalUnit": null, "subjectCountry": null, "subjectState": null, "subjectLocality": null,
             "fingerprintSha256": hex(&issued.sha256()), "fingerprintSha1": hex(&issued.sha1()), "isCA": false,
-            "pathLength": null, "hasPrivateKey": true,
+            "pathLength": null, "hasPrivateKey": true, "source": "issued",
         });
         assert_eq!(by_serial, expected);
         assert!(by_serial["caCertId"].is_string());

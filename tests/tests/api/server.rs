@@ -53,8 +53,10 @@ pub struct Answer {
     pub status: u16,
     /// Null when it is no JSON.
     pub body: Value,
-    /// The body as it came.
+    /// The body as it came, as far as it is text.
     pub raw: String,
+    /// The body as it came.
+    pub octets: Vec<u8>,
     pub headers: reqwest::header::HeaderMap,
 }
 
@@ -289,7 +291,8 @@ impl Server {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.unwrap();
         let raw = String::from_utf8_lossy(&body).into_owned();
-        Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null), raw }
+        let octets = body.to_vec();
+        Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null), raw, octets }
     }
 }
 

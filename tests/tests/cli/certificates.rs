@@ -157,6 +157,86 @@ fn export(live: &Live, id: &str, serial: &str) {
 }
 
 #[test]
+fn certificates_leave_in_every_format_and_keys_for_their_owner_only() {
+    on_both_engines(|live| {
+        let issued = live.json("cert issue --profile client --common-name www.example.com");
+        let (id, serial) = (issued["certificateId"].as_str().unwrap(), issued["serialNumber"].as_str().unwrap());
+        live.write("secret.txt", "größer als 6\n");
+        let folder = live.path("");
+        live.says(&format!("cert export {serial} --format der --out out/"), &["wrote out/www.example.com.der"]);
+        assert_eq!(live.mode("out/www.example.com.der"), 0o644);
+        openssl(&folder, "x509 -inform DER -in out/www.example.com.der -noout");
+        for (options, name, more) in
+            [("--format pkcs12", "out/new", ""), ("--format pkcs12 --legacy --alias two", "out/old", "-legacy")]
+        {
+            let line = format!("cert export {id} {options} --password-file secret.txt --out {name}");
+            live.says(&line, &[&format!("wrote {name}.p12")]);
+            assert_eq!(live.mode(&format!("{name}.p12")), 0o600);
+            let open = format!("pkcs12 {more} -in {name}.p12 -noenc -passin file:secret.txt");
+            let opened = openssl(&folder, &open);
+            assert_eq!((opened.matches("BEGIN CERTIFICATE").count(), opened.matches("PRIVATE KEY").count()), (3, 2));
+            let alias = if more.is_empty() { "www.example.com" } else { "two" };
+            assert!(opened.contains(&format!("friendlyName: {alias}")), "{opened}");
+            let before = std::fs::read(live.path(&format!("{name}.p12"))).unwrap();
+            live.fails(&line, 1, "--force");
+            assert_eq!(std::fs::read(live.path(&format!("{name}.p12"))).unwrap(), before);
+            live.says(&format!("{line} --force"), &["wrote"]);
+            assert_ne!(std::fs::read(live.path(&format!("{name}.p12"))).unwrap(), before);
+        }
+        let line = ["cert", "export", id, "--format", "jks", "--password-env", "STORE_PASSWORD", "--out", "out/java"];
+        live.run_with(&line, &[("STORE_PASSWORD", "secret")], "").succeeded("jks");
+        assert_eq!(live.mode("out/java.jks"), 0o600);
+        assert_eq!(std::fs::read(live.path("out/java.jks")).unwrap()[..4], [0xfe, 0xed, 0xfe, 0xed]);
+        for (options, code, expected) in [
+            ("--format pkcs12 --out x", 2, "--password-file"),
+            ("--format pkcs12 --password-file secret.txt", 2, "--out"),
+            ("--format der", 2, "--out"),
+            ("--format pem --alias a", 2, "pkcs12"),
+            ("--format jks --legacy --password-file secret.txt --out x", 2, "--legacy"),
+            ("--format jks --key --password-file secret.txt --out x", 2, "--key"),
+            ("--format jks --password-env NOT_THERE_AT_ALL --out x", 2, "NOT_THERE_AT_ALL"),
+            ("--format jks --password-file missing.txt --out x", 1, "missing.txt"),
+        ] {
+            live.fails(&format!("cert export {id} {options}"), code, expected);
+        }
+        live.write("short.txt", "12345");
+        live.fails(&format!("cert export {id} --format jks --password-file short.txt --out x"), 1, "request id: req-");
+        assert!(!live.path("x.jks").exists() && !live.path("x.p12").exists());
+    });
+}
+
+#[test]
+fn a_certificate_of_somebody_else_joins_the_inventory() {
+    on_both_engines(|live| {
+        let folder = live.path("");
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc";
+        openssl(&folder, &format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=Elsewhere -days 90"));
+        openssl(&folder, &format!("req -new {key} -keyout leaf.key -out leaf.csr -subj /CN=leaf.example.net"));
+        let sign = "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -out leaf.pem";
+        openssl(&folder, sign);
+        live.write("full.pem", &format!("{}{}", live.read("leaf.pem"), live.read("ca.pem")));
+        live.fails("cert import --certificate leaf.pem --chain leaf.pem --key leaf.key", 1, "no-chain");
+        live.fails("cert import --certificate leaf.pem --chain ca.pem --key ca.key", 1, "key-mismatch");
+        live.fails("cert import --certificate missing.pem", 1, "missing.pem");
+        live.fails("cert import --certificate leaf.csr", 1, "no-certificate");
+        let imported = live.json("cert import --certificate full.pem --key leaf.key --friendly-name Shop");
+        assert!(imported.get("privateKey").is_none(), "{imported}");
+        let id = imported["certificateId"].as_str().unwrap();
+        live.says(&format!("cert show {}", imported["serialNumber"].as_str().unwrap()), &["leaf.example.net", id]);
+        live.says(&format!("cert export {id} --format bundle --out back"), &["wrote back.bundle.pem"]);
+        let public = openssl(&folder, "pkey -in back.bundle.pem -pubout");
+        assert_eq!(public, openssl(&folder, "pkey -in leaf.key -pubout"));
+        assert_eq!(live.read("back.bundle.pem").matches("BEGIN CERTIFICATE").count(), 2);
+        live.fails("cert import --certificate leaf.pem --chain ca.pem", 1, "duplicate-serial");
+        live.says("cert import --certificate ca.pem", &["imported"]);
+        live.fails(&format!("cert revoke {id}"), 1, "imported");
+        live.stop();
+        live.says("fsck", &[]);
+        live.start();
+    });
+}
+
+#[test]
 fn certificates_are_renewed_revoked_and_released_and_lists_tell_of_it() {
     on_both_engines(|live| {
         root(live);

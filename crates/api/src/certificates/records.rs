@@ -86,7 +86,7 @@ fn by_name(base: &'static str) -> Vec<Route<App>> {
 }
 
 /// How the path names a certificate. An id that is none names nothing.
-fn name(input: &Input) -> Result<CertificateName> {
+pub(super) fn name(input: &Input) -> Result<CertificateName> {
     match input.parameter("serialNumber") {
         "" => {
             let text = input.parameter("id");

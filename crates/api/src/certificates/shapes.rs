@@ -85,6 +85,7 @@ pub(super) fn record_schema() -> Schema {
         required("isCA", boolean()),
         required("pathLength", number().nullable()),
         required("hasPrivateKey", boolean()),
+        required("source", one_of(&["issued", "imported"])),
         optional("droppedKeyUsages", list(text())),
         optional("metadata", list(any())),
     ])
@@ -127,6 +128,7 @@ pub(super) fn record(record: &Record) -> Value {
             .collect()
     };
     let common_name = certificate.subject().first(AttributeType::CommonName).unwrap_or_default();
+    let named = if common_name.is_empty() { "Certificate" } else { common_name };
     let alt_names = domain::inventory::alt_names(certificate);
     let subject = |kind| certificate.subject().first(kind);
     let mut shown = json!({
@@ -137,7 +139,7 @@ pub(super) fn record(record: &Record) -> Value {
         "caCertId": issued.issuer.map(|by| by.certificate),
         "status": record.status.as_str(),
         "serialNumber": serial_hex(certificate),
-        "friendlyName": if common_name.is_empty() { "Certificate" } else { common_name },
+        "friendlyName": issued.details.friendly_name.as_deref().unwrap_or(named),
         "commonName": common_name,
         "altNames": (!alt_names.is_empty()).then(|| alt_names.join(", ")),
         "notBefore": timestamp(Time::from_seconds(certificate.not_before())),
@@ -168,6 +170,7 @@ pub(super) fn record(record: &Record) -> Value {
         "isCA": is_authority(certificate),
         "pathLength": extensions.basic_constraints().ok().flatten().and_then(|constraints| constraints.path_length),
         "hasPrivateKey": record.row.has_key,
+        "source": if record.is_imported() { "imported" } else { "issued" },
     });
     if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
         shown.extend(more);
@@ -243,7 +246,7 @@ pub(super) const SUBJECT_PARTS: [(&str, AttributeType); 6] = [
 pub(super) fn body(bundle: &Bundle) -> Value {
     json!({
         "certificate": bundle.certificate_pem,
-        "certificateChain": bundle.chain_pem,
+        "certificateChain": (!bundle.chain_pem.is_empty()).then_some(&bundle.chain_pem),
         "serialNumber": serial_hex(&bundle.record.certificate),
     })
 }

@@ -1,9 +1,10 @@
-//! `chancery cert`: certificates. Making them is in `cert/issue.rs`, searching and counting them in `cert/inventory.rs`.
+//! `chancery cert`: certificates. Making them is in `cert/issue.rs`, searching and counting them in `cert/inventory.rs`, taking
+//! them out and in in `cert/export.rs` and `cert/import.rs`.
 
+mod export;
+mod import;
 mod inventory;
 mod issue;
-
-use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -12,8 +13,7 @@ use crate::cli::{
     client::Client,
     connection::RemoteArguments,
     failure::Failure,
-    files::{self, Existing, Privacy},
-    output::{Column, Output, fields, list_at, needed, string_at, table, text_at},
+    output::{Column, Output, fields, list_at, needed, table, text_at},
     profile, project,
 };
 
@@ -28,7 +28,7 @@ const COLUMNS: &[Column] = &[
     ("ID", "/id"),
 ];
 
-/// Issue, sign, list, show, export, renew and revoke certificates.
+/// Issue, sign, import, list, show, export, renew and revoke certificates.
 #[derive(clap::Args)]
 pub(crate) struct CertArguments {
     #[command(flatten)]
@@ -53,7 +53,8 @@ pub(crate) enum CertCommand {
         #[arg(value_name = "ID|SERIAL")]
         certificate: String,
     },
-    Export(ExportArguments),
+    Export(export::ExportArguments),
+    Import(import::ImportArguments),
     Renew(issue::RenewArguments),
     /// Revoke a certificate.
     ///
@@ -121,40 +122,6 @@ pub(crate) enum Status {
     Revoked,
 }
 
-/// Print or write a certificate.
-///
-/// Without --out it goes to standard output. The private key of a certificate whose key was made by the server comes
-/// along with --key, or with the format bundle; that takes the permission to read private keys.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:
-  chancery cert export 7c1f0b52-5d3e-4f0a-9d52-0f6a3c0f9f11 --format fullchain > www.pem
-  chancery cert export 7c1f0b52-5d3e-4f0a-9d52-0f6a3c0f9f11 --key --out tls/
-  chancery cert export 3f0c9a5e7b21d4866f0e1c2d3a4b5c6d7e8f9012 --format bundle --out haproxy/www")]
-pub(crate) struct ExportArguments {
-    /// Its id or its serial number in hex.
-    #[arg(value_name = "ID|SERIAL")]
-    certificate: String,
-    /// What to export: pem is the certificate alone, fullchain adds the CAs above it, bundle adds the private key, too.
-    #[arg(long, value_enum, default_value_t = Format::Pem)]
-    format: Format,
-    /// With the private key.
-    #[arg(long)]
-    key: bool,
-    /// A folder, or the beginning of the files' names: .crt, .fullchain.pem, .bundle.pem or .key is added.
-    #[arg(long, value_name = "FOLDER/|PREFIX")]
-    out: Option<PathBuf>,
-    /// Replace files that are there.
-    #[arg(long, requires = "out")]
-    force: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Pem,
-    Fullchain,
-    Bundle,
-}
-
 pub(crate) async fn run(client: &Client, command: CertCommand, json: bool) -> Result<Output, Failure> {
     match command {
         CertCommand::Issue(arguments) => issue::issue(client, &arguments, json).await,
@@ -167,7 +134,8 @@ pub(crate) async fn run(client: &Client, command: CertCommand, json: bool) -> Re
             let text = describe(&answer["certificate"]);
             Ok(Output::new(answer, text))
         }
-        CertCommand::Export(arguments) => export(client, &arguments).await,
+        CertCommand::Export(arguments) => export::export(client, &arguments).await,
+        CertCommand::Import(arguments) => import::import(client, &arguments).await,
         CertCommand::Renew(arguments) => {
             let record = client.get(&path(&arguments.certificate)?.whole(), &[]).await?;
             issue::renew(client, &arguments, &record["certificate"], json).await
@@ -210,7 +178,7 @@ pub(crate) struct CertificatePath {
 }
 
 impl CertificatePath {
-    fn whole(&self) -> [&str; 4] {
+    pub(crate) fn whole(&self) -> [&str; 4] {
         ["v1", self.family, "certificates", &self.key]
     }
 
@@ -265,53 +233,6 @@ async fn list(client: &Client, arguments: &ListArguments) -> Result<Output, Fail
         text.push_str(&format!("\n{} of {total}; see more with --limit", certificates.len()));
     }
     Ok(Output::new(json!({ "certificates": certificates, "totalCount": total }), text))
-}
-
-async fn export(client: &Client, arguments: &ExportArguments) -> Result<Output, Failure> {
-    let at = path(&arguments.certificate)?;
-    let with_key = arguments.key || arguments.format == Format::Bundle;
-    let answer = client.get(&at.part(if with_key { "bundle" } else { "certificate" }), &[]).await?;
-    let certificate = format!("{}\n", needed(&answer, "/certificate")?.trim());
-    let chain = match string_at(&answer, "/certificateChain").unwrap_or_default().trim() {
-        // A self-signed certificate is its own chain (contract §6.2), and is not wanted twice.
-        chain if chain.is_empty() || chain == certificate.trim() => String::new(),
-        chain => format!("{chain}\n"),
-    };
-    let key = match (with_key, string_at(&answer, "/privateKey")) {
-        (true, Some(key)) => Some(format!("{}\n", key.trim())),
-        (true, None) => {
-            return Err(Failure::new("there is no private key for this certificate here")
-                .hint("it was made from a signing request; whoever made that has the key"));
-        }
-        (false, _) => None,
-    };
-    let (main, suffix, privacy) = match arguments.format {
-        Format::Pem => (certificate, ".crt", Privacy::Public),
-        Format::Fullchain => (certificate + &chain, ".fullchain.pem", Privacy::Public),
-        // The order of one file for all: the key, then the certificate, then those above it.
-        Format::Bundle => (key.clone().unwrap_or_default() + &certificate + &chain, ".bundle.pem", Privacy::Private),
-    };
-    let separate_key = key.filter(|_| arguments.key && arguments.format != Format::Bundle);
-    let Some(out) = &arguments.out else {
-        return Ok(Output::new(answer, separate_key.unwrap_or_default() + &main));
-    };
-    let record = client.get(&at.whole(), &[]).await?;
-    let name = string_at(&record, "/certificate/commonName").filter(|name| !name.is_empty());
-    let prefix = files::prefix(Some(out), &files::file_name(name.unwrap_or(needed(&answer, "/serialNumber")?)));
-    let mut wanted = vec![(files::with_suffix(&prefix, suffix), main, privacy)];
-    if let Some(key) = separate_key {
-        wanted.insert(0, (files::with_suffix(&prefix, ".key"), key, Privacy::Private));
-    }
-    let existing = Existing::with_force(arguments.force);
-    let paths: Vec<PathBuf> = wanted.iter().map(|(path, _, _)| path.clone()).collect();
-    files::must_be_free(&paths, existing)?;
-    for (path, contents, privacy) in &wanted {
-        files::write(path, contents.as_bytes(), *privacy, existing)?;
-    }
-    let lines: Vec<String> = paths.iter().map(|path| format!("wrote {}", path.display())).collect();
-    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    let summary = json!({ "serialNumber": needed(&answer, "/serialNumber")?, "files": shown });
-    Ok(Output::new(summary, lines.join("\n")))
 }
 
 impl Status {

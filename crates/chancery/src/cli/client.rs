@@ -193,7 +193,30 @@ impl Client {
         self.project.as_deref()
     }
 
+    /// POST to which the answer is octets.
+    pub(crate) async fn post_for_octets(&self, path: &[&str], body: &Value) -> Result<Vec<u8>, Failure> {
+        let request = Request {
+            below: Below::Api,
+            method: Method::POST,
+            path,
+            query: &[],
+            body: Some(body),
+            idempotency_key: None,
+        };
+        let response = self.response(request).await?;
+        let status = response.status();
+        let octets = octets(&self.base, response).await?;
+        match status.is_success() {
+            true => Ok(octets),
+            false => Err(Failure::answered(status.as_u16(), &serde_json::from_slice(&octets).unwrap_or_default())),
+        }
+    }
+
     async fn send(&self, request: Request<'_>) -> Result<Value, Failure> {
+        answer(&self.base, self.response(request).await?).await
+    }
+
+    async fn response(&self, request: Request<'_>) -> Result<Response, Failure> {
         let url = url(&self.base, request.below, request.path, request.query);
         let mut repeats = 0;
         loop {
@@ -209,7 +232,7 @@ impl Client {
             }
             let response = builder.send().await.map_err(|error| no_answer(&self.base, &error))?;
             if response.status() != StatusCode::TOO_MANY_REQUESTS || repeats == REPEATS_MAX {
-                return answer(&self.base, response).await;
+                return Ok(response);
             }
             let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
             tokio::time::sleep(pause(asked, repeats)).await;

@@ -28,7 +28,7 @@ impl Context {
             // One that is not there any more was deleted meanwhile.
             let Some(around) = found.get(&row.pk) else { continue };
             let subject = format!("certificate {}", row.issued.id);
-            if around.issuer_name.as_deref() != row.issued.issuer.map(|_| certificate.issuer().as_der()) {
+            if around.issuer_name != expected_issuer_name(row, &certificate) {
                 report.find(&subject, "it stands under the name of another issuer");
             }
             if let Some(problem) = judging_problem(row, around) {
@@ -110,6 +110,15 @@ fn names_list(certificate: &Certificate, list: CrlId) -> bool {
         Ok(Some(points)) => points.urls().any(|url| url.as_str().ends_with(&end)),
         Ok(None) => true,
         Err(_) => false,
+    }
+}
+
+/// What a certificate stands under among the issuers' names.
+fn expected_issuer_name(row: &InventoryRow, certificate: &Certificate) -> Option<Vec<u8>> {
+    match (row.issued.issuer, &row.issued.details.imported) {
+        (Some(_), _) => Some(certificate.issuer().as_der().to_vec()),
+        (None, Some(_)) => Some(store::imported::name(row.issued.project)),
+        (None, None) => None,
     }
 }
 
