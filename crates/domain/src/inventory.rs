@@ -124,6 +124,9 @@ pub struct CertificateDetails {
     /// Free pairs of key and value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<crate::identity::MetadataEntry>,
+    /// The application that it was asked for through; it may be gone since.
+    #[serde(rename = "applicationId", skip_serializing_if = "Option::is_none")]
+    pub application: Option<crate::ApplicationId>,
 }
 
 impl CertificateDetails {

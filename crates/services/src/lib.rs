@@ -4,6 +4,9 @@
 //! with `domain`, and hands one set of changes to `store`. No edge is known here; connections to other systems
 //! are opened by `outbound`, and never while a transaction is.
 
+pub mod application_members;
+pub mod application_profiles;
+pub mod applications;
 mod audit;
 mod authenticate;
 pub mod authorities;

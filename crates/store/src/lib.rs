@@ -1,6 +1,7 @@
 //! Every SQL statement, the migrations and the two engines.
 
 mod announcement;
+pub mod application;
 pub mod audit;
 pub mod audit_chain;
 pub mod authority;
