@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod app;
+pub mod applications;
 pub mod authorities;
 pub mod body;
 pub mod certificates;

@@ -4,13 +4,15 @@ use crate::app::App;
 use crate::route::{Endpoint, Route};
 use crate::schema::{required, text};
 use crate::{
-    accounts, authorities, certificates, connections, policies, profiles, retention, server, syncs, verify, work,
+    accounts, applications, authorities, certificates, connections, policies, profiles, retention, server, syncs, verify,
+    work,
 };
 
 /// Every route.
 pub fn routes() -> Vec<Route<App>> {
     [
         accounts::routes(),
+        applications::routes(),
         authorities::routes(),
         certificates::routes(),
         connections::routes(),

@@ -10,7 +10,7 @@ use crate::schema::{integer, list, object, optional, present, required, text, uu
 use domain::caller::Caller;
 use domain::sync::config::SyncCredentials;
 use domain::sync::{DestinationConfig, DestinationKind, SyncOptions};
-use domain::{CertificateId, ConnectionId, Error, ProjectId, SyncId};
+use domain::{ApplicationId, CertificateId, ConnectionId, Error, ProjectId, SyncId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use services::syncs::{CERTIFICATES_MAX, NewSync, SyncChange};
@@ -176,6 +176,7 @@ struct New {
     subscriber_id: Option<String>,
     connection_id: Option<ConnectionId>,
     project_id: Option<ProjectId>,
+    application_id: Option<ApplicationId>,
     certificate_ids: Option<Vec<CertificateId>>,
     credentials: Option<SyncCredentials>,
 }
@@ -249,6 +250,7 @@ async fn create(kind: DestinationKind, app: App, caller: Caller, mut input: Inpu
     let project = app.services.project_for(&caller, body.project_id).await?;
     let new = NewSync {
         project,
+        application: body.application_id,
         name: body.name,
         description: body.description,
         destination: kind,

@@ -4,7 +4,8 @@
 
 use crate::permission::{Action, ObjectFields, Rule, Verdict, evaluate, is_possible};
 use crate::role::BuiltInRole;
-use crate::{AccessTokenId, Error, IdentityId, OrganizationId, ProjectId, Result};
+use crate::{AccessTokenId, ApplicationId, Error, IdentityId, OrganizationId, ProjectId, Result};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -99,6 +100,17 @@ pub struct Caller {
     pub default_project: Option<ProjectId>,
     /// The rules of each project that the caller is a member of.
     pub projects: Arc<HashMap<ProjectId, Arc<[Rule]>>>,
+    /// The applications that the caller is a member of.
+    pub applications: Arc<HashMap<ApplicationId, ApplicationAccess>>,
+}
+
+/// What a member of an application may do with what belongs to it.
+#[derive(Clone, Debug)]
+pub struct ApplicationAccess {
+    /// The project of the application.
+    pub project: ProjectId,
+    /// The rules of the member's role there.
+    pub rules: Arc<[Rule]>,
 }
 
 impl Caller {
@@ -110,6 +122,7 @@ impl Caller {
             organization_role: OrganizationRole::Admin,
             default_project: None,
             projects: Arc::new(HashMap::new()),
+            applications: Arc::new(HashMap::new()),
         }
     }
 
@@ -135,6 +148,22 @@ impl Caller {
     /// The access token that was used, when one was.
     pub fn access_token(&self) -> Option<AccessTokenId> {
         self.identity().and(self.actor.credential).map(AccessTokenId)
+    }
+
+    /// The caller towards an application and what was made through it: with the rules of its membership there beside
+    /// those of the project. To be asked about that application's objects, and about no others of the project.
+    pub fn within(&self, application: Option<ApplicationId>) -> Cow<'_, Self> {
+        let Some(access) = application.and_then(|id| self.applications.get(&id)) else { return Cow::Borrowed(self) };
+        let of_project = self.projects.get(&access.project).map(|rules| &**rules).unwrap_or_default();
+        let rules: Arc<[Rule]> = of_project.iter().chain(&*access.rules).cloned().collect();
+        let mut projects = (*self.projects).clone();
+        projects.insert(access.project, rules);
+        Cow::Owned(Self { projects: Arc::new(projects), ..self.clone() })
+    }
+
+    /// Whether the caller is a member of some application of a project.
+    pub fn has_applications_in(&self, project: ProjectId) -> bool {
+        self.applications.values().any(|access| access.project == project)
     }
 
     /// The caller's rules in a project of the caller's organisation.

@@ -81,6 +81,10 @@ ids! {
     PolicyId;
     /// A certificate profile.
     ProfileId;
+    /// An application: profiles and the members who issue from them.
+    ApplicationId;
+    /// A profile's place in an application.
+    AttachmentId;
     /// An issued certificate.
     CertificateId;
     /// An issuance request.

@@ -130,6 +130,9 @@ pub struct CertificateDetails {
     /// The name for people, where it is not the common name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub friendly_name: Option<String>,
+    /// The application that it was asked for through; it may be gone since.
+    #[serde(rename = "applicationId", skip_serializing_if = "Option::is_none")]
+    pub application: Option<crate::ApplicationId>,
 }
 
 /// What came with a certificate that somebody else issued.

@@ -7,7 +7,7 @@ pub mod region;
 pub use config::{DestinationConfig, FieldMappings, SyncOptions};
 
 use crate::connection::ConnectionKind;
-use crate::{CertificateId, ConnectionId, JobId, OrganizationId, ProjectId, SyncId, SyncLinkId, Time};
+use crate::{ApplicationId, CertificateId, ConnectionId, JobId, OrganizationId, ProjectId, SyncId, SyncLinkId, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -216,6 +216,8 @@ pub struct Sync {
     pub organization: OrganizationId,
     /// The project.
     pub project: ProjectId,
+    /// The application that it was made in.
+    pub application: Option<ApplicationId>,
     /// Its name, which no other sync of the project has.
     pub name: String,
     /// What people say about it.

@@ -7,11 +7,11 @@ use crate::context::{Context, failed};
 use crate::login::sha256;
 use crate::token::{TokenKey, VerifiedToken};
 use async_recursion::async_recursion as compiled_here;
-use domain::caller::{Actor, ActorKind, Caller};
+use domain::caller::{Actor, ActorKind, ApplicationAccess, Caller};
 use domain::identity::{AccessToken, TrustedNetwork, is_trusted};
 use domain::permission::Rule;
 use domain::role::{BuiltInRole, CustomRole};
-use domain::{AccessTokenId, Error, ProjectId, Result, Time};
+use domain::{AccessTokenId, ApplicationId, Error, IdentityId, ProjectId, Result, Time};
 use keys::Secret;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -127,6 +127,7 @@ impl Context {
             organization_role: identity.role,
             default_project: store::project::default_of(&self.db, identity.organization).await.map_err(failed)?,
             projects: Arc::new(projects),
+            applications: Arc::new(self.applications_of(identity.id).await?),
         };
         let known = Arc::new(KnownCaller {
             caller,
@@ -172,6 +173,15 @@ impl Context {
             projects.insert(membership.project, rules.into());
         }
         Ok(projects)
+    }
+
+    async fn applications_of(&self, identity: IdentityId) -> Result<HashMap<ApplicationId, ApplicationAccess>> {
+        let accesses = store::application::accesses(&self.db, identity).await.map_err(failed)?;
+        let rules_of = |access: store::application::Access| {
+            let rules = access.role.rules(&access.profiles).into();
+            (access.application, ApplicationAccess { project: access.project, rules })
+        };
+        Ok(accesses.into_iter().map(rules_of).collect())
     }
 
     async fn count_use(&self, token: &AccessToken) -> Result<()> {

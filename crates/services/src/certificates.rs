@@ -13,9 +13,10 @@ use domain::caller::Caller;
 use domain::inventory::{CertificateStatus, IssuedCertificate, ShownStatus, serial_hex};
 use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::Profile;
-use domain::{CertificateId, CertificateRequestId, Error, ProfileId, ProjectId, Result};
+use domain::{ApplicationId, CertificateId, CertificateRequestId, Error, ProfileId, ProjectId, Result};
 use keys::Secret;
 use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
 pub use store::certificate::{
     AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Period,
     RequestFilter, SortBy, SortOrder, Source, Total,
@@ -39,6 +40,11 @@ impl Record {
     /// Whether somebody else issued it.
     pub fn is_imported(&self) -> bool {
         self.row.issued.details.imported.is_some()
+    }
+
+    /// The application that it was asked for through.
+    pub fn application(&self) -> Option<ApplicationId> {
+        self.row.issued.details.application
     }
 
     /// The common name of its subject; empty when there is none.
@@ -311,6 +317,23 @@ impl Context {
         Ok((states, total))
     }
 
+    /// The slugs of the profiles of these requests, of those that are still there and that the caller may see.
+    #[compiled_here]
+    pub async fn profile_names(
+        &self,
+        caller: &Caller,
+        project: ProjectId,
+        states: &[RequestState],
+    ) -> Result<HashMap<ProfileId, String>> {
+        let mut names = HashMap::new();
+        for id in states.iter().filter_map(|state| state.profile).collect::<BTreeSet<_>>() {
+            let profile = store::profile::by_id(&self.db, caller.organization, id).await.map_err(failed)?;
+            let seen = profile.filter(|one| caller.can(project, Action::ReadProfile, &profiles::about(&one.slug)));
+            names.extend(seen.map(|profile| (id, profile.slug)));
+        }
+        Ok(names)
+    }
+
     async fn request_state_if_visible(&self, caller: &Caller, name: RequestName) -> Result<Option<RequestState>> {
         let id = match name {
             RequestName::Instant(id) => CertificateRequestId(id.0),
@@ -331,7 +354,7 @@ impl Context {
         let Some(record) = state.record.clone() else {
             return Ok(Request { state, bundle: None, private_key: None });
         };
-        let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
+        let may_have = may_have_key(caller, &record);
         let private_key = if may_have { self.key_of(caller, &record).await? } else { None };
         Ok(Request { state, bundle: Some(self.bundle_of(record).await?), private_key })
     }
@@ -382,7 +405,7 @@ impl Context {
     #[compiled_here]
     pub async fn issued_again(&self, caller: &Caller, certificate: CertificateId) -> Result<Issued> {
         let record = self.find_certificate(caller, &CertificateName::Id(certificate)).await?;
-        let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
+        let may_have = may_have_key(caller, &record);
         let private_key = if may_have { self.key_of(caller, &record).await? } else { None };
         let bundle = self.bundle_of(record).await?;
         Ok(Issued {
@@ -404,7 +427,7 @@ impl Context {
             Err(error) if error.reason().is_some() => return Ok(false),
             Err(error) => return Err(error),
         };
-        let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
+        let may_have = may_have_key(caller, &record);
         if may_have {
             self.note_key_given(caller, &record, KeyForm::Plain).await?;
         }
@@ -426,6 +449,7 @@ impl Context {
             None => None,
             Some(by) => store::authority::by_id_even_deleted(&self.db, by.authority).await.map_err(failed)?,
         };
+        let caller = &*caller.within(record.application());
         let may_see = |action, name: ObjectFields| caller.can(issued.project, action, &name);
         let profile = profile.filter(|one| may_see(Action::ReadProfile, profiles::about(&one.slug)));
         let authority = authority.filter(|one| may_see(Action::ReadAuthority, authorities::about(&one.name)));
@@ -454,7 +478,7 @@ impl Context {
             }
         };
         let row = row.ok_or_else(missing)?;
-        caller.rules(row.issued.project)?;
+        caller.within(row.issued.details.application).rules(row.issued.project)?;
         self.read(row)
     }
 
@@ -465,7 +489,7 @@ impl Context {
         action: Action,
     ) -> Result<Record> {
         let record = self.find_certificate(caller, name).await?;
-        caller.may(record.row.issued.project, action, &fields(&record))?;
+        caller.within(record.application()).may(record.row.issued.project, action, &fields(&record))?;
         Ok(record)
     }
 
@@ -497,7 +521,7 @@ impl Context {
     /// The key, if the caller may have it. Whoever hands it out notes that with [`Self::note_key_given`] before.
     pub(crate) async fn unrecorded_key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
         let issued = &record.row.issued;
-        caller.may(issued.project, Action::ReadPrivateKey, &fields(record))?;
+        caller.within(record.application()).may(issued.project, Action::ReadPrivateKey, &fields(record))?;
         let Some(sealed) = store::certificate::leaf_key(&self.db, record.row.pk).await.map_err(failed)? else {
             return Ok(None);
         };
@@ -535,6 +559,10 @@ impl Context {
         above.insert(0, stored.der);
         Ok(above)
     }
+}
+
+fn may_have_key(caller: &Caller, record: &Record) -> bool {
+    caller.within(record.application()).can(record.row.issued.project, Action::ReadPrivateKey, &fields(record))
 }
 
 /// What conditions of roles can ask about a record.

@@ -12,11 +12,12 @@ use domain::issuance::{Approved, Case, IssuanceRequest, Issuer, Subject, decide}
 use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::Enrollment;
 use domain::renewal::{can_be_planned, renew_at};
-use domain::{CertificateId, Error, ProfileId, Result};
+use domain::{ApplicationId, CertificateId, Error, ProfileId, Result};
 use keys::sign::Signer;
 use keys::{Place, PrivateKey, Secret, leaf_form};
 use serde_json::json;
 use std::sync::Arc;
+use store::application::AttachedProfile;
 use store::certificate::SealedLeafKey;
 use store::{Changes, StoreError};
 use x509::{AttributeType, Certificate, SerialNumber, digest, pem};
@@ -50,6 +51,8 @@ pub struct IssueOptions {
     pub renew_before_days: Option<u32>,
     /// The device that is made in the same commit.
     pub device: Option<ReadyDevice>,
+    /// The application that it is asked for through.
+    pub application: Option<ApplicationId>,
 }
 
 /// How often a draw of a serial number is repeated when it was drawn before, or a decision when its basis moved.
@@ -65,12 +68,14 @@ impl Context {
         request: IssuanceRequest,
         options: IssueOptions,
     ) -> Result<Issued> {
+        let caller = &*caller.within(options.application);
         let mut attempt = 0;
         loop {
             attempt += 1;
             // Decide. Nothing is written yet.
             let issuer = self.issuer_for(caller.organization, profile).await?;
             may_issue(caller, &issuer)?;
+            let attached = self.attached_to_issue_by(caller, &issuer.profile, &options).await?;
             let now = self.clock.now_to_sign()?;
             let approved = decide(Case::Leaf(&issuer, &request), now)?;
 
@@ -90,7 +95,7 @@ impl Context {
             let der = signer.certificate(to_be_signed).await?;
 
             // Make it real, together with everything that follows from it.
-            match self.record(caller, &issuer, &approved, der, made, &options).await {
+            match self.record(caller, &issuer, &approved, der, made, (&options, attached.as_ref())).await {
                 Ok(issued) => return Ok(issued),
                 Err(error) if let Some(refusal) = options.device.as_ref().and_then(|device| device.refusal(&error)) => {
                     self.state.issuers.forget();
@@ -155,7 +160,7 @@ impl Context {
         approved: &Approved,
         der: Vec<u8>,
         made: Option<Arc<PrivateKey>>,
-        options: &IssueOptions,
+        (options, attached): (&IssueOptions, Option<&AttachedProfile>),
     ) -> Result<Issued, StoreError> {
         let profile = &issuer.profile;
         let now = self.now();
@@ -171,6 +176,7 @@ impl Context {
             details: CertificateDetails {
                 dropped_key_usages: approved.dropped_key_usages(),
                 metadata: options.metadata.clone(),
+                application: options.application,
                 ..CertificateDetails::default()
             },
             created_at: now,
@@ -190,6 +196,9 @@ impl Context {
                 (Some(sealed), may_have.then_some(exported))
             }
         };
+        if let (Some(attached), None) = (attached, options.renews) {
+            changes = changes.statement(store::application::is_unchanged(&attached.attachment));
+        }
         let name = approved.authority().map_or(0, |authority| authority.issuer_name_id);
         let mut detail = json!({ "serialNumber": serial_hex(&certificate) });
         if !issued.details.dropped_key_usages.is_empty() {
@@ -200,6 +209,9 @@ impl Context {
         }
         if let Some(predecessor) = options.renews {
             detail["renews"] = predecessor.to_string().into();
+        }
+        if let Some(application) = options.application {
+            detail["applicationId"] = application.to_string().into();
         }
         let object = Object::new("certificate", issued.id);
         changes = changes
@@ -214,7 +226,12 @@ impl Context {
                 .with(self.syncs_follow_renewal(predecessor, issued.id).await?)
                 .with(store::renewal::insert(predecessor, issued.id, now));
         }
-        let planned = domain::renewal::days_of_profile(profile.document.api.as_ref(), &certificate, now)
+        // An application says it for what is asked for through it.
+        let api = match options.application {
+            None => profile.document.api.as_ref(),
+            Some(_) => attached.and_then(|attached| attached.attachment.enrollment.api.as_ref()),
+        };
+        let planned = domain::renewal::days_of_profile(api, &certificate, now)
             .or_else(|| options.renew_before_days.filter(|days| can_be_planned(renew_at(&certificate, *days), now)));
         if let (Some(days), Some(_)) = (planned, &sealed) {
             let plan = store::renewal::plan(issued.id, days, renew_at(&certificate, days));

@@ -5,6 +5,9 @@
 //! are opened by `outbound`, and never while a transaction is.
 
 pub mod account_binding;
+pub mod application_members;
+pub mod application_profiles;
+pub mod applications;
 mod audit;
 mod authenticate;
 pub mod authorities;

@@ -195,6 +195,7 @@ fn actor_of(identity: &Identity, credential: uuid::Uuid, address: Option<IpAddr>
         organization_role: OrganizationRole::NoAccess,
         default_project: None,
         projects: Arc::new(HashMap::new()),
+        applications: Arc::new(HashMap::new()),
     }
 }
 

@@ -292,14 +292,21 @@ impl Context {
         Ok(())
     }
 
-    /// Deletes a profile. Its certificates stay.
+    /// Deletes a profile that is attached to no application. Its certificates stay.
     #[compiled_here]
     pub async fn delete_profile(&self, caller: &Caller, id: ProfileId) -> Result<Profile> {
         let profile = self.find_profile(caller, id).await?;
         caller.may(profile.project, Action::DeleteProfile, &about(&profile.slug))?;
+        let (names, total) = store::application::users_of_profile(&self.db, id).await.map_err(failed)?;
+        if total > 0 {
+            return Err(is_attached(&profile, &names.join(", ")));
+        }
         let changes = Changes::new().statement(store::profile::delete(profile.project, id));
-        self.commit_profile(caller, changes, &profile, "profile-deleted").await?;
-        Ok(profile)
+        match self.commit_profile(caller, changes, &profile, "profile-deleted").await {
+            // It was attached in between: the reference from there refuses.
+            Err(error) if error.reason() == Some(domain::Reason::Forbidden) => Err(is_attached(&profile, "one")),
+            other => other.map(|()| profile.clone()),
+        }
     }
 
     async fn must_have_authority(&self, caller: &Caller, project: ProjectId, id: AuthorityId) -> Result<()> {
@@ -312,7 +319,7 @@ impl Context {
     }
 
     /// A passphrase that a person chose: salted, and hashed many times over, where it holds up no other request.
-    async fn passphrase_hash(&self, passphrase: String) -> Result<String> {
+    pub(crate) async fn passphrase_hash(&self, passphrase: String) -> Result<String> {
         let salt: [u8; 16] = self.random.octets();
         tokio::task::spawn_blocking(move || {
             const ITERATIONS: std::num::NonZeroU32 = std::num::NonZeroU32::new(600_000).expect("it is not zero");
@@ -378,8 +385,15 @@ fn check_defaults(defaults: Option<&ProfileDefaults>, policy: &Policy) -> Result
     Ok(())
 }
 
+fn is_attached(profile: &Profile, applications: &str) -> Error {
+    Error::wrong_state(format!(
+        "the profile {} is attached to applications ({applications}): detach it first",
+        profile.slug
+    ))
+}
+
 /// The chain must parse, and each certificate must be signed by the next.
-fn check_chain(chain: Option<&str>) -> Result<()> {
+pub(crate) fn check_chain(chain: Option<&str>) -> Result<()> {
     let Some(text) = chain else { return Ok(()) };
     let unreadable = |error: x509::ParseError| Error::invalid(format!("estConfig.caChain: {error}"));
     let mut certificates = Vec::new();

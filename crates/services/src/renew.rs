@@ -42,7 +42,7 @@ impl Context {
     pub async fn renew(&self, caller: &Caller, id: CertificateId) -> Result<Issued> {
         let record = self.find_certificate(caller, &CertificateName::Id(id)).await?;
         let issuer = self.renewing_issuer(caller, &record).await?;
-        caller.may(
+        caller.within(record.application()).may(
             issuer.profile.project,
             Action::IssueCertificate,
             &ObjectFields::with(Field::Slug, issuer.profile.slug.as_str()),
@@ -58,6 +58,7 @@ impl Context {
                     metadata: record.row.issued.details.metadata.clone(),
                     renews: Some(record.row.issued.id),
                     renew_before_days: record.row.renew_before_days,
+                    application: record.application(),
                     ..IssueOptions::default()
                 };
                 let request = request_for_successor(&record.certificate)?;

@@ -14,7 +14,7 @@ use domain::permission::{Action, Field, ObjectFields};
 use domain::sync::config::SyncCredentials;
 use domain::sync::name::NameSchema;
 use domain::sync::{DestinationConfig, DestinationKind, LastRun, Sync, SyncLink, SyncObject, SyncOptions, SyncStatus};
-use domain::{CertificateId, ConnectionId, Error, ProjectId, Result, SyncId, SyncLinkId, Time};
+use domain::{ApplicationId, CertificateId, ConnectionId, Error, ProjectId, Result, SyncId, SyncLinkId, Time};
 use keys::Place;
 use outbound::destination::Opening;
 use outbound::destination::any::AnyDestination;
@@ -29,6 +29,8 @@ pub const CERTIFICATES_MAX: usize = 1_000;
 pub struct NewSync {
     /// The project.
     pub project: ProjectId,
+    /// The application of the project that it is made in.
+    pub application: Option<ApplicationId>,
     /// Its name.
     pub name: String,
     /// What it is for.
@@ -92,13 +94,21 @@ impl Context {
     pub async fn create_sync(&self, caller: &Caller, mut new: NewSync) -> Result<SyncWithConnection> {
         new.certificates.sort_unstable();
         new.certificates.dedup();
+        let application = match new.application {
+            None => None,
+            Some(id) => Some(self.application(caller, id).await?),
+        };
         caller.may(new.project, Action::CreateSync, &about(&new.name))?;
+        if application.is_some_and(|application| application.project != new.project) {
+            return Err(Error::invalid("applicationId names an application of another project"));
+        }
         let connection = self.connection_of_new(caller, &new).await?;
         let now = self.now();
         let sync = Sync {
             id: self.new_id(),
             organization: caller.organization,
             project: new.project,
+            application: new.application,
             name: new.name,
             description: new.description,
             destination: new.destination,

@@ -37,6 +37,8 @@ id_values!(
     CrlId,
     PolicyId,
     ProfileId,
+    ApplicationId,
+    AttachmentId,
     CertificateId,
     CertificateRequestId,
     ConnectionId,

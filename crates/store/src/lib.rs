@@ -2,6 +2,7 @@
 
 pub mod account_binding;
 mod announcement;
+pub mod application;
 pub mod audit;
 pub mod audit_chain;
 pub mod authority;

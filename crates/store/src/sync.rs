@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::params;
 use crate::value::{Row, Value};
 use domain::sync::{DestinationKind, LastRun, Sync, SyncStatus};
-use domain::{ConnectionId, JobId, OrganizationId, ProjectId, SyncId, Time};
+use domain::{ApplicationId, ConnectionId, JobId, OrganizationId, ProjectId, SyncId, Time};
 
 /// The constraint that keeps names unique in a project, as a [`StoreError::Conflict`] names it.
 pub const UNIQUE_NAME: &str = "syncs_name";
@@ -23,7 +23,7 @@ macro_rules! select_sync {
             "SELECT s.id, s.project_id, s.name, s.description, s.destination, s.connection_id, s.is_automatic, s.config,
              s.options, s.version, s.status, s.last_job_id, s.last_message, s.last_synced_at, s.remove_status,
              s.last_remove_job_id, s.last_remove_message, s.last_removed_at, s.is_unfinished, s.created_at, s.updated_at,
-             p.organization_id FROM syncs s JOIN projects p ON p.id = s.project_id AND p.deleted_at IS NULL ",
+             p.organization_id, s.application_id FROM syncs s JOIN projects p ON p.id = s.project_id AND p.deleted_at IS NULL ",
             $($rest),+
         )
     };
@@ -33,8 +33,8 @@ macro_rules! select_sync {
 pub fn insert(sync: &Sync, secrets: Option<&SealedCredentials>) -> Statement {
     Statement::new(
         "INSERT INTO syncs (id, project_id, name, description, destination, connection_id, is_automatic, config, options,
-         data_key_version, sealed, version, status, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+         data_key_version, sealed, version, status, created_at, updated_at, application_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         params![
             sync.id,
             sync.project,
@@ -51,6 +51,7 @@ pub fn insert(sync: &Sync, secrets: Option<&SealedCredentials>) -> Statement {
             sync.last_run.status.map(SyncStatus::as_str),
             sync.created_at,
             sync.updated_at,
+            sync.application,
         ],
     )
 }
@@ -215,5 +216,6 @@ fn sync_from(row: &Row) -> Result<Sync, StoreError> {
         created_at: time(row, 19)?,
         updated_at: time(row, 20)?,
         organization: OrganizationId(row.uuid(21)?),
+        application: row.opt_uuid(22)?.map(ApplicationId),
     })
 }

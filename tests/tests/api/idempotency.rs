@@ -239,6 +239,7 @@ pub fn caller(server: &Server) -> Caller {
         organization_role: OrganizationRole::Admin,
         default_project: Some(server.project),
         projects: Arc::new(rules),
+        applications: Arc::default(),
     }
 }
 

@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod applications;
 mod authorities;
 mod authority_access;
 mod authority_certificates;
 mod authority_configuration;
 mod chains;
+mod clients;
 mod csr;
 mod destinations;
 mod export;

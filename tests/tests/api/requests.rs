@@ -37,7 +37,7 @@ fn a_certificate_is_made_of_attributes_and_its_request_tells_of_it() {
             "extendedKeyUsages": ["server_auth"], "altNames": [{"type": "ip_address", "value": "192.0.2.7"}],
             "ou": "ignored", "province": "ignored", "removeRootsFromChain": true,
         }));
-        let body = json!({"profileId": open, "applicationId": "any", "attributes": asked,
+        let body = json!({"profileId": open, "applicationId": null, "attributes": asked,
             "metadata": [{"key": "team", "value": "edge"}]});
         let answer = server.post(REQUEST, body).await;
         assert_eq!(answer.headers["cache-control"], "no-store");
@@ -72,6 +72,8 @@ fn a_certificate_is_made_of_attributes_and_its_request_tells_of_it() {
             ("status", json!("issued")),
             ("errorMessage", json!(null)),
             ("profileId", json!(open)),
+            ("applicationId", json!(null)),
+            ("basicConstraints", json!({"isCA": false})),
             ("commonName", json!("www.example.com")),
             ("organization", json!("Acme")),
             ("organizationalUnit", json!("Ops")),
@@ -398,14 +400,42 @@ fn requests_are_listed_with_those_that_waited() {
         let entries = listed["certificateRequests"].as_array().unwrap();
         assert_eq!(entries[0]["certificateId"], json!(made[2]));
         assert_eq!(entries[0]["commonName"], "c.example.com");
-        let second_one = json!({"id": made[1], "status": "issued", "profileId": second, "certificateId": made[1],
+        let second_one = json!({"id": made[1], "status": "issued", "profileId": second, "profileName": "second",
+            "applicationId": null, "caId": server.issuing_ca, "certificateId": made[1], "approvalRequestId": null,
             "serialNumber": entries[2]["serialNumber"], "commonName": "B.example.com", "altNames": "b.example.com",
-            "errorMessage": null, "createdAt": server.time(2), "updatedAt": server.time(2)});
+            "errorMessage": null, "createdAt": server.time(2), "updatedAt": server.time(2), "certificate": {
+            "id": made[1], "serialNumber": entries[2]["serialNumber"], "status": "active"}});
         assert_eq!(entries[2], second_one);
         assert_eq!(
             (&entries[4]["errorMessage"], &entries[4]["serialNumber"]),
             (&json!("nobody approved it"), &Value::Null)
         );
+        assert_eq!((&entries[4]["certificate"], &entries[4]["profileName"]), (&Value::Null, &json!("second")));
+        // The same by a body.
+        for project in [json!({"projectSlug": "default"}), json!({"projectId": server.project}), json!({})] {
+            let found = server.post(&format!("{REQUESTS}/search"), project.clone()).await.ok();
+            assert_eq!(found, listed, "{project}");
+        }
+        for (body, expected, total) in [
+            (json!({"limit": 2, "offset": 1}), vec![&pending, &made[1]], 5),
+            (
+                json!({"profileIds": [second, open], "status": "issued", "sortOrder": "asc"}),
+                vec![&made[0], &made[1], &answered],
+                3,
+            ),
+            (json!({"search": "b.EXAMPLE", "fromDate": server.time(1), "toDate": server.time(2)}), vec![&made[1]], 1),
+        ] {
+            let found = server.post(&format!("{REQUESTS}/search"), body.clone()).await.ok();
+            let ids: Vec<String> =
+                found["certificateRequests"].as_array().unwrap().iter().map(|request| text(&request["id"])).collect();
+            assert_eq!((ids.iter().collect::<Vec<_>>(), &found["totalCount"]), (expected, &json!(total)), "{body}");
+        }
+        let wrong = json!({"profileIds": ["x"], "status": "new", "limit": 0});
+        assert_eq!(
+            server.post(&format!("{REQUESTS}/search"), wrong).await.issues(),
+            ["status", "profileIds.0", "limit"]
+        );
+        server.post(&format!("{REQUESTS}/search"), json!({"projectSlug": "unknown"})).await.refused(404, "NotFound");
         for (query, expected, total) in [
             ("&limit=2&offset=1", vec![&pending, &made[1]], 5),
             ("&sortOrder=asc&limit=2", vec![&failed, &made[0]], 5),

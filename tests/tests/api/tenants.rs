@@ -94,6 +94,11 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
     let sync = json!({"name": format!("{NAME}-sync"), "connectionId": connection, "projectId": server.project,
         "destinationConfig": {}, "isAutoSyncEnabled": false});
     let sync = server.post("/api/v1/pki/syncs/webhook", sync).await.ok()["id"].take();
+    let application = json!({"name": format!("{NAME}-application"), "profileIds": [profile]});
+    let application =
+        server.post("/api/v1/cert-manager/applications", application).await.ok()["application"]["id"].take();
+    let member = format!("/api/v1/cert-manager/applications/{}/identities/{identity}", text(&application));
+    server.post(&member, json!({"role": "auditor"})).await.ok();
     let job = server.get("/api/v1/jobs").await.ok()["jobs"][0]["id"].take();
     BTreeMap::from([
         ("identityId", json!(identity)),
@@ -112,6 +117,9 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
         ("requestId", issued["certificateId"].clone()),
         ("certificateId", issued["certificateId"].clone()),
         ("jobId", job),
+        ("applicationId", application),
+        ("userId", json!(identity)),
+        ("groupId", json!(identity)),
         ("connectionId", connection),
         ("pkiSyncId", sync),
         ("certificateIds", json!([issued["certificateId"]])),
@@ -232,6 +240,9 @@ async fn rows(walker: &Server) -> BTreeMap<&'static str, Vec<Vec<store::Value>>>
         ("profiles", "SELECT * FROM profiles ORDER BY id"),
         ("certificates", "SELECT * FROM certificates ORDER BY id"),
         ("certificate_requests", "SELECT * FROM certificate_requests ORDER BY id"),
+        ("applications", "SELECT * FROM applications ORDER BY id"),
+        ("application_profiles", "SELECT * FROM application_profiles ORDER BY id"),
+        ("application_members", "SELECT * FROM application_members ORDER BY id"),
         ("connections", "SELECT * FROM connections ORDER BY id"),
         ("syncs", "SELECT * FROM syncs ORDER BY id"),
         ("sync_links", "SELECT * FROM sync_links ORDER BY id"),

@@ -8,7 +8,7 @@ use crate::route::{Input, Reply};
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
 use domain::issuance::IssuanceRequest;
-use domain::{CertificateId, Error, ProfileId};
+use domain::{ApplicationId, CertificateId, Error, ProfileId};
 use serde_json::Value;
 use services::idempotency::Begun;
 use services::issue::{IssueOptions, Issued};
@@ -19,12 +19,18 @@ pub(super) struct Work {
     pub(super) request: IssuanceRequest,
     /// Free pairs to keep with the certificate.
     pub(super) metadata: Vec<MetadataEntry>,
+    /// The application that it is asked for through.
+    pub(super) application: Option<ApplicationId>,
     pub(super) remove_roots: bool,
     /// Puts what every answer has into the shape of the endpoint.
     pub(super) shape: fn(Value, CertificateId) -> Value,
 }
 
 impl Work {
+    fn options(&self) -> IssueOptions {
+        IssueOptions { metadata: self.metadata.clone(), application: self.application, ..IssueOptions::default() }
+    }
+
     fn render(&self, outcome: &Issued) -> Value {
         (self.shape)(issued(outcome, self.remove_roots), outcome.id)
     }
@@ -55,8 +61,7 @@ impl Repeatable {
 /// Does the work once, however often it is asked for under one key.
 pub(super) async fn answer(app: App, caller: Caller, repeatable: Option<Repeatable>, work: Work) -> Result<Reply> {
     let Some(repeatable) = repeatable else {
-        let options = IssueOptions { metadata: work.metadata.clone(), ..IssueOptions::default() };
-        let outcome = app.services.issue(&caller, work.profile, work.request.clone(), options).await?;
+        let outcome = app.services.issue(&caller, work.profile, work.request.clone(), work.options()).await?;
         return reply(&work.render(&outcome));
     };
     // A client that goes away must not leave a mark without an answer: the work goes on without it.
@@ -92,11 +97,7 @@ async fn answer_once(app: &App, caller: &Caller, repeatable: Repeatable, work: W
             reply(&answer)
         }
         Begun::Run(slot) => {
-            let options = IssueOptions {
-                idempotency: Some(slot.mark()),
-                metadata: work.metadata.clone(),
-                ..IssueOptions::default()
-            };
+            let options = IssueOptions { idempotency: Some(slot.mark()), ..work.options() };
             match services.issue(caller, work.profile, work.request.clone(), options).await {
                 Ok(outcome) => {
                     let answer = work.render(&outcome);

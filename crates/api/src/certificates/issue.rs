@@ -7,15 +7,15 @@ use crate::error::Result;
 use crate::render::{KEY_ALGORITHMS, SIGNATURE_ALGORITHMS};
 use crate::route::{Endpoint, Input, Reply, Route};
 use crate::schema::{
-    Schema, any, boolean, boolean_or_text, date, integer, list, object, one_of, optional, required, template_field,
-    text, uuid, verbatim,
+    Schema, boolean, boolean_or_text, date, integer, list, object, one_of, optional, required, template_field, text,
+    uuid, verbatim,
 };
 use domain::caller::Caller;
 use domain::duration::parse_ttl;
 use domain::identity::MetadataEntry;
 use domain::issuance::{IssuanceRequest, Subject, Wishes};
 use domain::policy::{SanType, SubjectAttribute};
-use domain::{CertificateId, Error, ProfileId, Time};
+use domain::{ApplicationId, CertificateId, Error, ProfileId, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use x509::{
@@ -132,7 +132,7 @@ fn request_schema() -> Schema {
     let part = || text().at_most(255).nullable();
     object([
         required("profileId", uuid()),
-        optional("applicationId", any()),
+        optional("applicationId", uuid().nullable().describe("The application that it is asked for through")),
         optional("csr", text().at_least(1).at_most(CSR_CHARACTERS_MAX)),
         optional(
             "attributes",
@@ -232,6 +232,7 @@ async fn issue(app: App, caller: Caller, mut input: Input, shape: Shape) -> Resu
         profile: body.profile_id,
         request: IssuanceRequest { subject, wishes },
         metadata: Vec::new(),
+        application: None,
         remove_roots: body.remove_roots_from_chain,
         shape,
     };
@@ -256,6 +257,7 @@ async fn sign(app: App, caller: Caller, mut input: Input, shape: Shape) -> Resul
         profile: body.profile_id,
         request: IssuanceRequest { subject: csr(&body.csr)?, wishes },
         metadata: Vec::new(),
+        application: None,
         remove_roots: body.remove_roots_from_chain,
         shape,
     };
@@ -307,6 +309,7 @@ struct AskedBasicConstraints {
 #[serde(rename_all = "camelCase")]
 struct RequestBody {
     profile_id: ProfileId,
+    application_id: Option<ApplicationId>,
     csr: Option<String>,
     attributes: Option<Attributes>,
     remove_roots_from_chain: bool,
@@ -319,6 +322,11 @@ async fn request(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     // Which fields were sent, even as null: those take no default (contract §5.3).
     let sent = sent_attributes(input.body_value());
     let body: RequestBody = input.body()?;
+    // What belongs to the application is used with the rights of its members.
+    let caller = match body.application_id {
+        None => caller,
+        Some(application) => app.services.caller_within(&caller, application).await?,
+    };
     // The handler loads the profile first, which takes its own right (contract §6.10).
     let profile = app.services.profile(&caller, body.profile_id).await?.profile;
     let defaults = profile.document.defaults.as_ref();
@@ -333,6 +341,7 @@ async fn request(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
         profile: body.profile_id,
         request: IssuanceRequest { subject, wishes },
         metadata: body.metadata,
+        application: body.application_id,
         remove_roots: body.remove_roots_from_chain,
         shape: |issued, id| {
             json!({

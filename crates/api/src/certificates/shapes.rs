@@ -9,7 +9,7 @@ use domain::inventory::{is_authority, serial_hex};
 use serde_json::{Value, json};
 use services::certificates::{Bundle, Record};
 use services::issue::Issued;
-use x509::{AttributeType, pem};
+use x509::{AttributeType, Certificate, pem};
 
 /// SAN types by their names on the wire.
 pub(super) const SAN_TYPES: &[&str] = &["dns_name", "ip_address", "email", "uri"];
@@ -86,6 +86,7 @@ pub(super) fn record_schema() -> Schema {
         required("pathLength", number().nullable()),
         required("hasPrivateKey", boolean()),
         required("source", one_of(&["issued", "imported"])),
+        optional("applicationId", uuid()),
         optional("droppedKeyUsages", list(text())),
         optional("metadata", list(any())),
     ])
@@ -175,6 +176,9 @@ pub(super) fn record(record: &Record) -> Value {
     if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
         shown.extend(more);
     }
+    if let Some(application) = record.application() {
+        shown["applicationId"] = json!(application);
+    }
     if !issued.details.dropped_key_usages.is_empty() {
         shown["droppedKeyUsages"] = json!(issued.details.dropped_key_usages);
     }
@@ -193,10 +197,8 @@ pub(super) fn detailed(bundle: &Bundle, profile_name: Option<&str>, authority_na
     }
     shown["fingerprints"] =
         json!({ "sha256": fingerprint(&certificate.sha256()), "sha1": fingerprint(&certificate.sha1()) });
-    shown["basicConstraints"] = json!({ "isCA": is_authority(certificate) });
-    if let Some(length) = shown["pathLength"].as_u64() {
-        shown["basicConstraints"]["pathLength"] = length.into();
-    }
+    shown["basicConstraints"] = basic_constraints(certificate);
+    shown["applicationId"] = json!(bundle.record.application());
     shown["certificateChain"] = bundle.chain_pem.clone().into();
     if let Some(name) = authority_name {
         shown["caName"] = name.into();
@@ -204,6 +206,16 @@ pub(super) fn detailed(bundle: &Bundle, profile_name: Option<&str>, authority_na
     }
     if let Some(name) = profile_name {
         shown["profileName"] = name.into();
+    }
+    shown
+}
+
+/// Whether a certificate is that of an authority, and how many authorities may follow.
+pub(super) fn basic_constraints(certificate: &Certificate) -> Value {
+    let mut shown = json!({ "isCA": is_authority(certificate) });
+    let constraints = certificate.extensions().basic_constraints().ok().flatten();
+    if let Some(length) = constraints.and_then(|constraints| constraints.path_length) {
+        shown["pathLength"] = length.into();
     }
     shown
 }
@@ -226,6 +238,7 @@ pub(super) fn detailed_schema() -> Schema {
         required("fingerprints", object([required("sha256", text()), required("sha1", text())])),
         required("basicConstraints", object([required("isCA", boolean()), optional("pathLength", integer())])),
         required("certificateChain", text()),
+        required("applicationId", uuid().nullable()),
         optional("caName", text()),
         optional("caType", one_of(&["internal", "external"])),
         optional("profileName", text()),

@@ -153,6 +153,7 @@ pub(super) fn new_schema(kind: DestinationKind) -> Schema {
         optional("subscriberId", text().nullable()),
         optional("connectionId", uuid().nullable()),
         optional("projectId", uuid()),
+        optional("applicationId", uuid().nullable()),
         optional("certificateIds", list(uuid()).at_most(1000)),
         optional("credentials", credentials_schema()),
     ])
@@ -268,7 +269,7 @@ pub(super) fn general(
         shown[message] = json!(run.message);
         shown[at] = optional_timestamp(run.succeeded_at);
     }
-    shown["applicationId"] = Value::Null;
+    shown["applicationId"] = json!(sync.application);
     shown["subscriber"] = Value::Null;
     shown["appConnectionName"] = json!(connection.as_ref().map(|connection| &connection.name));
     shown["appConnectionApp"] = json!(connection.as_ref().map(|connection| connection.kind.slug()));

@@ -3,7 +3,7 @@
 //! The certificate subjects are the contract's. Four subjects for managing a project follow the published API in kind
 //! (`project`, `role`, `member`, `identity`), and `audit-logs` is for reading the audit. Newer names of the published
 //! API mean the older action: `certificate-policies` are `certificate-templates`, `issue-ca-certificate` is `renew`,
-//! `list` of authorities is `read`, `workspace` is `project`.
+//! `list` of authorities and of applications is `read`, `workspace` is `project`.
 
 use std::fmt;
 
@@ -117,6 +117,19 @@ actions! {
         RevealAcmeSecret "reveal-acme-eab-secret";
         /// Replacing that secret.
         RotateAcmeSecret "rotate-acme-eab-secret";
+    }
+    /// Applications, which group profiles and the members who issue from them.
+    Applications "certificate-application" [Name] {
+        /// Seeing applications, their profiles and their members.
+        ReadApplication "read";
+        /// Making an application.
+        CreateApplication "create";
+        /// Changing an application, its members and how its profiles are enrolled from.
+        EditApplication "edit";
+        /// Deleting an application.
+        DeleteApplication "delete";
+        /// Attaching profiles to an application and detaching them.
+        ManageApplicationProfiles "manage-profiles";
     }
     /// Subscribers.
     Subscribers "pki-subscribers" [Name] {
@@ -235,7 +248,7 @@ actions! {
 /// A field of an object that conditions can ask about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Field {
-    /// The name of an authority, a policy, a subscriber or a sync.
+    /// The name of an authority, a policy, an application, a subscriber or a sync.
     Name,
     /// The slug of a profile.
     Slug,
@@ -277,6 +290,7 @@ impl Action {
         match (subject, text) {
             (Subject::Authorities, "issue-ca-certificate") => Some(Self::RenewAuthority),
             (Subject::Authorities, "list") => Some(Self::ReadAuthority),
+            (Subject::Applications, "list") => Some(Self::ReadApplication),
             _ => subject.actions().find(|action| action.as_str() == text),
         }
     }

@@ -59,6 +59,19 @@ impl Rule {
         Self { actions, inverted: false, conditions: Vec::new(), document }
     }
 
+    /// A rule that grants those of these actions that are on this subject, on objects whose field is one of these values.
+    pub fn allow_where(
+        subject: Subject,
+        actions: impl IntoIterator<Item = Action>,
+        field: Field,
+        values: Vec<String>,
+    ) -> Self {
+        let mut rule = Self::allow(subject, actions);
+        rule.document["conditions"] = json!({ field.as_str(): { "$in": values } });
+        rule.conditions = vec![Condition { field, operator: Operator::OneOf(values) }];
+        rule
+    }
+
     /// The rule that this JSON is, or everything that is wrong with it. Keys that a rule does not have are dropped.
     pub fn parse(value: &Value) -> Result<Self, Vec<Violation>> {
         let mut mistakes = Mistakes { path: Vec::new(), found: Vec::new() };

@@ -416,6 +416,7 @@ impl Context {
             organization_role: OrganizationRole::NoAccess,
             default_project: Some(trusted.project),
             projects: Default::default(),
+            applications: Default::default(),
         })
     }
 }
