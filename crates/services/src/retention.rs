@@ -5,12 +5,13 @@ use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
+use domain::inventory::{IssuedCertificate, serial_hex};
 use domain::retention::{Removed, RetentionPolicy, kept_until};
 use domain::{CrlId, Error, OrganizationId, Result, Time};
 use serde_json::{Value, json};
 use store::retention::PastRevocation;
 use store::{Changes, Statement, StoreError};
-use x509::Crl;
+use x509::{Certificate, Crl};
 
 /// How many things of each kind go in one commit: it must not keep an issuance waiting.
 const AT_ONCE: u32 = 200;
@@ -126,12 +127,10 @@ impl Context {
         if let Some(days) = policy.expired_certificate_days {
             let before = kept_until(now, days);
             let expired = store::retention::expired_certificates(&self.db, organization, before, AT_ONCE).await;
-            for (project, id) in expired.map_err(failed)? {
-                let (object, detail) = (Object::new("certificate", id), json!({ "why": "expired" }));
-                changes =
-                    changes.audit(audit::record(caller, Some(project), "certificate-deleted", object, &detail, now));
-                statements.push(store::certificate::delete(project, id));
-                statements.push(store::retention::forget_successor(id));
+            for id in expired.map_err(failed)? {
+                let row = store::certificate::by_id(&self.db, organization, id).await.map_err(failed)?;
+                let Some(row) = row else { continue };
+                changes = changes.with(deletion(caller, &row.issued, now)?);
                 removed.certificates += 1;
             }
             for past in self.past_revocations(organization, before).await? {
@@ -213,6 +212,17 @@ impl Context {
         let unread = |error| Error::failed_because("a stored revocation list does not read", error);
         record.and_then(|record| record.der).map(|der| Crl::from_der(der).map_err(unread)).transpose()
     }
+}
+
+/// Removes a certificate that expired long enough ago, with its key. A revocation stays: that is another table.
+fn deletion(caller: &Caller, issued: &IssuedCertificate, now: Time) -> Result<Changes> {
+    let unread = |error| Error::failed_because("a stored certificate does not read", error);
+    let certificate = Certificate::from_der(issued.der.clone()).map_err(unread)?;
+    let detail = json!({ "serialNumber": serial_hex(&certificate), "why": "expired" });
+    let object = Object::new("certificate", issued.id);
+    Ok(store::certificate::delete(issued, &certificate)
+        .statement(store::retention::forget_successor(issued.id))
+        .audit(audit::record(caller, Some(issued.project), "certificate-deleted", object, &detail, now)))
 }
 
 fn report(removed: &Removed) -> Value {

@@ -9,7 +9,7 @@ use crate::params;
 use crate::value::Row;
 use domain::retention::RetentionPolicy;
 use domain::{
-    AccessTokenId, AuthorityKeyId, CertificateId, CertificateRequestId, CrlId, OrganizationId, ProjectId, Time,
+    AccessTokenId, AuthorityKeyId, CertificateId, CertificateRequestId, CrlId, OrganizationId, Time,
 };
 
 /// What an organisation said; what it did not is kept for ever.
@@ -54,8 +54,8 @@ macro_rules! expired {
         concat!(
             "SELECT ",
             $columns,
-            " FROM certificates c JOIN projects p ON p.id = c.project_id
-             WHERE p.organization_id = $1 AND c.is_listed = 1 AND c.not_after < $2
+            " FROM projects p JOIN inventory_spaces s ON s.project_id = p.id JOIN certificates c ON c.space = s.number
+             WHERE p.organization_id = $1 AND c.not_after < $2
              AND NOT EXISTS (SELECT 1 FROM sync_links l WHERE l.certificate_id = c.id)
              AND NOT EXISTS (SELECT 1 FROM sync_objects o WHERE o.certificate_id = c.id) ",
             $end
@@ -69,10 +69,10 @@ pub async fn expired_certificates(
     organization: OrganizationId,
     before: Time,
     limit: u32,
-) -> Result<Vec<(ProjectId, CertificateId)>, StoreError> {
-    let sql = expired!("c.project_id, c.id", "ORDER BY c.not_after, c.pk LIMIT $3");
+) -> Result<Vec<CertificateId>, StoreError> {
+    let sql = expired!("c.id", "ORDER BY c.not_after, c.pk LIMIT $3");
     let rows = db.rows(sql, params![organization, before, limit]).await?;
-    rows.iter().map(|row| Ok((ProjectId(row.uuid(0)?), CertificateId(row.uuid(1)?)))).collect()
+    rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
 }
 
 /// How many those are.
