@@ -4,8 +4,8 @@ use crate::app::App;
 use crate::route::{Endpoint, Route};
 use crate::schema::{required, text};
 use crate::{
-    accounts, applications, authorities, certificates, connections, policies, profiles, retention, server, syncs, verify,
-    work,
+    accounts, applications, authorities, certificates, connections, policies, profiles, retention, server, syncs,
+    verify, work,
 };
 
 /// Every route.

@@ -8,9 +8,7 @@ use crate::error::StoreError;
 use crate::params;
 use crate::value::Row;
 use domain::retention::RetentionPolicy;
-use domain::{
-    AccessTokenId, AuthorityKeyId, CertificateId, CertificateRequestId, CrlId, OrganizationId, Time,
-};
+use domain::{AccessTokenId, AuthorityKeyId, CertificateId, CertificateRequestId, CrlId, OrganizationId, Time};
 
 /// What an organisation said; what it did not is kept for ever.
 pub async fn policy(db: &Db, organization: OrganizationId) -> Result<RetentionPolicy, StoreError> {
