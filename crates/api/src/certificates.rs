@@ -1,12 +1,13 @@
-//! Certificates over REST: issuing and signing (contract §6.1–6.4, 6.10), their records (§6.7, 6.10) and their lists.
+//! Certificates over REST: issuing and signing (contract §6.1–6.4, 6.8, 6.10), their records (§6.7, 6.10) and their lists.
 
-mod answer;
-mod issue;
+pub(crate) mod answer;
+pub(crate) mod direct;
+pub(crate) mod issue;
 mod lists;
 mod records;
 mod renewal;
 mod requests;
-mod shapes;
+pub(crate) mod shapes;
 
 use crate::app::App;
 use crate::route::Route;
@@ -14,6 +15,7 @@ use crate::route::Route;
 /// Every route of this family.
 pub fn routes() -> Vec<Route<App>> {
     let mut routes = issue::routes();
+    routes.extend(direct::routes());
     routes.extend(records::routes());
     routes.extend(renewal::routes());
     routes.extend(lists::routes());

@@ -3,7 +3,10 @@
 use crate::app::App;
 use crate::route::{Endpoint, Route};
 use crate::schema::{required, text};
-use crate::{accounts, authorities, certificates, connections, policies, profiles, server, syncs, verify, work};
+use crate::{
+    accounts, authorities, certificates, collections, connections, policies, profiles, server, subscribers, syncs,
+    templates, verify, work,
+};
 
 /// Every route.
 pub fn routes() -> Vec<Route<App>> {
@@ -11,11 +14,14 @@ pub fn routes() -> Vec<Route<App>> {
         accounts::routes(),
         authorities::routes(),
         certificates::routes(),
+        collections::routes(),
         connections::routes(),
         policies::routes(),
         profiles::routes(),
         server::routes(),
+        subscribers::routes(),
         syncs::routes(),
+        templates::routes(),
         verify::routes(),
         work::routes(),
     ]

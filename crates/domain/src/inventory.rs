@@ -2,7 +2,7 @@
 
 use crate::{
     AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, CertificateRequestId, ProfileId, ProjectId,
-    Time,
+    SubscriberId, TemplateId, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -90,6 +90,15 @@ pub struct IssuedCertificate {
     pub der: Vec<u8>,
 }
 
+/// What a certificate came from that came from no profile; neither when it came from an authority itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The template of the first family.
+    pub template: Option<TemplateId>,
+    /// The subscriber.
+    pub subscriber: Option<SubscriberId>,
+}
+
 /// The profile of a certificate, and the versions that judged it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JudgedBy {
@@ -124,6 +133,9 @@ pub struct CertificateDetails {
     /// Free pairs of key and value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<crate::identity::MetadataEntry>,
+    /// The name for people, where it is not the common name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub friendly_name: Option<String>,
 }
 
 impl CertificateDetails {

@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed};
 use crate::issue::{Issued, certificate_fields};
+use crate::issue_from::Source;
 use crate::revoke::is_of_authority;
 use crate::visible::VisiblePage;
 use crate::{authorities, profiles};
@@ -299,10 +300,12 @@ impl Context {
     /// What a repeated request gets whose first answer was not kept: the same certificate, and the key if the caller may
     /// still have it.
     #[compiled_here]
-    pub async fn issued_again(&self, caller: &Caller, certificate: CertificateId) -> Result<Issued> {
+    pub async fn issued_again(&self, caller: &Caller, source: Source, certificate: CertificateId) -> Result<Issued> {
         let record = self.find_certificate(caller, &CertificateName::Id(certificate)).await?;
-        let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
-        let private_key = if may_have { self.key_of(caller, &record).await? } else { None };
+        let private_key = match may_have_key_again(caller, source, &record) {
+            true => self.kept_key_of(caller, &record).await?,
+            false => None,
+        };
         let bundle = self.bundle_of(record).await?;
         Ok(Issued {
             id: certificate,
@@ -317,13 +320,13 @@ impl Context {
     /// Whether the caller is given the key of a certificate once more, out of a kept answer; a yes is written to the audit.
     /// A certificate that is gone gives no key.
     #[compiled_here]
-    pub async fn gives_key_again(&self, caller: &Caller, certificate: CertificateId) -> Result<bool> {
+    pub async fn gives_key_again(&self, caller: &Caller, source: Source, certificate: CertificateId) -> Result<bool> {
         let record = match self.find_certificate(caller, &CertificateName::Id(certificate)).await {
             Ok(record) => record,
             Err(error) if error.reason().is_some() => return Ok(false),
             Err(error) => return Err(error),
         };
-        let may_have = caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(&record));
+        let may_have = may_have_key_again(caller, source, &record);
         if may_have {
             self.note_key_read(caller, &record).await?;
         }
@@ -398,21 +401,31 @@ impl Context {
         Ok(Record { row, certificate, status })
     }
 
-    fn read_if_visible(&self, caller: &Caller, row: InventoryRow) -> Result<Option<Record>> {
+    pub(crate) fn read_if_visible(&self, caller: &Caller, row: InventoryRow) -> Result<Option<Record>> {
         let record = self.read(row)?;
         let project = record.row.issued.project;
         Ok(caller.can_with(project, Action::ReadCertificate, || fields(&record)).then_some(record))
     }
 
-    async fn key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
+    pub(crate) async fn key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
+        caller.may(record.row.issued.project, Action::ReadPrivateKey, &fields(record))?;
+        self.kept_key_of(caller, record).await
+    }
+
+    /// The key of a record for a caller who may have it.
+    pub(crate) async fn kept_key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
         let issued = &record.row.issued;
-        caller.may(issued.project, Action::ReadPrivateKey, &fields(record))?;
         let Some(sealed) = store::certificate::leaf_key(&self.db, record.row.pk).await.map_err(failed)? else {
             return Ok(None);
         };
         let key = self.open_leaf_key(issued, &record.certificate, &sealed.sealed).await?;
         self.note_key_read(caller, record).await?;
         Ok(Some(key))
+    }
+
+    /// Refuses unless the caller may see a record.
+    pub(crate) fn must_see(&self, caller: &Caller, record: &Record) -> Result<()> {
+        caller.may(record.row.issued.project, Action::ReadCertificate, &fields(record))
     }
 
     async fn note_key_read(&self, caller: &Caller, record: &Record) -> Result<()> {
@@ -423,7 +436,7 @@ impl Context {
         self.commit(Changes::new().audit(read)).await
     }
 
-    async fn bundle_of(&self, record: Record) -> Result<Bundle> {
+    pub(crate) async fn bundle_of(&self, record: Record) -> Result<Bundle> {
         let certificate_pem = pem::encode(pem::CERTIFICATE, &record.row.issued.der);
         let Some(by) = record.row.issued.issuer else {
             let chain_pem = certificate_pem.clone();
@@ -438,6 +451,11 @@ impl Context {
         };
         Ok(Bundle { record, certificate_pem, issuing_ca_pem, chain_pem })
     }
+}
+
+/// Whether a caller who may issue from there is given the key once more that was made for its own request.
+fn may_have_key_again(caller: &Caller, source: Source, record: &Record) -> bool {
+    source.gives_key_always() || caller.can(record.row.issued.project, Action::ReadPrivateKey, &fields(record))
 }
 
 /// What conditions of roles can ask about a record.

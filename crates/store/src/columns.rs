@@ -43,6 +43,10 @@ id_values!(
     ForeignListId,
     SyncId,
     SyncLinkId,
+    TemplateId,
+    SubscriberId,
+    CollectionId,
+    CollectionItemId,
     JobId
 );
 

@@ -94,6 +94,19 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
     let sync = json!({"name": format!("{NAME}-sync"), "connectionId": connection, "projectId": server.project,
         "destinationConfig": {}, "isAutoSyncEnabled": false});
     let sync = server.post("/api/v1/pki/syncs/webhook", sync).await.ok()["id"].take();
+    let collection = json!({"projectId": server.project, "name": format!("{NAME}-collection")});
+    let collection = server.post("/api/v1/pki/collections", collection).await.ok()["id"].take();
+    let template = json!({"caId": root, "name": format!("{NAME}-template"), "commonName": ".*",
+        "subjectAlternativeName": ".*", "ttl": "1d", "pkiCollectionId": collection});
+    let template = server.post("/api/v1/pki/certificate-templates", template).await.ok()["id"].take();
+    let subscriber = json!({"projectId": server.project, "caId": root, "name": format!("{NAME}-subscriber"),
+        "commonName": format!("{NAME}.example.com"), "ttl": "1d"});
+    server.post("/api/v1/pki/subscribers", subscriber).await.ok();
+    let issued_for = format!("/api/v1/pki/subscribers/{NAME}-subscriber/issue-certificate");
+    server.post(&issued_for, json!({"projectId": server.project})).await.ok();
+    let items = format!("/api/v1/pki/collections/{}/items", text(&collection));
+    let item = json!({"type": "certificate", "itemId": issued["certificateId"]});
+    let item = server.post(&items, item).await.ok()["id"].take();
     let job = server.get("/api/v1/jobs").await.ok()["jobs"][0]["id"].take();
     BTreeMap::from([
         ("identityId", json!(identity)),
@@ -114,6 +127,13 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
         ("jobId", job),
         ("connectionId", connection),
         ("pkiSyncId", sync),
+        ("pkiCollectionId", collection.clone()),
+        ("collectionId", collection),
+        ("collectionItemId", item),
+        ("itemId", issued["certificateId"].clone()),
+        ("subscriberName", json!(format!("{NAME}-subscriber"))),
+        // Where a path names a template of the first family.
+        ("templateId", template),
         ("certificateIds", json!([issued["certificateId"]])),
         ("serialNumber", issued["serialNumber"].clone()),
         ("projectId", json!(server.project)),
@@ -140,6 +160,8 @@ async fn call(
             path if path.contains("profiles") => format!("{NAME}-profile"),
             _ => format!("{NAME}-project"),
         };
+        let of_first_family = *name == "certificateTemplateId" && path.contains("/pki/certificate-templates/");
+        let id = if of_first_family { &ids["templateId"] } else { id };
         let value = if *name == "slug" { slug } else { id.as_str().unwrap_or_default().to_owned() };
         filled = filled.replace(&format!("{{{name}}}"), &value);
     }
@@ -232,6 +254,11 @@ async fn rows(walker: &Server) -> BTreeMap<&'static str, Vec<Vec<store::Value>>>
         ("profiles", "SELECT * FROM profiles ORDER BY id"),
         ("certificates", "SELECT * FROM certificates ORDER BY id"),
         ("certificate_requests", "SELECT * FROM certificate_requests ORDER BY id"),
+        ("certificate_origins", "SELECT * FROM certificate_origins ORDER BY certificate_pk"),
+        ("certificate_collections", "SELECT * FROM certificate_collections ORDER BY id"),
+        ("certificate_collection_items", "SELECT * FROM certificate_collection_items ORDER BY id"),
+        ("templates", "SELECT * FROM templates ORDER BY id"),
+        ("subscribers", "SELECT * FROM subscribers ORDER BY id"),
         ("connections", "SELECT * FROM connections ORDER BY id"),
         ("syncs", "SELECT * FROM syncs ORDER BY id"),
         ("sync_links", "SELECT * FROM sync_links ORDER BY id"),
