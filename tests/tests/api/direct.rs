@@ -507,15 +507,3 @@ fn a_repeated_request_gets_the_same_certificate_and_the_same_key() {
         assert_eq!(count(&server).await, 1);
     });
 }
-
-#[test]
-fn an_order_is_for_authorities_outside_and_refused() {
-    for_each_engine(|server| async move {
-        let order = "/api/v3/pki/certificates/order-certificate";
-        assert!(server.post(order, json!({})).await.issues().contains(&"profileId".to_owned()));
-        let profile = crate::issuing::profile(&server, "open", json!({})).await;
-        let body = json!({"profileId": profile, "subjectAlternativeNames": [{"type": "dns", "value": "a.example.com"}],
-            "ttl": "1d", "signatureAlgorithm": "ECDSA-SHA256", "keyAlgorithm": "EC_prime256v1"});
-        server.post(order, body).await.refused(400, "BadRequest");
-    });
-}

@@ -103,8 +103,8 @@ impl NamePattern {
 
     /// Marks a place, and those behind it that can be left out.
     fn reach(&self, reached: &mut [bool], from: usize) {
-        for at in from..reached.len() {
-            reached[at] = true;
+        for (at, place) in reached.iter_mut().enumerate().skip(from) {
+            *place = true;
             match self.0.get(at).map(|piece| piece.repeats) {
                 Some(Repeats::AnyNumber) => {}
                 Some(Repeats::Once) | None => return,
