@@ -4,8 +4,8 @@ use crate::app::App;
 use crate::route::{Endpoint, Route};
 use crate::schema::{required, text};
 use crate::{
-    accounts, applications, authorities, certificates, connections, policies, profiles, retention, server, syncs,
-    verify, work,
+    accounts, applications, authorities, certificates, collections, connections, policies, profiles, retention, server,
+    subscribers, syncs, templates, verify, work,
 };
 
 /// Every route.
@@ -15,12 +15,15 @@ pub fn routes() -> Vec<Route<App>> {
         applications::routes(),
         authorities::routes(),
         certificates::routes(),
+        collections::routes(),
         connections::routes(),
         policies::routes(),
         profiles::routes(),
         retention::routes(),
         server::routes(),
+        subscribers::routes(),
         syncs::routes(),
+        templates::routes(),
         verify::routes(),
         work::routes(),
     ]

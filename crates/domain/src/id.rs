@@ -97,4 +97,12 @@ ids! {
     SyncId;
     /// A certificate's link to a PKI sync.
     SyncLinkId;
+    /// A template of the first family.
+    TemplateId;
+    /// A subscriber.
+    SubscriberId;
+    /// A collection of certificates and authorities.
+    CollectionId;
+    /// A member of a collection.
+    CollectionItemId;
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, CertificateRequestId, ProfileId, ProjectId,
-    Time,
+    SubscriberId, TemplateId, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -88,6 +88,15 @@ pub struct IssuedCertificate {
     pub created_at: Time,
     /// The certificate.
     pub der: Vec<u8>,
+}
+
+/// What a certificate came from that came from no profile; neither when it came from an authority itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The template of the first family.
+    pub template: Option<TemplateId>,
+    /// The subscriber.
+    pub subscriber: Option<SubscriberId>,
 }
 
 /// The profile of a certificate, and the versions that judged it.

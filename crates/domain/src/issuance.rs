@@ -6,27 +6,29 @@
 //!
 //! `issuance/plan.rs` makes a plan of a request, `issuance/judged.rs` is what rules see of it, `issuance/issuer.rs` is
 //! who signs, `issuance/authority.rs` the decision on certificates of authorities, `issuance/responder.rs` that on
-//! certificates of OCSP responders.
+//! certificates of OCSP responders, `issuance/direct.rs` that on certificates that come from no profile.
 
 mod authority;
+mod direct;
 mod issuer;
 mod judged;
 mod plan;
 mod responder;
 
 pub use authority::AuthorityRequest;
+pub use direct::{DirectIssuer, Grounds, alt_name_type, parse_alt_names};
 pub use issuer::{ActiveCertificate, Issuer, IssuingAuthority};
 pub use judged::request_of;
-pub use plan::{requested_extensions, requested_subject};
+pub use plan::{check_names, requested_extensions, requested_subject};
 
 use crate::inventory::{IssuedBy, JudgedBy};
 use crate::policy::{SanType, SubjectAttribute};
-use crate::profile::{IssuerKind, Profile};
+use crate::profile::IssuerKind;
 use crate::{Error, Reason, Refusal, Result, Time, Violation};
 use judged::{Content, alt_names};
 use plan::Plan;
 use std::sync::Arc;
-use x509::chain::constraints::check_names;
+use x509::chain::constraints::check_names as check_constraints;
 use x509::chain::{PolicyFacts, check_policies};
 use x509::{
     AttributeType, BasicConstraints, CertificateTemplate, CertificationRequest, Criticality, DistinguishedName,
@@ -59,7 +61,8 @@ pub enum Subject {
     },
 }
 
-/// What a requester would like. Of these, a CSR takes only the lifetime; the rest it says itself.
+/// What a requester would like. Of these, a CSR takes only the lifetime; the rest it says itself, unless it is signed without
+/// a profile (`issuance/direct.rs`).
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
     /// Lifetime in milliseconds.
@@ -76,6 +79,8 @@ pub struct Wishes {
     pub signature_algorithm: Option<SignatureAlgorithm>,
     /// Basic constraints.
     pub basic_constraints: Option<BasicConstraints>,
+    /// Alternative names in place of those of a CSR that is signed without a profile.
+    pub alt_names: Option<Vec<(SanType, String)>>,
 }
 
 /// A certificate that may be made: decided, and not yet built.
@@ -91,6 +96,8 @@ pub struct Approved {
 enum Basis {
     /// A profile's policy.
     Policy(Arc<Issuer>),
+    /// What there is in place of a profile.
+    Direct(Arc<DirectIssuer>),
     /// The rules for certificates of authorities, which `authority.rs` has applied to the plan.
     Authority,
     /// What `responder.rs` says, and nothing else.
@@ -120,6 +127,8 @@ pub struct ToBeSigned {
 pub enum Case<'a> {
     /// For anybody, from a profile: its policy and its authority decide.
     Leaf(&'a Arc<Issuer>, &'a IssuanceRequest),
+    /// For anybody, without a profile.
+    Direct(&'a Arc<DirectIssuer>, &'a IssuanceRequest),
     /// For an authority: the rules of contract §3.10 decide; without a parent it signs itself.
     Authority(Option<&'a Arc<IssuingAuthority>>, AuthorityRequest),
     /// For a key of this server that is to speak of the certificates of an authority.
@@ -130,6 +139,7 @@ pub enum Case<'a> {
 pub fn decide(case: Case<'_>, now: Time) -> Result<Approved> {
     match case {
         Case::Leaf(issuer, request) => decide_leaf(issuer, request, now),
+        Case::Direct(issuer, request) => direct::decide(issuer, request, now),
         Case::Authority(parent, request) => authority::decide(parent, request, now),
         Case::Responder(authority) => responder::decide(authority, now),
     }
@@ -141,7 +151,7 @@ fn decide_leaf(issuer: &Arc<Issuer>, request: &IssuanceRequest, now: Time) -> Re
     let is_self_signed = issuer.profile.document.issuer == IssuerKind::SelfSigned;
     let violations = Content::planned(&plan, is_self_signed).violations(&issuer.policy.rules);
     if !violations.is_empty() {
-        return Err(against(&issuer.profile, violations));
+        return Err(against(&title(issuer), violations));
     }
     must_name_algorithms(issuer, request)?;
     let signer = match (issuer.profile.document.issuer, &issuer.authority) {
@@ -175,7 +185,7 @@ fn must_name_algorithms(issuer: &Issuer, request: &IssuanceRequest) -> Result<()
     if listed.signature.is_some() && request.wishes.signature_algorithm.is_none() {
         violations.push(must("signatureAlgorithm"));
     }
-    if violations.is_empty() { Ok(()) } else { Err(against(&issuer.profile, violations)) }
+    if violations.is_empty() { Ok(()) } else { Err(against(&title(issuer), violations)) }
 }
 
 /// contract §6.1 steps 10 and 12, and the names that the chain above allows (invariants C6).
@@ -188,6 +198,11 @@ fn may_sign(issuer: &Issuer, authority: &IssuingAuthority, plan: &Plan, now: Tim
             issuer.policy.name, authority.key_algorithm, authority.name
         )));
     }
+    may_be_signed_by(authority, plan, now)
+}
+
+/// contract §6.1 step 12, whatever the certificate comes from.
+fn may_be_signed_by(authority: &IssuingAuthority, plan: &Plan, now: Time) -> Result<()> {
     let active = authority.may_issue(plan.not_before, plan.not_after, now)?;
     authority.must_make(plan.signature_algorithm)?;
     if plan.basic_constraints.ca {
@@ -227,16 +242,16 @@ fn must_be_within(
     let refused = |why: String| Err(Error::against_policy(format!("the name constraints of {} {why}", authority.name)));
     let host = if active.constraints.is_empty() || is_authority { None } else { host_in_subject(subject, names) };
     let verdict = match host {
-        None => check_names(&active.constraints, subject, names),
+        None => check_constraints(&active.constraints, subject, names),
         Some(Host::Name(name)) => {
             let names: Vec<GeneralName> = names.iter().cloned().chain([GeneralName::Dns(name)]).collect();
-            check_names(&active.constraints, subject, &names)
+            check_constraints(&active.constraints, subject, &names)
         }
         Some(Host::Address(address)) => {
             if active.constraints.iter().any(NameConstraints::permits_some_dns_names_only) {
                 return refused(format!("are for DNS names, and the common name {address} would be taken for one"));
             }
-            check_names(&active.constraints, subject, names)
+            check_constraints(&active.constraints, subject, names)
         }
     };
     verdict.or_else(|violation| refused(format!("do not allow it: {violation}")))
@@ -274,9 +289,13 @@ fn host_in_subject(subject: &DistinguishedName, names: &[GeneralName]) -> Option
     }
 }
 
-fn against(profile: &Profile, violations: Vec<Violation>) -> Error {
+fn title(issuer: &Issuer) -> String {
+    format!("profile {}", issuer.profile.slug)
+}
+
+fn against(title: &str, violations: Vec<Violation>) -> Error {
     let mut refusal = Refusal::violations(Reason::AgainstPolicy, violations);
-    refusal.message = format!("profile {}: {}", profile.slug, refusal.message);
+    refusal.message = format!("{title}: {}", refusal.message);
     refusal.into()
 }
 
@@ -302,13 +321,19 @@ impl Approved {
     /// What the inventory keeps of the profile and the policy.
     pub fn judged_by(&self) -> Option<JudgedBy> {
         match &self.basis {
-            Basis::Authority | Basis::Responder => None,
+            Basis::Authority | Basis::Responder | Basis::Direct(_) => None,
             Basis::Policy(issuer) => Some(JudgedBy {
                 profile: issuer.profile.id,
                 profile_version: issuer.profile.version,
                 policy_version: issuer.policy.version,
             }),
         }
+    }
+
+    /// What roles with conditions ask of the certificate before there is one: its common name and its alternative names.
+    pub fn names(&self) -> (&str, Vec<String>) {
+        let names = self.plan.alt_names.iter().map(|name| name.text().into_owned());
+        (self.plan.subject.first(AttributeType::CommonName).unwrap_or_default(), names.collect())
     }
 
     /// What the inventory keeps of the authority.
@@ -373,13 +398,13 @@ impl Approved {
         template.name_constraints = plan.name_constraints.as_ref();
         let no_check = [responder::no_check()];
         match (&self.basis, issuer) {
-            (Basis::Policy(_) | Basis::Authority, Some((authority, _))) => {
+            (Basis::Policy(_) | Basis::Direct(_) | Basis::Authority, Some((authority, _))) => {
                 template.crl_urls = &authority.crl_urls;
                 template.ocsp_urls = &authority.ocsp_urls;
                 template.ca_issuers_urls = &authority.ca_issuer_urls;
             }
             (Basis::Responder, _) => template.other_extensions = &no_check,
-            (Basis::Policy(_) | Basis::Authority, None) => {}
+            (Basis::Policy(_) | Basis::Direct(_) | Basis::Authority, None) => {}
         }
         self.judged(template.to_be_signed())
     }
@@ -392,7 +417,7 @@ impl Approved {
         {
             must_be_within(authority, active, tbs.subject(), &alt_names(&tbs)?, self.plan.basic_constraints.ca)?;
             match &self.basis {
-                Basis::Policy(_) | Basis::Authority => must_have_policy(authority, active, &tbs)?,
+                Basis::Policy(_) | Basis::Direct(_) | Basis::Authority => must_have_policy(authority, active, &tbs)?,
                 // Whoever believes an answer asks for no policy of whom signed it (RFC 6960 §4.2.2.2).
                 Basis::Responder => {}
             }
@@ -403,7 +428,13 @@ impl Approved {
             Basis::Policy(issuer) => {
                 let violations = content.violations(&issuer.policy.rules);
                 if !violations.is_empty() {
-                    return Err(against(&issuer.profile, violations));
+                    return Err(against(&title(issuer), violations));
+                }
+            }
+            Basis::Direct(issuer) => {
+                let violations = content.violations_directly(issuer);
+                if !violations.is_empty() {
+                    return Err(against(&issuer.title(), violations));
                 }
             }
             Basis::Authority | Basis::Responder => content.must_be(&self.plan)?,

@@ -5,6 +5,7 @@
 pub mod application;
 pub mod authority;
 pub mod caller;
+pub mod collection;
 pub mod connection;
 pub mod duration;
 pub mod error;
@@ -24,7 +25,9 @@ pub mod revocation;
 pub mod role;
 pub mod secret;
 pub mod slug;
+pub mod subscriber;
 pub mod sync;
+pub mod template;
 pub mod time;
 
 pub use error::{Error, Failure, Reason, Refusal, Result, Violation};

@@ -38,7 +38,12 @@ pub fn can_be_planned(renew_at: Time, now: Time) -> bool {
 
 /// How many days before its end a new certificate of a profile is renewed by itself, if it is.
 pub fn days_of_profile(profile: Option<&ApiEnrollment>, certificate: &Certificate, now: Time) -> Option<u32> {
-    let wanted = profile.filter(|api| api.auto_renew)?.renew_before_days?;
+    days_before_end(profile.filter(|api| api.auto_renew)?.renew_before_days?, certificate, now)
+}
+
+/// How many days before its end a new certificate is renewed by itself that is to be so many days before: fewer when it
+/// lives for less.
+pub fn days_before_end(wanted: u32, certificate: &Certificate, now: Time) -> Option<u32> {
     let days = match lifetime_days(certificate) {
         lifetime if lifetime > i64::from(wanted) => wanted,
         lifetime => u32::try_from(lifetime - 1).unwrap_or(0).max(1),

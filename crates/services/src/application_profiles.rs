@@ -213,10 +213,10 @@ impl Context {
     pub(crate) async fn attached_to_issue_by(
         &self,
         caller: &Caller,
-        profile: &Profile,
+        profile: Option<&Profile>,
         options: &IssueOptions,
     ) -> Result<Option<AttachedProfile>> {
-        let Some(id) = options.application else { return Ok(None) };
+        let (Some(id), Some(profile)) = (options.application, profile) else { return Ok(None) };
         let attached = store::application::attachment(&self.db, id, profile.id).await.map_err(failed)?;
         if options.renews.is_some() {
             return Ok(attached);

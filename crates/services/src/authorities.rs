@@ -17,7 +17,7 @@ use keys::sign::Signer;
 use keys::{Place, PrivateKey};
 use serde_json::json;
 use std::sync::Arc;
-use store::authority::{CrlRecord, OcspHashes};
+use store::authority::{AuthorityUsers, CrlRecord, OcspHashes};
 use store::{Changes, StoreError};
 use x509::{KeyAlgorithm, RevocationReason, Uri, UriHost, pem};
 
@@ -365,10 +365,12 @@ impl Context {
     pub async fn delete_authority(&self, caller: &Caller, id: AuthorityId) -> Result<Authority> {
         let authority = self.find_authority(caller, id).await?;
         caller.may(authority.project, Action::DeleteAuthority, &about(&authority.name))?;
-        let (profiles, children) = store::authority::users(&self.db, authority.project, id).await.map_err(failed)?;
-        if profiles > 0 || children > 0 {
+        let users = store::authority::users(&self.db, authority.project, id).await.map_err(failed)?;
+        let AuthorityUsers { profiles, authorities, templates, subscribers } = users;
+        if [profiles, authorities, templates, subscribers].iter().any(|count| *count > 0) {
             return Err(Error::wrong_state(format!(
-                "the certificate authority {} is in use by {profiles} profiles and {children} authorities below it",
+                "the certificate authority {} is in use by {profiles} profiles, {templates} templates, {subscribers} \
+                 subscribers and {authorities} authorities below it",
                 authority.name
             )));
         }
@@ -378,6 +380,7 @@ impl Context {
             authority.version,
             self.now(),
         ));
+        let changes = changes.statement(store::collection::remove_authority(authority.project, authority.id));
         let detail = json!({ "name": authority.name });
         self.commit_authority(caller, changes, &authority, "authority-deleted", &detail).await?;
         Ok(authority)

@@ -4,6 +4,7 @@ use crate::audit::{self, Object};
 use crate::bookmarks::LeafedList;
 use crate::context::{Context, failed};
 use crate::issue::{Issued, certificate_fields};
+use crate::issue_from::Source;
 use crate::revoke::{changes_all_the_time, is_of_authority};
 use crate::visible::VisiblePage;
 use crate::{authorities, profiles};
@@ -18,8 +19,8 @@ use keys::Secret;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 pub use store::certificate::{
-    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Period,
-    RequestFilter, SortBy, SortOrder, Source, Total,
+    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Period, RecordSource,
+    RequestFilter, SortBy, SortOrder, Total,
 };
 use store::certificate::{InventoryRow, Listing, Part, RequestName, RequestPage, Scale};
 use store::{Changes, StoreError};
@@ -403,10 +404,12 @@ impl Context {
     /// What a repeated request gets whose first answer was not kept: the same certificate, and the key if the caller may
     /// still have it.
     #[compiled_here]
-    pub async fn issued_again(&self, caller: &Caller, certificate: CertificateId) -> Result<Issued> {
+    pub async fn issued_again(&self, caller: &Caller, source: Source, certificate: CertificateId) -> Result<Issued> {
         let record = self.find_certificate(caller, &CertificateName::Id(certificate)).await?;
-        let may_have = may_have_key(caller, &record);
-        let private_key = if may_have { self.key_of(caller, &record).await? } else { None };
+        let private_key = match may_have_key_again(caller, source, &record) {
+            true => self.kept_key_of(caller, &record).await?,
+            false => None,
+        };
         let bundle = self.bundle_of(record).await?;
         Ok(Issued {
             id: certificate,
@@ -421,13 +424,13 @@ impl Context {
     /// Whether the caller is given the key of a certificate once more, out of a kept answer; a yes is written to the audit.
     /// A certificate that is gone gives no key.
     #[compiled_here]
-    pub async fn gives_key_again(&self, caller: &Caller, certificate: CertificateId) -> Result<bool> {
+    pub async fn gives_key_again(&self, caller: &Caller, source: Source, certificate: CertificateId) -> Result<bool> {
         let record = match self.find_certificate(caller, &CertificateName::Id(certificate)).await {
             Ok(record) => record,
             Err(error) if error.reason().is_some() => return Ok(false),
             Err(error) => return Err(error),
         };
-        let may_have = may_have_key(caller, &record);
+        let may_have = may_have_key_again(caller, source, &record);
         if may_have {
             self.note_key_given(caller, &record, KeyForm::Plain).await?;
         }
@@ -504,14 +507,20 @@ impl Context {
         Ok(Record { row, certificate, status })
     }
 
-    fn read_if_visible(&self, caller: &Caller, row: InventoryRow) -> Result<Option<Record>> {
+    pub(crate) fn read_if_visible(&self, caller: &Caller, row: InventoryRow) -> Result<Option<Record>> {
         let record = self.read(row)?;
         let project = record.row.issued.project;
         Ok(caller.can_with(project, Action::ReadCertificate, || fields(&record)).then_some(record))
     }
 
-    async fn key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
-        let key = self.unrecorded_key_of(caller, record).await?;
+    pub(crate) async fn key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
+        caller.within(record.application()).may(record.row.issued.project, Action::ReadPrivateKey, &fields(record))?;
+        self.kept_key_of(caller, record).await
+    }
+
+    /// The key of a record for a caller who may have it.
+    pub(crate) async fn kept_key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
+        let key = self.stored_key_of(record).await?;
         if key.is_some() {
             self.note_key_given(caller, record, KeyForm::Plain).await?;
         }
@@ -520,12 +529,21 @@ impl Context {
 
     /// The key, if the caller may have it. Whoever hands it out notes that with [`Self::note_key_given`] before.
     pub(crate) async fn unrecorded_key_of(&self, caller: &Caller, record: &Record) -> Result<Option<Secret>> {
+        caller.within(record.application()).may(record.row.issued.project, Action::ReadPrivateKey, &fields(record))?;
+        self.stored_key_of(record).await
+    }
+
+    async fn stored_key_of(&self, record: &Record) -> Result<Option<Secret>> {
         let issued = &record.row.issued;
-        caller.within(record.application()).may(issued.project, Action::ReadPrivateKey, &fields(record))?;
         let Some(sealed) = store::certificate::leaf_key(&self.db, record.row.pk).await.map_err(failed)? else {
             return Ok(None);
         };
         Ok(Some(self.open_leaf_key(issued, &record.certificate, &sealed.sealed).await?))
+    }
+
+    /// Refuses unless the caller may see a record.
+    pub(crate) fn must_see(&self, caller: &Caller, record: &Record) -> Result<()> {
+        caller.may(record.row.issued.project, Action::ReadCertificate, &fields(record))
     }
 
     pub(crate) async fn note_key_given(&self, caller: &Caller, record: &Record, form: KeyForm) -> Result<()> {
@@ -536,7 +554,7 @@ impl Context {
         self.commit(Changes::new().audit(read)).await
     }
 
-    async fn bundle_of(&self, record: Record) -> Result<Bundle> {
+    pub(crate) async fn bundle_of(&self, record: Record) -> Result<Bundle> {
         let certificate_pem = pem::encode(pem::CERTIFICATE, &record.row.issued.der);
         let above = self.chain_above(&record.row.issued).await?;
         let pems: Vec<String> = above.iter().map(|der| pem::encode(pem::CERTIFICATE, der)).collect();
@@ -559,6 +577,11 @@ impl Context {
         above.insert(0, stored.der);
         Ok(above)
     }
+}
+
+/// Whether a caller who may issue from there is given the key once more that was made for its own request.
+fn may_have_key_again(caller: &Caller, source: Source, record: &Record) -> bool {
+    source.gives_key_always() || may_have_key(caller, record)
 }
 
 fn may_have_key(caller: &Caller, record: &Record) -> bool {

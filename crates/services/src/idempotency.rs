@@ -36,8 +36,8 @@ pub enum Begun {
     Run(Slot),
     /// It was done, and its certificate is in the inventory, but its answer was not kept: make the answer again.
     Recover(CertificateId, Slot),
-    /// It was done: this is its answer.
-    Replay(Secret),
+    /// It was done: this is its answer, and the certificate that it made.
+    Replay(Secret, Option<CertificateId>),
 }
 
 /// The place of a running request. While it is held, a repeated request waits.
@@ -81,7 +81,9 @@ impl Context {
                 return Err(Error::conflict("this Idempotency-Key was used with another body"));
             }
             match (&kept.sealed, kept.certificate) {
-                (Some(sealed), _) => return self.open(place(&id), sealed).await.map(Begun::Replay),
+                (Some(sealed), certificate) => {
+                    return Ok(Begun::Replay(self.open(place(&id), sealed).await?, certificate));
+                }
                 (None, Some(certificate)) if self.is_dead(&kept, now) => {
                     return Ok(Begun::Recover(certificate, Slot { mark: kept.mark, _running: running }));
                 }

@@ -8,16 +8,16 @@ use crate::context::{Context, failed, key_failed};
 use crate::issue::certificate_fields;
 use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
+use domain::collection::Member;
 use domain::inventory::{
     CertificateDetails, CertificateStatus, ImportedWith, IssuedCertificate, ShownStatus, serial_hex,
 };
 use domain::permission::{Action, Field};
 use domain::secret::SecretText;
-use domain::{CertificateId, Error, ProfileId, ProjectId, Result};
+use domain::{CertificateId, CollectionId, Error, ProfileId, ProjectId, Result};
 use keys::{KeyError, PrivateKey};
 use serde_json::json;
 use store::{Changes, StoreError};
-use uuid::Uuid;
 use x509::{Certificate, pem};
 
 /// A certificate that somebody else issued, as it is handed in.
@@ -31,7 +31,7 @@ pub struct ForeignCertificate {
     /// The name for people, when it is not to be the common name.
     pub friendly_name: Option<String>,
     /// A collection to put it into.
-    pub collection: Option<Uuid>,
+    pub collection: Option<CollectionId>,
     /// A profile of the project. Nothing here judged the certificate, so it is looked for and not kept.
     pub profile: Option<ProfileId>,
 }
@@ -54,8 +54,10 @@ impl Context {
         foreign: ForeignCertificate,
     ) -> Result<ImportedCertificate> {
         caller.may_some(project, Action::ImportCertificate)?;
-        if let Some(collection) = foreign.collection {
-            return Err(Error::not_found(format!("there is no collection {collection}")));
+        if let Some(id) = foreign.collection
+            && self.find_collection(caller, id).await?.project != project
+        {
+            return Err(Error::invalid(format!("the collection {id} is of another project")));
         }
         if let Some(id) = foreign.profile {
             let profile = store::profile::by_id(&self.db, caller.organization, id).await.map_err(failed)?;
@@ -79,7 +81,7 @@ impl Context {
         };
         must_be_signed(&certificate, &chain)?;
         let key = foreign.key.as_ref().map(|key| read_key(&certificate, key)).transpose()?;
-        self.record_import(caller, project, certificate, &chain, key, foreign.friendly_name).await
+        self.record_import(caller, project, certificate, &chain, key, &foreign).await
     }
 
     async fn record_import(
@@ -89,7 +91,7 @@ impl Context {
         certificate: Certificate,
         chain: &[Certificate],
         key: Option<PrivateKey>,
-        friendly_name: Option<String>,
+        foreign: &ForeignCertificate,
     ) -> Result<ImportedCertificate> {
         let serial = certificate.serial_content();
         let same = store::certificate::in_project_by_serial(&self.db, project, serial).await.map_err(failed)?;
@@ -106,7 +108,7 @@ impl Context {
             status: CertificateStatus::Active,
             details: CertificateDetails {
                 imported: Some(ImportedWith { chain: chain_pem }),
-                friendly_name,
+                friendly_name: foreign.friendly_name.clone(),
                 ..CertificateDetails::default()
             },
             created_at: now,
@@ -133,6 +135,10 @@ impl Context {
             &detail,
             now,
         ));
+        let member = foreign.collection.map(|collection| {
+            store::collection::add(project, collection, self.new_id(), Member::Certificate(issued.id), now)
+        });
+        let changes = member.into_iter().fold(changes, Changes::statement);
         match self.db.commit(changes).await {
             Ok(()) => {
                 self.clock.note_committed(now);
@@ -140,6 +146,7 @@ impl Context {
             }
             // Another import was faster.
             Err(StoreError::Conflict { .. }) => Err(is_there(&certificate)),
+            Err(StoreError::Stale(_)) => Err(Error::not_found("the collection is gone")),
             Err(error) => Err(failed(error)),
         }
     }

@@ -3,23 +3,24 @@
 use crate::audit::{self, Object};
 use crate::context::{Context, failed, key_failed};
 use crate::idempotency::Mark;
+use crate::issue_from::{Basis, Source};
 use crate::registry::ReadyDevice;
 use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
+use domain::collection::Member;
 use domain::identity::MetadataEntry;
 use domain::inventory::{CertificateDetails, CertificateStatus, IssuedCertificate, ShownStatus, alt_names, serial_hex};
-use domain::issuance::{Approved, Case, IssuanceRequest, Issuer, Subject, decide};
+use domain::issuance::{Approved, IssuanceRequest, Subject, decide};
 use domain::permission::{Action, Field, ObjectFields};
-use domain::profile::Enrollment;
 use domain::renewal::{can_be_planned, renew_at};
-use domain::{ApplicationId, CertificateId, Error, ProfileId, Result};
+use domain::{ApplicationId, CertificateId, CollectionId, Error, ProfileId, Result};
 use keys::sign::Signer;
 use keys::{Place, PrivateKey, Secret, leaf_form};
 use serde_json::json;
 use std::sync::Arc;
+use store::StoreError;
 use store::application::AttachedProfile;
 use store::certificate::SealedLeafKey;
-use store::{Changes, StoreError};
 use x509::{AttributeType, Certificate, SerialNumber, digest, pem};
 
 /// A certificate that was made, and that is in the inventory.
@@ -45,6 +46,10 @@ pub struct IssueOptions {
     pub idempotency: Option<Mark>,
     /// Free pairs to keep with the certificate.
     pub metadata: Vec<MetadataEntry>,
+    /// The name for people, where it is not the common name.
+    pub friendly_name: Option<String>,
+    /// The collection that it is put into; else that of its template.
+    pub collection: Option<CollectionId>,
     /// The certificate whose place it takes.
     pub renews: Option<CertificateId>,
     /// How many days before its end that one was to be renewed by itself; its successor is, too.
@@ -68,16 +73,30 @@ impl Context {
         request: IssuanceRequest,
         options: IssueOptions,
     ) -> Result<Issued> {
+        self.issue_from(caller, Source::Profile(profile), request, options).await
+    }
+
+    /// Issues a certificate from whatever certificates come from.
+    #[compiled_here]
+    pub async fn issue_from(
+        &self,
+        caller: &Caller,
+        source: Source,
+        request: IssuanceRequest,
+        options: IssueOptions,
+    ) -> Result<Issued> {
         let caller = &*caller.within(options.application);
         let mut attempt = 0;
         loop {
             attempt += 1;
             // Decide. Nothing is written yet.
-            let issuer = self.issuer_for(caller.organization, profile).await?;
-            may_issue(caller, &issuer)?;
-            let attached = self.attached_to_issue_by(caller, &issuer.profile, &options).await?;
+            let basis = self.basis_of(caller, source).await?;
+            basis.must_allow(caller)?;
+            let attached = self.attached_to_issue_by(caller, basis.profile(), &options).await?;
+            let collection = self.collection_for(caller, &basis, options.collection).await?;
             let now = self.clock.now_to_sign()?;
-            let approved = decide(Case::Leaf(&issuer, &request), now)?;
+            let approved = decide(basis.case(&request), now)?;
+            basis.must_allow_names(caller, &approved)?;
 
             // Make the key, build, judge the final bytes, sign. No transaction is open.
             let made = self.subject_key(&request.subject, &approved).await?;
@@ -95,7 +114,8 @@ impl Context {
             let der = signer.certificate(to_be_signed).await?;
 
             // Make it real, together with everything that follows from it.
-            match self.record(caller, &issuer, &approved, der, made, (&options, attached.as_ref())).await {
+            let record = self.record(caller, (&basis, collection), &approved, der, made, (&options, attached.as_ref()));
+            match record.await {
                 Ok(issued) => return Ok(issued),
                 Err(error) if let Some(refusal) = options.device.as_ref().and_then(|device| device.refusal(&error)) => {
                     self.state.issuers.forget();
@@ -156,20 +176,20 @@ impl Context {
     async fn record(
         &self,
         caller: &Caller,
-        issuer: &Issuer,
+        (basis, collection): (&Basis, Option<CollectionId>),
         approved: &Approved,
         der: Vec<u8>,
         made: Option<Arc<PrivateKey>>,
         (options, attached): (&IssueOptions, Option<&AttachedProfile>),
     ) -> Result<Issued, StoreError> {
-        let profile = &issuer.profile;
+        let project = basis.project();
         let now = self.now();
         let certificate = Certificate::from_der(der.clone()).map_err(|error| {
             StoreError::Engine(format!("a certificate that was just signed does not read: {error}"))
         })?;
         let issued = IssuedCertificate {
             id: self.new_id(),
-            project: profile.project,
+            project,
             judged_by: approved.judged_by(),
             issuer: approved.issued_by(),
             status: CertificateStatus::Active,
@@ -177,12 +197,13 @@ impl Context {
                 dropped_key_usages: approved.dropped_key_usages(),
                 metadata: options.metadata.clone(),
                 application: options.application,
+                friendly_name: options.friendly_name.clone(),
                 ..CertificateDetails::default()
             },
             created_at: now,
             der,
         };
-        let mut changes = Changes::new().statement(store::profile::is_unchanged(profile, issuer.policy.version));
+        let mut changes = basis.unchanged();
         let (sealed, private_key) = match made {
             None => {
                 let key = digest::sha256(certificate.spki_der());
@@ -192,7 +213,7 @@ impl Context {
             Some(key) => {
                 let (sealed, exported) = self.seal_leaf_key(&issued, &key).await.map_err(lost)?;
                 let fields = || certificate_fields(&certificate, ShownStatus::Active);
-                let may_have = caller.can_with(profile.project, Action::ReadPrivateKey, fields);
+                let may_have = basis.gives_key_always() || caller.can_with(project, Action::ReadPrivateKey, fields);
                 (Some(sealed), may_have.then_some(exported))
             }
         };
@@ -213,13 +234,21 @@ impl Context {
         if let Some(application) = options.application {
             detail["applicationId"] = application.to_string().into();
         }
+        basis.describe(&mut detail);
+        if let Some(collection) = collection {
+            detail["pkiCollectionId"] = json!(collection);
+        }
         let object = Object::new("certificate", issued.id);
         changes = changes
             .with(store::certificate::insert(&issued, &certificate, name, sealed.as_ref()))
-            .audit(audit::record(caller, Some(profile.project), "certificate-issued", object, &detail, now));
+            .with(basis.origin_of(issued.id))
+            .audit(audit::record(caller, Some(project), "certificate-issued", object, &detail, now));
         if let Some(authority) = approved.authority() {
-            changes =
-                changes.statement(store::authority::is_unchanged(profile.project, authority.id, authority.version));
+            changes = changes.statement(store::authority::is_unchanged(project, authority.id, authority.version));
+        }
+        if let Some(collection) = collection {
+            let member = Member::Certificate(issued.id);
+            changes = changes.statement(store::collection::add(project, collection, self.new_id(), member, now));
         }
         if let Some(predecessor) = options.renews {
             changes = changes
@@ -227,15 +256,18 @@ impl Context {
                 .with(store::renewal::insert(predecessor, issued.id, now));
         }
         // An application says it for what is asked for through it.
-        let api = match options.application {
-            None => profile.document.api.as_ref(),
-            Some(_) => attached.and_then(|attached| attached.attachment.enrollment.api.as_ref()),
+        let said = match options.application {
+            None => basis.renew_before_days(&certificate, now),
+            Some(_) => {
+                let api = attached.and_then(|attached| attached.attachment.enrollment.api.as_ref());
+                domain::renewal::days_of_profile(api, &certificate, now)
+            }
         };
-        let planned = domain::renewal::days_of_profile(api, &certificate, now)
+        let planned = said
             .or_else(|| options.renew_before_days.filter(|days| can_be_planned(renew_at(&certificate, *days), now)));
         if let (Some(days), Some(_)) = (planned, &sealed) {
             let plan = store::renewal::plan(issued.id, days, renew_at(&certificate, days));
-            changes = changes.statement(plan);
+            changes = changes.with(basis.plans_end()).statement(plan);
         }
         if let Some(device) = &options.device {
             changes = changes.with(self.device_follows(caller, device, &issued, &certificate));
@@ -271,11 +303,10 @@ impl Context {
         Ok((SealedLeafKey { data_key_version: data_key.version(), sealed }, exported))
     }
 
-    /// Refuses unless the caller may issue from the profile at this moment.
+    /// Refuses unless the caller may issue from there at this moment.
     #[compiled_here]
-    pub async fn must_be_allowed_to_issue(&self, caller: &Caller, profile: ProfileId) -> Result<()> {
-        let issuer = self.issuer_for(caller.organization, profile).await?;
-        may_issue(caller, &issuer)
+    pub async fn must_be_allowed_to_issue(&self, caller: &Caller, source: Source) -> Result<()> {
+        self.basis_of(caller, source).await?.must_allow(caller)
     }
 
     /// A leaf's kept key as PKCS#8.
@@ -290,25 +321,17 @@ impl Context {
     }
 }
 
-/// Contract §6.1 steps 2 and 3.
-fn may_issue(caller: &Caller, issuer: &Issuer) -> Result<()> {
-    let profile = &issuer.profile;
-    match profile.enrollment {
-        Enrollment::Api => {}
-        Enrollment::Est | Enrollment::Acme => {
-            return Err(Error::forbidden(format!(
-                "the profile {} enrols by {}, not by the API",
-                profile.slug,
-                profile.enrollment.as_str()
-            )));
-        }
-    }
-    caller.may(profile.project, Action::IssueCertificate, &ObjectFields::with(Field::Slug, profile.slug.as_str()))
-}
-
 /// Where a leaf's key is sealed for.
 fn leaf_place(issued: &IssuedCertificate) -> Place<'_> {
     Place { table: "leaf_keys", row: issued.id.as_bytes(), project: issued.project.as_bytes() }
+}
+
+/// What conditions of roles can ask about a certificate that is not made yet.
+pub(crate) fn certificate_fields_of(common_name: &str, alt_names: Vec<String>) -> ObjectFields {
+    ObjectFields::with(Field::CommonName, common_name)
+        .and(Field::AltNames, alt_names)
+        .and(Field::FriendlyName, [common_name.to_owned()])
+        .and(Field::Status, [ShownStatus::Active.as_str().to_owned()])
 }
 
 /// What conditions of roles can ask about a certificate.

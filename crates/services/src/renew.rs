@@ -6,6 +6,8 @@ use crate::audit::{self, Object};
 use crate::certificates::{CertificateName, Record};
 use crate::context::{Context, failed};
 use crate::issue::{IssueOptions, Issued};
+use crate::issue_from::Source;
+use crate::subscribers::request_for;
 use async_recursion::async_recursion as compiled_here;
 use domain::authority::AuthorityStatus;
 use domain::caller::Caller;
@@ -15,7 +17,7 @@ use domain::job::Job;
 use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::{Enrollment, IssuerKind};
 use domain::renewal::{can_be_planned, lifetime_days, next_try, renew_at, request_for_successor};
-use domain::{CertificateId, Error, OrganizationId, Reason, Refusal, Result, Violation};
+use domain::{CertificateId, Error, OrganizationId, Reason, Refusal, Result, SubscriberId, Violation};
 use serde_json::json;
 use std::sync::Arc;
 use store::{Changes, StoreError};
@@ -56,6 +58,7 @@ impl Context {
             Ok(()) => {
                 let options = IssueOptions {
                     metadata: record.row.issued.details.metadata.clone(),
+                    friendly_name: record.row.issued.details.friendly_name.clone(),
                     renews: Some(record.row.issued.id),
                     renew_before_days: record.row.renew_before_days,
                     application: record.application(),
@@ -65,6 +68,31 @@ impl Context {
                 self.issue(caller, issuer.profile.id, request, options).await
             }
         };
+        if let Err(error) = &outcome {
+            self.note_refusal(record, error).await?;
+        }
+        outcome
+    }
+
+    /// Makes the successor of a subscriber's certificate, as the subscriber is now.
+    async fn try_to_renew_for(&self, caller: &Caller, record: &Record, id: SubscriberId) -> Result<Issued> {
+        let outcome = async {
+            match record.status {
+                ShownStatus::Active => {}
+                ShownStatus::Expired => return Err(Error::wrong_state("the certificate has expired")),
+                ShownStatus::Revoked => return Err(Error::wrong_state("the certificate is revoked")),
+            }
+            let subscriber = self.find_subscriber(caller, id).await?;
+            let details = &record.row.issued.details;
+            let options = IssueOptions {
+                metadata: details.metadata.clone(),
+                friendly_name: details.friendly_name.clone(),
+                renews: Some(record.row.issued.id),
+                ..IssueOptions::default()
+            };
+            self.issue_from(caller, Source::Subscriber(id), request_for(&subscriber), options).await
+        };
+        let outcome = outcome.await;
         if let Err(error) = &outcome {
             self.note_refusal(record, error).await?;
         }
@@ -202,12 +230,15 @@ impl Context {
             return Ok(());
         }
         let caller = Caller::node_administering(organization, record.row.issued.project);
-        let outcome = match self.renewing_issuer(&caller, &record).await {
-            Ok(issuer) => self.try_to_renew(&caller, &record, &issuer).await,
-            Err(error) => {
-                self.note_refusal(&record, &error).await?;
-                Err(error)
-            }
+        let outcome = match record.row.origin.subscriber {
+            Some(subscriber) => self.try_to_renew_for(&caller, &record, subscriber).await,
+            None => match self.renewing_issuer(&caller, &record).await {
+                Ok(issuer) => self.try_to_renew(&caller, &record, &issuer).await,
+                Err(error) => {
+                    self.note_refusal(&record, &error).await?;
+                    Err(error)
+                }
+            },
         };
         match outcome {
             Ok(_) => Ok(()),

@@ -160,23 +160,45 @@ pub fn delete(project: ProjectId, id: AuthorityId, version: u32, now: Time) -> S
          AND deleted_at IS NULL
          AND NOT EXISTS (SELECT 1 FROM profiles f WHERE f.project_id = $1 AND f.authority_id = $2)
          AND NOT EXISTS (SELECT 1 FROM authorities c WHERE c.project_id = $1 AND c.parent_id = $2
-                         AND c.deleted_at IS NULL)",
+                         AND c.deleted_at IS NULL)
+         AND NOT EXISTS (SELECT 1 FROM templates t WHERE t.authority_id = $2)
+         AND NOT EXISTS (SELECT 1 FROM subscribers s WHERE s.authority_id = $2)",
         params![project, id, version, now],
     )
     .expect_one("the authority is as it was when this was decided")
 }
 
-/// What still needs the authority: profiles that name it, and authorities below it.
-pub async fn users(db: &Db, project: ProjectId, id: AuthorityId) -> Result<(i64, i64), StoreError> {
+/// What still needs an authority, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthorityUsers {
+    /// Profiles that name it.
+    pub profiles: i64,
+    /// Authorities below it.
+    pub authorities: i64,
+    /// Templates of the first family that name it.
+    pub templates: i64,
+    /// Subscribers that it signs for.
+    pub subscribers: i64,
+}
+
+/// What still needs an authority.
+pub async fn users(db: &Db, project: ProjectId, id: AuthorityId) -> Result<AuthorityUsers, StoreError> {
     let row = db
         .row(
             "SELECT (SELECT COUNT(*) FROM profiles WHERE project_id = $1 AND authority_id = $2),
-             (SELECT COUNT(*) FROM authorities WHERE project_id = $1 AND parent_id = $2 AND deleted_at IS NULL)",
+             (SELECT COUNT(*) FROM authorities WHERE project_id = $1 AND parent_id = $2 AND deleted_at IS NULL),
+             (SELECT COUNT(*) FROM templates WHERE authority_id = $2),
+             (SELECT COUNT(*) FROM subscribers WHERE authority_id = $2)",
             params![project, id],
         )
         .await?
         .ok_or_else(|| StoreError::Corrupt("a count returned no row".into()))?;
-    Ok((row.int(0)?, row.int(1)?))
+    Ok(AuthorityUsers {
+        profiles: row.int(0)?,
+        authorities: row.int(1)?,
+        templates: row.int(2)?,
+        subscribers: row.int(3)?,
+    })
 }
 
 /// Makes sure that an issuer name has a number.

@@ -1,5 +1,5 @@
 //! The inventory: issued certificates and their keys. Lists are in `certificate/list.rs`, requests in
-//! `certificate/request.rs`.
+//! `certificate/request.rs`, origins other than profiles in `certificate/origin.rs`.
 //!
 //! Column values are read from the certificate's own DER, never from the request that asked for it.
 
@@ -8,12 +8,14 @@ macro_rules! select_certificate {
         concat!(
             "SELECT c.pk, c.id, c.project_id, c.profile_id, c.profile_version, c.policy_version, c.authority_id,
              c.authority_key_id, c.authority_certificate_id, c.shard, c.status, c.details, c.created_at, c.der,
-             k.certificate_pk, r.revoked_at, r.reason, s.predecessor_id, n.successor_id, w.renew_before_days, w.last_error
+             k.certificate_pk, r.revoked_at, r.reason, s.predecessor_id, n.successor_id, w.renew_before_days, w.last_error,
+             o.template_id, o.subscriber_id
              FROM certificates c LEFT JOIN leaf_keys k ON k.certificate_pk = c.pk
              LEFT JOIN revocations r ON r.authority_key_id = c.authority_key_id AND r.serial = c.serial
              AND r.released_at IS NULL
              LEFT JOIN renewals s ON s.successor_id = c.id LEFT JOIN renewals n ON n.predecessor_id = c.id
-             LEFT JOIN renewal_plans w ON w.certificate_pk = c.pk ",
+             LEFT JOIN renewal_plans w ON w.certificate_pk = c.pk
+             LEFT JOIN certificate_origins o ON o.certificate_pk = c.pk ",
             $($rest),+
         )
     };
@@ -21,13 +23,15 @@ macro_rules! select_certificate {
 
 mod filter;
 mod list;
+mod origin;
 mod request;
 
 pub use filter::{
-    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Period, SortBy,
-    SortOrder, Source,
+    AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Period, RecordSource,
+    SortBy, SortOrder,
 };
 pub use list::{FEW_MAX, Listing, Mark, Page, Part, Scale, Total};
+pub use origin::{insert_origin, newest_of_subscriber, of_subscriber};
 pub use request::{RequestFilter, RequestName, RequestPage, count_requests, request, requests};
 
 use crate::changes::{Changes, Statement};
@@ -38,9 +42,12 @@ use crate::inventory;
 use crate::params;
 use crate::revocation::reason_from;
 use crate::value::{Row, Value};
-use domain::inventory::{CertificateDetails, CertificateStatus, DerivedColumns, IssuedBy, IssuedCertificate, JudgedBy};
+use domain::inventory::{
+    CertificateDetails, CertificateStatus, DerivedColumns, IssuedBy, IssuedCertificate, JudgedBy, Origin,
+};
 use domain::{
-    AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, OrganizationId, ProfileId, ProjectId, Time,
+    AuthorityCertificateId, AuthorityId, AuthorityKeyId, CertificateId, OrganizationId, ProfileId, ProjectId,
+    SubscriberId, TemplateId, Time,
 };
 use x509::{Certificate, RevocationReason};
 
@@ -166,6 +173,8 @@ pub struct InventoryRow {
     pub renew_before_days: Option<u32>,
     /// Why its last renewal failed.
     pub renewal_error: Option<String>,
+    /// The template or the subscriber that it came from.
+    pub origin: Origin,
 }
 
 /// A certificate of the organisation.
@@ -334,5 +343,6 @@ fn certificate_from(row: &Row) -> Result<InventoryRow, StoreError> {
         renewed_by: row.opt_uuid(18)?.map(CertificateId),
         renew_before_days: row.opt_int(19)?.and_then(|days| u32::try_from(days).ok()),
         renewal_error: row.opt_text(20)?.map(Into::into),
+        origin: Origin { template: row.opt_uuid(21)?.map(TemplateId), subscriber: row.opt_uuid(22)?.map(SubscriberId) },
     })
 }

@@ -232,7 +232,8 @@ pub async fn certificates_without_profile(db: &Db, limit: u32) -> Result<Vec<Cer
     let rows = db
         .rows(
             "SELECT c.id FROM audit_records a JOIN certificates c ON c.id = a.object_id
-             WHERE a.event = 'certificate-issued' AND c.profile_id IS NULL ORDER BY c.pk LIMIT $1",
+             WHERE a.event = 'certificate-issued' AND c.profile_id IS NULL AND a.detail NOT LIKE '%\"directly\":\"%'
+             ORDER BY c.pk LIMIT $1",
             params![limit],
         )
         .await?;
@@ -267,7 +268,7 @@ pub async fn next_certificate(db: &Db, after: i64) -> Result<Option<(i64, Certif
     row.map(|row| Ok((row.int(0)?, CertificateId(row.uuid(1)?)))).transpose()
 }
 
-/// Certificates from a profile of which the audit does not say when and in which project they were issued, or not as
+/// Certificates that somebody asked for, and of which the audit does not say when and in which project they were issued, or not as
 /// their rows do. Of those from before the audit begins it may say nothing.
 pub async fn certificates_without_record(db: &Db, limit: u32) -> Result<Vec<CertificateId>, StoreError> {
     let rows = db
@@ -275,7 +276,7 @@ pub async fn certificates_without_record(db: &Db, limit: u32) -> Result<Vec<Cert
             "SELECT c.id FROM certificates c LEFT JOIN
              (SELECT object_id, project_id, at FROM audit_records WHERE event = 'certificate-issued') a
              ON a.object_id = c.id
-             WHERE c.profile_id IS NOT NULL
+             WHERE (c.profile_id IS NOT NULL OR (c.is_listed = 1 AND c.authority_id IS NOT NULL))
              AND (a.object_id IS NULL OR a.at <> c.created_at OR a.project_id <> c.project_id)
              AND (a.object_id IS NOT NULL OR c.created_at > (SELECT COALESCE(MAX(at), -1) FROM audit_starts))
              ORDER BY c.pk LIMIT $1",

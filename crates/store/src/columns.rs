@@ -45,6 +45,10 @@ id_values!(
     ForeignListId,
     SyncId,
     SyncLinkId,
+    TemplateId,
+    SubscriberId,
+    CollectionId,
+    CollectionItemId,
     JobId
 );
 

@@ -9,6 +9,7 @@ pub mod authority;
 pub mod certificate;
 mod changes;
 pub mod check;
+pub mod collection;
 mod columns;
 pub mod connection;
 pub mod credential;
@@ -36,7 +37,9 @@ pub mod secret;
 mod sqlite;
 mod sqlite_checkpoint;
 mod sqlite_link;
+pub mod subscriber;
 pub mod sync;
+pub mod template;
 mod value;
 
 pub use announcement::{Announcement, Ear, Heard};

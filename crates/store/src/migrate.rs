@@ -32,6 +32,7 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     8 "0008_node_letters";
     9 "0009_ocsp";
     10 "0010_inventory";
+    11 "0011_first_families";
     14 "0014_applications";
     15 "0015_retention";
     16 "0016_account_bindings";

@@ -5,7 +5,7 @@ use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
 use domain::inventory::CertificateStatus;
-use domain::{CertificateId, OrganizationId, Time};
+use domain::{CertificateId, OrganizationId, SubscriberId, Time};
 
 /// Puts a certificate in the place of another one that is active and has no successor: whoever comes second finds that it
 /// has one. What was planned for it is done.
@@ -40,6 +40,15 @@ pub fn plan(certificate: CertificateId, days: u32, renew_at: Time) -> Statement 
 pub fn forget_plan(pk: i64) -> Statement {
     let sql = "UPDATE renewal_plans SET renew_before_days = NULL, renew_at = NULL WHERE certificate_pk = $1";
     Statement::new(sql, params![pk])
+}
+
+/// Takes back whatever is planned for the certificates of a subscriber.
+pub fn forget_plans_of_subscriber(subscriber: SubscriberId) -> Statement {
+    Statement::new(
+        "UPDATE renewal_plans SET renew_before_days = NULL, renew_at = NULL WHERE certificate_pk IN
+         (SELECT o.certificate_pk FROM certificate_origins o WHERE o.subscriber_id = $1)",
+        params![subscriber],
+    )
 }
 
 /// Writes down why a renewal was refused, and when one that is planned is tried again.

@@ -99,6 +99,19 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
         server.post("/api/v1/cert-manager/applications", application).await.ok()["application"]["id"].take();
     let member = format!("/api/v1/cert-manager/applications/{}/identities/{identity}", text(&application));
     server.post(&member, json!({"role": "auditor"})).await.ok();
+    let collection = json!({"projectId": server.project, "name": format!("{NAME}-collection")});
+    let collection = server.post("/api/v1/pki/collections", collection).await.ok()["id"].take();
+    let template = json!({"caId": root, "name": format!("{NAME}-template"), "commonName": ".*",
+        "subjectAlternativeName": ".*", "ttl": "1d", "pkiCollectionId": collection});
+    let template = server.post("/api/v1/pki/certificate-templates", template).await.ok()["id"].take();
+    let subscriber = json!({"projectId": server.project, "caId": root, "name": format!("{NAME}-subscriber"),
+        "commonName": format!("{NAME}.example.com"), "ttl": "1d"});
+    server.post("/api/v1/pki/subscribers", subscriber).await.ok();
+    let issued_for = format!("/api/v1/pki/subscribers/{NAME}-subscriber/issue-certificate");
+    server.post(&issued_for, json!({"projectId": server.project})).await.ok();
+    let items = format!("/api/v1/pki/collections/{}/items", text(&collection));
+    let item = json!({"type": "certificate", "itemId": issued["certificateId"]});
+    let item = server.post(&items, item).await.ok()["id"].take();
     let job = server.get("/api/v1/jobs").await.ok()["jobs"][0]["id"].take();
     BTreeMap::from([
         ("identityId", json!(identity)),
@@ -122,6 +135,13 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
         ("groupId", json!(identity)),
         ("connectionId", connection),
         ("pkiSyncId", sync),
+        ("pkiCollectionId", collection.clone()),
+        ("collectionId", collection),
+        ("collectionItemId", item),
+        ("itemId", issued["certificateId"].clone()),
+        ("subscriberName", json!(format!("{NAME}-subscriber"))),
+        // Where a path names a template of the first family.
+        ("templateId", template),
         ("certificateIds", json!([issued["certificateId"]])),
         ("serialNumber", issued["serialNumber"].clone()),
         ("projectId", json!(server.project)),
@@ -148,6 +168,8 @@ async fn call(
             path if path.contains("profiles") => format!("{NAME}-profile"),
             _ => format!("{NAME}-project"),
         };
+        let of_first_family = *name == "certificateTemplateId" && path.contains("/pki/certificate-templates/");
+        let id = if of_first_family { &ids["templateId"] } else { id };
         let value = if *name == "slug" { slug } else { id.as_str().unwrap_or_default().to_owned() };
         filled = filled.replace(&format!("{{{name}}}"), &value);
     }
@@ -243,6 +265,11 @@ async fn rows(walker: &Server) -> BTreeMap<&'static str, Vec<Vec<store::Value>>>
         ("applications", "SELECT * FROM applications ORDER BY id"),
         ("application_profiles", "SELECT * FROM application_profiles ORDER BY id"),
         ("application_members", "SELECT * FROM application_members ORDER BY id"),
+        ("certificate_origins", "SELECT * FROM certificate_origins ORDER BY certificate_pk"),
+        ("certificate_collections", "SELECT * FROM certificate_collections ORDER BY id"),
+        ("certificate_collection_items", "SELECT * FROM certificate_collection_items ORDER BY id"),
+        ("templates", "SELECT * FROM templates ORDER BY id"),
+        ("subscribers", "SELECT * FROM subscribers ORDER BY id"),
         ("connections", "SELECT * FROM connections ORDER BY id"),
         ("syncs", "SELECT * FROM syncs ORDER BY id"),
         ("sync_links", "SELECT * FROM sync_links ORDER BY id"),

@@ -8,27 +8,52 @@ use crate::route::{Input, Reply};
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
 use domain::issuance::IssuanceRequest;
-use domain::{ApplicationId, CertificateId, Error, ProfileId};
+use domain::{ApplicationId, CertificateId, CollectionId, Error};
 use serde_json::Value;
 use services::idempotency::Begun;
 use services::issue::{IssueOptions, Issued};
+use services::issue_from::Source;
 
 /// What is to be issued, and how its answer looks.
-pub(super) struct Work {
-    pub(super) profile: ProfileId,
-    pub(super) request: IssuanceRequest,
+pub(crate) struct Work {
+    pub(crate) source: Source,
+    pub(crate) request: IssuanceRequest,
     /// Free pairs to keep with the certificate.
-    pub(super) metadata: Vec<MetadataEntry>,
+    pub(crate) metadata: Vec<MetadataEntry>,
     /// The application that it is asked for through.
-    pub(super) application: Option<ApplicationId>,
-    pub(super) remove_roots: bool,
+    pub(crate) application: Option<ApplicationId>,
+    /// The name for people, where it is not the common name.
+    pub(crate) friendly_name: Option<String>,
+    /// The collection that it is put into.
+    pub(crate) collection: Option<CollectionId>,
+    pub(crate) remove_roots: bool,
     /// Puts what every answer has into the shape of the endpoint.
-    pub(super) shape: fn(Value, CertificateId) -> Value,
+    pub(crate) shape: fn(Value, CertificateId) -> Value,
 }
 
 impl Work {
+    /// Work that asks for nothing beside the certificate.
+    pub(crate) fn plain(source: Source, request: IssuanceRequest, shape: fn(Value, CertificateId) -> Value) -> Self {
+        Self {
+            source,
+            request,
+            metadata: Vec::new(),
+            application: None,
+            friendly_name: None,
+            collection: None,
+            remove_roots: false,
+            shape,
+        }
+    }
+
     fn options(&self) -> IssueOptions {
-        IssueOptions { metadata: self.metadata.clone(), application: self.application, ..IssueOptions::default() }
+        IssueOptions {
+            metadata: self.metadata.clone(),
+            application: self.application,
+            friendly_name: self.friendly_name.clone(),
+            collection: self.collection,
+            ..IssueOptions::default()
+        }
     }
 
     fn render(&self, outcome: &Issued) -> Value {
@@ -37,7 +62,7 @@ impl Work {
 }
 
 /// A request that carries an `Idempotency-Key`: its key and its body.
-pub(super) struct Repeatable {
+pub(crate) struct Repeatable {
     route: String,
     key: String,
     body: Vec<u8>,
@@ -45,7 +70,7 @@ pub(super) struct Repeatable {
 
 impl Repeatable {
     /// Nothing when the request carries no key. To be asked before the body is taken.
-    pub(super) fn of(input: &Input) -> Result<Option<Self>> {
+    pub(crate) fn of(input: &Input) -> Result<Option<Self>> {
         let mut keys = input.headers.get_all("idempotency-key").iter();
         let key = match (keys.next(), keys.next()) {
             (None, _) => return Ok(None),
@@ -56,12 +81,21 @@ impl Repeatable {
         let body = input.body_value().to_string().into_bytes();
         Ok(Some(Self { route: input.route().to_owned(), key: key.to_owned(), body }))
     }
+
+    /// The same about something that the path names: to repeat it is to name that again.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        if !what.is_empty() {
+            self.body.push(0);
+            self.body.extend_from_slice(what.as_bytes());
+        }
+        self
+    }
 }
 
 /// Does the work once, however often it is asked for under one key.
-pub(super) async fn answer(app: App, caller: Caller, repeatable: Option<Repeatable>, work: Work) -> Result<Reply> {
+pub(crate) async fn answer(app: App, caller: Caller, repeatable: Option<Repeatable>, work: Work) -> Result<Reply> {
     let Some(repeatable) = repeatable else {
-        let outcome = app.services.issue(&caller, work.profile, work.request.clone(), work.options()).await?;
+        let outcome = app.services.issue_from(&caller, work.source, work.request.clone(), work.options()).await?;
         return reply(&work.render(&outcome));
     };
     // A client that goes away must not leave a mark without an answer: the work goes on without it.
@@ -75,15 +109,13 @@ pub(super) async fn answer(app: App, caller: Caller, repeatable: Option<Repeatab
 async fn answer_once(app: &App, caller: &Caller, repeatable: Repeatable, work: Work) -> Result<Reply> {
     let services = &app.services;
     // A kept answer is given to nobody who could not ask for it now.
-    services.must_be_allowed_to_issue(caller, work.profile).await?;
+    services.must_be_allowed_to_issue(caller, work.source).await?;
     match services.begin(caller, &repeatable.route, &repeatable.key, &repeatable.body).await? {
-        Begun::Replay(answer) => {
+        Begun::Replay(answer, certificate) => {
             let mut answer: Value = serde_json::from_slice(answer.expose())
                 .map_err(|error| Error::failed_because("a kept answer does not read", error))?;
-            let id = answer.pointer("/certificateId").or(answer.pointer("/certificate/certificateId"));
-            let id = id.and_then(Value::as_str).and_then(CertificateId::parse);
-            let gives_key = match id {
-                Some(id) if has_key(&answer) => services.gives_key_again(caller, id).await?,
+            let gives_key = match certificate {
+                Some(id) if has_key(&answer) => services.gives_key_again(caller, work.source, id).await?,
                 Some(_) | None => false,
             };
             if !gives_key {
@@ -92,13 +124,13 @@ async fn answer_once(app: &App, caller: &Caller, repeatable: Repeatable, work: W
             reply(&answer)
         }
         Begun::Recover(certificate, slot) => {
-            let answer = work.render(&services.issued_again(caller, certificate).await?);
+            let answer = work.render(&services.issued_again(caller, work.source, certificate).await?);
             services.finish(slot, answer.to_string().as_bytes()).await?;
             reply(&answer)
         }
         Begun::Run(slot) => {
             let options = IssueOptions { idempotency: Some(slot.mark()), ..work.options() };
-            match services.issue(caller, work.profile, work.request.clone(), options).await {
+            match services.issue_from(caller, work.source, work.request.clone(), options).await {
                 Ok(outcome) => {
                     let answer = work.render(&outcome);
                     services.finish(slot, answer.to_string().as_bytes()).await?;

@@ -6,11 +6,10 @@ use crate::route::{Endpoint, Input, Reply, Route};
 use crate::schema::{Schema, any, object, optional, required, text, uuid};
 use domain::caller::Caller;
 use domain::secret::SecretText;
-use domain::{ProfileId, ProjectId};
+use domain::{CollectionId, ProfileId, ProjectId};
 use serde::Deserialize;
 use serde_json::json;
 use services::import_leaf::ForeignCertificate;
-use uuid::Uuid;
 
 const TAG: &str = "Certificates";
 const DESCRIPTION: &str = "Each certificate of the chain must have signed the one before it; a copy of the certificate itself \
@@ -79,7 +78,7 @@ struct Import {
     private_key_pem: Option<SecretText>,
     chain_pem: Option<String>,
     friendly_name: Option<String>,
-    pki_collection_id: Option<Uuid>,
+    pki_collection_id: Option<CollectionId>,
     profile_id: Option<ProfileId>,
 }
 

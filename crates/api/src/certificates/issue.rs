@@ -18,15 +18,16 @@ use domain::policy::{SanType, SubjectAttribute};
 use domain::{ApplicationId, CertificateId, Error, ProfileId, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use services::issue_from::Source;
 use x509::{
     BasicConstraints, CertificationRequest, ExtendedKeyUsage, KeyAlgorithm, KeyUsage, KeyUsages, SignatureAlgorithm,
 };
 
-const TAG: &str = "Certificates";
+pub(crate) const TAG: &str = "Certificates";
 /// The longest CSR, in characters (contract §6.3).
-const CSR_CHARACTERS_MAX: i64 = 4096;
+pub(crate) const CSR_CHARACTERS_MAX: i64 = 4096;
 /// The longest body with a CSR, in octets (invariants B6).
-const CSR_BODY_MAX: usize = 64 << 10;
+pub(crate) const CSR_BODY_MAX: usize = 64 << 10;
 const ISSUE: &str =
     "Makes a key and a certificate from a profile. An `Idempotency-Key` header makes repeating safe for a day.";
 const SIGN: &str =
@@ -82,7 +83,7 @@ fn with_request(mut issued: Value, id: CertificateId) -> Value {
     issued
 }
 
-fn ttl() -> Schema {
+pub(crate) fn ttl() -> Schema {
     text()
         .at_least(1)
         .at_most(100)
@@ -184,7 +185,7 @@ fn ttl_without_dates(value: &Value) -> bool {
     !(is_there("ttl") && (is_there("notBefore") || is_there("notAfter")))
 }
 
-fn dates_in_order(value: &Value) -> bool {
+pub(crate) fn dates_in_order(value: &Value) -> bool {
     match (value.get("notBefore").and_then(Value::as_i64), value.get("notAfter").and_then(Value::as_i64)) {
         (Some(not_before), Some(not_after)) => not_before < not_after,
         (Some(_), None) | (None, Some(_)) | (None, None) => true,
@@ -228,14 +229,9 @@ async fn issue(app: App, caller: Caller, mut input: Input, shape: Shape) -> Resu
         alt_names: alt_names(body.alt_names),
         key_algorithm: KeyAlgorithm::parse(&body.key_algorithm),
     };
-    let work = Work {
-        profile: body.profile_id,
-        request: IssuanceRequest { subject, wishes },
-        metadata: Vec::new(),
-        application: None,
-        remove_roots: body.remove_roots_from_chain,
-        shape,
-    };
+    let request = IssuanceRequest { subject, wishes };
+    let remove_roots = body.remove_roots_from_chain;
+    let work = Work { remove_roots, ..Work::plain(Source::Profile(body.profile_id), request, shape) };
     answer(app, caller, repeatable, work).await
 }
 
@@ -253,14 +249,9 @@ async fn sign(app: App, caller: Caller, mut input: Input, shape: Shape) -> Resul
     let repeatable = Repeatable::of(&input)?;
     let body: SignBody = input.body()?;
     let wishes = Wishes { ttl_millis: Some(millis(&body.ttl)?), ..Wishes::default() };
-    let work = Work {
-        profile: body.profile_id,
-        request: IssuanceRequest { subject: csr(&body.csr)?, wishes },
-        metadata: Vec::new(),
-        application: None,
-        remove_roots: body.remove_roots_from_chain,
-        shape,
-    };
+    let request = IssuanceRequest { subject: csr(&body.csr)?, wishes };
+    let remove_roots = body.remove_roots_from_chain;
+    let work = Work { remove_roots, ..Work::plain(Source::Profile(body.profile_id), request, shape) };
     answer(app, caller, repeatable, work).await
 }
 
@@ -337,18 +328,17 @@ async fn request(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
         Some(text) => (csr(text)?, lifetime),
         None => fields(with_defaults(attributes, defaults, &sent), lifetime)?,
     };
+    let shape: Shape = |issued, id| {
+        json!({
+            "certificate": issued, "certificateRequestId": id, "status": "issued",
+            "message": "The certificate was issued",
+        })
+    };
     let work = Work {
-        profile: body.profile_id,
-        request: IssuanceRequest { subject, wishes },
         metadata: body.metadata,
         application: body.application_id,
         remove_roots: body.remove_roots_from_chain,
-        shape: |issued, id| {
-            json!({
-                "certificate": issued, "certificateRequestId": id, "status": "issued",
-                "message": "The certificate was issued",
-            })
-        },
+        ..Work::plain(Source::Profile(body.profile_id), IssuanceRequest { subject, wishes }, shape)
     };
     answer(app, caller, repeatable, work).await
 }
@@ -436,11 +426,11 @@ fn with_defaults(
     asked
 }
 
-fn millis(ttl: &str) -> Result<i64> {
+pub(crate) fn millis(ttl: &str) -> Result<i64> {
     Ok(parse_ttl(ttl).map_err(|problem| Error::invalid(format!("ttl: {problem}")))?)
 }
 
-fn csr(text: &str) -> Result<Subject> {
+pub(crate) fn csr(text: &str) -> Result<Subject> {
     let csr = CertificationRequest::from_pem(text).map_err(|error| Error::invalid(format!("csr: {error}")))?;
     Ok(Subject::Csr(Box::new(csr)))
 }

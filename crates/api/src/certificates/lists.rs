@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use services::certificates::{
     AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Page, Period, Record,
-    SortBy, SortOrder, Source, Total,
+    RecordSource, SortBy, SortOrder, Total,
 };
 use x509::{AttributeType, KeyAlgorithm, SignatureAlgorithm, pem};
 
@@ -248,8 +248,8 @@ impl Asked {
     fn filter(self) -> Result<Option<CertificateFilter>> {
         let source = match self.source.as_deref() {
             None => None,
-            Some("issued") => Some(Source::Issued),
-            Some("imported") => Some(Source::Imported),
+            Some("issued") => Some(RecordSource::Issued),
+            Some("imported") => Some(RecordSource::Imported),
             // Nothing here is from anywhere else.
             Some(_) => return Ok(None),
         };

@@ -47,7 +47,7 @@ pub(super) fn issued_schema() -> Schema {
 }
 
 /// A certificate's record.
-pub(super) fn record_schema() -> Schema {
+pub(crate) fn record_schema() -> Schema {
     object([
         required("id", uuid()),
         required("createdAt", date()),
@@ -116,7 +116,7 @@ pub(super) fn chain(chain: &str, remove_roots: bool) -> String {
 }
 
 /// A record as lists and the v1 family show it.
-pub(super) fn record(record: &Record) -> Value {
+pub(crate) fn record(record: &Record) -> Value {
     let certificate = &record.certificate;
     let issued = &record.row.issued;
     let extensions = certificate.extensions();
@@ -129,7 +129,6 @@ pub(super) fn record(record: &Record) -> Value {
             .collect()
     };
     let common_name = certificate.subject().first(AttributeType::CommonName).unwrap_or_default();
-    let named = if common_name.is_empty() { "Certificate" } else { common_name };
     let alt_names = domain::inventory::alt_names(certificate);
     let subject = |kind| certificate.subject().first(kind);
     let mut shown = json!({
@@ -140,18 +139,18 @@ pub(super) fn record(record: &Record) -> Value {
         "caCertId": issued.issuer.map(|by| by.certificate),
         "status": record.status.as_str(),
         "serialNumber": serial_hex(certificate),
-        "friendlyName": issued.details.friendly_name.as_deref().unwrap_or(named),
+        "friendlyName": friendly_name(record),
         "commonName": common_name,
         "altNames": (!alt_names.is_empty()).then(|| alt_names.join(", ")),
         "notBefore": timestamp(Time::from_seconds(certificate.not_before())),
         "notAfter": timestamp(Time::from_seconds(certificate.not_after())),
         "revokedAt": optional_timestamp(record.row.revoked_at),
         "revocationReason": record.row.revocation_reason.map(|reason| reason.code()),
-        "certificateTemplateId": null,
+        "certificateTemplateId": record.row.origin.template,
         "keyUsages": key_usages.map(|usages| usages.iter().map(x509::KeyUsage::camel_name).collect::<Vec<_>>()),
         "extendedKeyUsages": extended.map(camel),
         "projectId": issued.project,
-        "pkiSubscriberId": null,
+        "pkiSubscriberId": record.row.origin.subscriber,
         "profileId": issued.judged_by.map(|judged| judged.profile),
         "renewBeforeDays": record.row.renew_before_days,
         "renewedFromCertificateId": record.row.renewed_from,
@@ -186,6 +185,15 @@ pub(super) fn record(record: &Record) -> Value {
         shown["metadata"] = json!(issued.details.metadata);
     }
     shown
+}
+
+/// The name for people: the one that was given, else the common name.
+fn friendly_name(record: &Record) -> &str {
+    match (&record.row.issued.details.friendly_name, record.certificate.subject().first(AttributeType::CommonName)) {
+        (Some(given), _) => given,
+        (None, Some(common_name)) if !common_name.is_empty() => common_name,
+        (None, Some(_) | None) => "Certificate",
+    }
 }
 
 /// The record of the cert-manager family: grouped values beside the flat ones.

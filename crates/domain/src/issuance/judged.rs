@@ -3,7 +3,7 @@
 //! The profile's policy (contract §5.2) judges it, and so do the rules of RFC 5280 that no policy can loosen.
 
 use super::plan::Plan;
-use super::{Subject, Wishes};
+use super::{DirectIssuer, Subject, Wishes};
 use crate::policy::{Judged, PolicyRules, SanType, SubjectAttribute};
 use crate::{Error, Result, Violation};
 use x509::{
@@ -105,6 +105,17 @@ impl<'a> Content<'a> {
     pub(super) fn violations(&self, rules: &PolicyRules) -> Vec<Violation> {
         let mut violations = self.unknown_attributes();
         violations.extend(rules.judge(&self.as_judged()));
+        self.judge_usages(&mut violations);
+        self.judge_purposes(&mut violations);
+        self.judge_names(&mut violations);
+        violations
+    }
+
+    /// Every rule that a certificate without a profile breaks. Its subject may have attributes that no policy can name.
+    pub(super) fn violations_directly(&self, issuer: &DirectIssuer) -> Vec<Violation> {
+        let judged = self.as_judged();
+        let mut violations = issuer.rules().judge(&judged);
+        violations.extend(issuer.grounds.judge(&judged));
         self.judge_usages(&mut violations);
         self.judge_purposes(&mut violations);
         self.judge_names(&mut violations);

@@ -4,14 +4,14 @@
 //! refused. Whether the profile's policy allows the plan is not decided here.
 
 use super::judged::{attribute_type, san_type};
-use super::{IssuanceRequest, Issuer, Subject, Wishes};
+use super::{DirectIssuer, IssuanceRequest, Issuer, Subject, Wishes};
 use crate::policy::{PolicyRules, SanType, SubjectAttribute, is_dropped};
 use crate::profile::IssuerKind;
 use crate::{Error, Reason, Refusal, Result, Time, Violation};
 use x509::{
     AttributeType, BasicConstraints, CertificationRequest, DistinguishedName, DnsName, EmailAddress, ExtendedKeyUsage,
-    Extensions, GeneralName, IpAddress, KeyAlgorithm, KeyUsages, NameConstraints, NameError, SignatureAlgorithm, Uri,
-    oid,
+    Extensions, GeneralName, IpAddress, KeyAlgorithm, KeyUsage, KeyUsages, NameConstraints, NameError,
+    SignatureAlgorithm, Uri, oid,
 };
 
 /// Everything that the certificate will say, except its serial number and its key.
@@ -48,15 +48,77 @@ impl Plan {
             }
         };
         add_common_names(&issuer.policy.rules, &mut plan)?;
-        // RFC 8813 §3, contract §1.8: these usages make no sense with such a key and are left out, and that is said.
-        for usage in plan.key_usages.iter() {
-            if is_dropped(usage.snake_name(), plan.key_algorithm.family()) {
-                plan.key_usages = plan.key_usages.without(usage);
-                plan.dropped = plan.dropped.with(usage);
-            }
-        }
+        plan.drop_usages();
         Ok(plan)
     }
+
+    /// What a request comes to without a profile (contract §6.8). Here what the requester would like goes before what a CSR
+    /// says, and the signature is that of the authority's key whatever the CSR was signed with.
+    pub(super) fn directly(issuer: &DirectIssuer, request: &IssuanceRequest, now: Time) -> Result<Self> {
+        let wishes = Wishes {
+            not_after: end_directly(issuer, &request.wishes, now),
+            key_usages: request.wishes.key_usages.or(issuer.grounds.key_usages()).or(Some(USUAL_USAGES)),
+            extended_key_usages: request
+                .wishes
+                .extended_key_usages
+                .clone()
+                .or_else(|| issuer.grounds.extended_key_usages()),
+            ..request.wishes.clone()
+        };
+        let lifetime = lifetime(&wishes, now)?;
+        let signing = issuer.authority.key_algorithm;
+        let mut plan = match &request.subject {
+            Subject::Csr(csr) => {
+                let mut plan = of_csr(csr, lifetime)?;
+                plan.signature_algorithm = signing.default_signature();
+                let extensions = requested_extensions(csr)?;
+                if request.wishes.key_usages.is_some() || extensions.key_usages().map_err(unreadable)?.is_none() {
+                    plan.key_usages = wishes.key_usages.unwrap_or(USUAL_USAGES);
+                }
+                let has_purposes = extensions.extended_key_usages().map_err(unreadable)?.is_some();
+                if request.wishes.extended_key_usages.is_some() || !has_purposes {
+                    plan.extended_key_usages = wishes.extended_key_usages.unwrap_or_default();
+                }
+                if let Some(names) = &wishes.alt_names {
+                    plan.alt_names = general_names(names)?;
+                }
+                plan
+            }
+            Subject::Fields { attributes, alt_names, key_algorithm } => {
+                of_fields(attributes, alt_names, (*key_algorithm, Some(signing)), &wishes, lifetime)?
+            }
+        };
+        add_common_names(issuer.rules(), &mut plan)?;
+        plan.drop_usages();
+        Ok(plan)
+    }
+
+    /// RFC 8813 §3, contract §1.8: these usages make no sense with such a key and are left out, and that is said.
+    fn drop_usages(&mut self) {
+        for usage in self.key_usages.iter() {
+            if is_dropped(usage.snake_name(), self.key_algorithm.family()) {
+                self.key_usages = self.key_usages.without(usage);
+                self.dropped = self.dropped.with(usage);
+            }
+        }
+    }
+}
+
+/// The usages of a certificate of which nobody says any (contract §6.8).
+const USUAL_USAGES: KeyUsages = KeyUsages::NONE.with(KeyUsage::DigitalSignature).with(KeyUsage::KeyEncipherment);
+
+/// The end of a certificate without a profile: what is asked for, counted from now also when it begins later, else the
+/// longest that there may be, else a year (contract §6.8).
+fn end_directly(issuer: &DirectIssuer, wishes: &Wishes, now: Time) -> Option<Time> {
+    const YEAR_MILLIS: i64 = 365 * 24 * 60 * 60 * 1000;
+    let ttl = match (wishes.not_after, wishes.ttl_millis.or(issuer.grounds.ttl_millis())) {
+        (Some(end), _) => return Some(end),
+        // Less than a second is refused where lifetimes are read.
+        (None, Some(ttl)) if ttl < 1000 => return None,
+        (None, Some(ttl)) => ttl,
+        (None, None) => YEAR_MILLIS,
+    };
+    Some(Time::from_seconds(now.seconds().saturating_add(ttl / 1000)))
 }
 
 /// The end is the beginning and the lifetime; nothing is clamped and nothing is backdated (contract §6.1).
@@ -174,13 +236,7 @@ fn of_fields(
             violations.push(Violation::new(attribute.field(), "subject", error.to_string()));
         }
     }
-    let mut names = Vec::with_capacity(alt_names.len());
-    for (position, (kind, value)) in alt_names.iter().enumerate() {
-        match general_name(*kind, value) {
-            Ok(name) => names.push(name),
-            Err(error) => violations.push(Violation::new(format!("altNames.{position}"), "name", error.to_string())),
-        }
-    }
+    let names = read_names(alt_names, &mut violations);
     if !violations.is_empty() {
         return Err(Refusal::violations(Reason::Invalid, violations).into());
     }
@@ -204,6 +260,39 @@ fn of_fields(
         not_before,
         not_after,
     })
+}
+
+/// Names of declared types.
+pub(super) fn general_names(names: &[(SanType, String)]) -> Result<Vec<GeneralName>> {
+    let mut violations = Vec::new();
+    let names = read_names(names, &mut violations);
+    if !violations.is_empty() {
+        return Err(Refusal::violations(Reason::Invalid, violations).into());
+    }
+    Ok(without_repeats(names))
+}
+
+fn read_names(names: &[(SanType, String)], violations: &mut Vec<Violation>) -> Vec<GeneralName> {
+    let mut read = Vec::with_capacity(names.len());
+    for (position, (kind, value)) in names.iter().enumerate() {
+        match general_name(*kind, value) {
+            Ok(name) => read.push(name),
+            Err(error) => violations.push(Violation::new(format!("altNames.{position}"), "name", error.to_string())),
+        }
+    }
+    read
+}
+
+/// Refuses names of which no certificate could be made, whatever else it says.
+pub fn check_names(attributes: &[(SubjectAttribute, String)], alt_names: &[(SanType, String)]) -> Result<()> {
+    for (attribute, value) in attributes {
+        DistinguishedName::build(&[(attribute_type(*attribute), value)])
+            .map_err(|error| Error::invalid(format!("{}: {error}", attribute.field())))?;
+        if *attribute == SubjectAttribute::CommonName {
+            host_in(value)?;
+        }
+    }
+    general_names(alt_names).map(|_| ())
 }
 
 fn general_name(kind: SanType, value: &str) -> Result<GeneralName, NameError> {
@@ -245,7 +334,7 @@ fn add_common_names(rules: &PolicyRules, plan: &mut Plan) -> Result<()> {
 /// The host or address that a common name is; nothing when it is another kind of name. One that a lenient reader would
 /// take for a host, and that is none by our rules, could stand for what the SAN rules forbid: it is refused. So is a host
 /// with blanks around it, which only a CSR can hold: fields are trimmed.
-fn host_in(common_name: &str) -> Result<Option<GeneralName>> {
+pub(super) fn host_in(common_name: &str) -> Result<Option<GeneralName>> {
     let bare = common_name.trim_matches(is_blank);
     let host = match IpAddress::parse(bare) {
         Ok(address) => Ok(GeneralName::Ip(address)),

@@ -4,6 +4,7 @@ use super::devices::{NewDevice, clash};
 use super::operations::{Asked, Decided, Repeat, Setback};
 use crate::context::{Context, failed};
 use crate::issue::{IssueOptions, Issued};
+use crate::issue_from::Source;
 use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::inventory::IssuedCertificate;
@@ -118,17 +119,20 @@ impl Context {
         profile: ProfileId,
         operation: Operation,
     ) -> Result<Provisioned> {
-        self.must_be_allowed_to_issue(caller, profile).await?;
+        self.must_be_allowed_to_issue(caller, Source::Profile(profile)).await?;
         let Outcome::ProvisionDevice { device, certificate } = operation.outcome else {
             return Err(Error::failed("the key of a provisioned device is another operation's"));
         };
-        let issued = self.issued_again(caller, certificate).await.map_err(|error| match error.reason() {
-            Some(Reason::NotFound) => Error::wrong_state(format!(
-                "this request made the device {} already, and its certificate is not in the inventory any more",
-                device.id
-            )),
-            _ => error,
-        })?;
+        let issued =
+            self.issued_again(caller, Source::Profile(profile), certificate).await.map_err(|error| {
+                match error.reason() {
+                    Some(Reason::NotFound) => Error::wrong_state(format!(
+                        "this request made the device {} already, and its certificate is not in the inventory any more",
+                        device.id
+                    )),
+                    _ => error,
+                }
+            })?;
         Ok(Provisioned { device, issued })
     }
 
@@ -145,7 +149,7 @@ impl Context {
             || Error::not_found(format!("there is no certificate profile {} in the registry's project", new.profile));
         let issuer = self.issuer_for(caller.organization, new.profile).await?;
         (issuer.profile.project == registry.folder.project).then_some(()).ok_or_else(unknown)?;
-        self.must_be_allowed_to_issue(caller, new.profile).await?;
+        self.must_be_allowed_to_issue(caller, Source::Profile(new.profile)).await?;
         // Nothing is signed for a name that is taken; the commit holds it once more.
         if devices::by_name(&self.db, &registry.id, &new.name).await.map_err(failed)?.is_some() {
             return Err(name_taken(&new.name));

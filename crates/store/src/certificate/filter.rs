@@ -47,7 +47,7 @@ pub struct CertificateFilter {
     /// Only with all of these pairs, at most [`METADATA_IN_FILTER_MAX`].
     pub metadata: Vec<MetadataEntry>,
     /// Only from there.
-    pub source: Option<Source>,
+    pub source: Option<RecordSource>,
     /// When it was issued.
     pub created_at: Period,
     /// When it begins.
@@ -58,7 +58,7 @@ pub struct CertificateFilter {
 
 /// Where a certificate of the inventory is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum RecordSource {
     /// It was issued here.
     Issued,
     /// It was issued elsewhere.
@@ -235,7 +235,7 @@ impl CertificateFilter {
                 .is_none_or(|listed| listed.iter().any(|algorithm| algorithm.as_str() == group.key_algorithm))
             && self.signature_algorithm.is_none_or(|algorithm| algorithm.as_str() == group.signature_algorithm)
             && (self.extended_key_usage.is_empty() || usages.split(", ").any(|usage| usage == self.extended_key_usage))
-            && self.source.is_none_or(|source| (source == Source::Imported) == is_imported)
+            && self.source.is_none_or(|source| (source == RecordSource::Imported) == is_imported)
     }
 }
 
@@ -273,8 +273,8 @@ pub(super) fn condition_params(space: i64, filter: &CertificateFilter, now: Time
     push_ids(&mut params, filter.authorities.iter().map(|id| Value::from(*id)).collect(), AUTHORITIES_IN_FILTER_MAX);
     params.push(Value::from(match filter.source {
         None => "",
-        Some(Source::Issued) => "issued",
-        Some(Source::Imported) => "imported",
+        Some(RecordSource::Issued) => "issued",
+        Some(RecordSource::Imported) => "imported",
     }));
     params
 }
