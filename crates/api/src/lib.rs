@@ -1,8 +1,9 @@
 //! The Infisical-compatible REST API.
 
 pub mod accounts;
+pub mod alerts;
 pub mod app;
-pub mod authorities;
+mod authorities;
 pub mod body;
 pub mod certificates;
 mod check;

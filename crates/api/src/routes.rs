@@ -3,12 +3,15 @@
 use crate::app::App;
 use crate::route::{Endpoint, Route};
 use crate::schema::{required, text};
-use crate::{accounts, authorities, certificates, connections, policies, profiles, server, syncs, verify, work};
+use crate::{
+    accounts, alerts, authorities, certificates, connections, policies, profiles, server, syncs, verify, work,
+};
 
 /// Every route.
 pub fn routes() -> Vec<Route<App>> {
     [
         accounts::routes(),
+        alerts::routes(),
         authorities::routes(),
         certificates::routes(),
         connections::routes(),

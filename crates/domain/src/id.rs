@@ -93,4 +93,12 @@ ids! {
     SyncId;
     /// A certificate's link to a PKI sync.
     SyncLinkId;
+    /// An alert.
+    AlertId;
+    /// A channel of an alert.
+    AlertChannelId;
+    /// One time that an alert had something to tell.
+    AlertRunId;
+    /// A message of an alert on one channel.
+    AlertDeliveryId;
 }

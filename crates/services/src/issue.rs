@@ -12,7 +12,7 @@ use domain::issuance::{Approved, Case, IssuanceRequest, Issuer, Subject, decide}
 use domain::permission::{Action, Field, ObjectFields};
 use domain::profile::Enrollment;
 use domain::renewal::{can_be_planned, renew_at};
-use domain::{CertificateId, Error, ProfileId, Result};
+use domain::{CertificateId, Error, ProfileId, Result, Time};
 use keys::sign::Signer;
 use keys::{Place, PrivateKey, Secret, leaf_form};
 use serde_json::json;
@@ -65,6 +65,21 @@ impl Context {
         request: IssuanceRequest,
         options: IssueOptions,
     ) -> Result<Issued> {
+        let outcome = self.try_to_issue(caller, profile, &request, &options).await;
+        // A renewal notes its refusal in the record of the certificate.
+        if let (Err(error), None) = (&outcome, options.renews) {
+            self.note_failed_issuance(caller.organization, profile, &request, error).await;
+        }
+        outcome
+    }
+
+    async fn try_to_issue(
+        &self,
+        caller: &Caller,
+        profile: ProfileId,
+        request: &IssuanceRequest,
+        options: &IssueOptions,
+    ) -> Result<Issued> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -72,7 +87,7 @@ impl Context {
             let issuer = self.issuer_for(caller.organization, profile).await?;
             may_issue(caller, &issuer)?;
             let now = self.clock.now_to_sign()?;
-            let approved = decide(Case::Leaf(&issuer, &request), now)?;
+            let approved = decide(Case::Leaf(&issuer, request), now)?;
 
             // Make the key, build, judge the final bytes, sign. No transaction is open.
             let made = self.subject_key(&request.subject, &approved).await?;
@@ -90,14 +105,14 @@ impl Context {
             let der = signer.certificate(to_be_signed).await?;
 
             // Make it real, together with everything that follows from it.
-            match self.record(caller, &issuer, &approved, der, made, &options).await {
+            match self.record(caller, &issuer, &approved, der, made, options).await {
                 Ok(issued) => return Ok(issued),
                 Err(error) if let Some(refusal) = options.device.as_ref().and_then(|device| device.refusal(&error)) => {
                     self.state.issuers.forget();
                     return Err(refusal);
                 }
                 Err(StoreError::Conflict { .. } | StoreError::Stale(_))
-                    if self.was_overtaken(caller, &options).await? =>
+                    if self.was_overtaken(caller, options).await? =>
                 {
                     return Err(Error::wrong_state("the certificate was renewed, revoked or deleted meanwhile"));
                 }
@@ -219,6 +234,9 @@ impl Context {
             let plan = store::renewal::plan(issued.id, days, renew_at(&certificate, days));
             changes = changes.statement(plan);
         }
+        let not_after = Time::from_seconds(certificate.not_after());
+        changes =
+            changes.with(self.alerts_follow_issuance(profile.project, issued.id, not_after, options.renews).await?);
         if let Some(device) = &options.device {
             changes = changes.with(self.device_follows(caller, device, &issued, &certificate));
         }

@@ -4,6 +4,7 @@
 //! with `domain`, and hands one set of changes to `store`. No edge is known here; connections to other systems
 //! are opened by `outbound`, and never while a transaction is.
 
+pub mod alerts;
 mod audit;
 mod authenticate;
 pub mod authorities;

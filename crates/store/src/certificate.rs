@@ -19,9 +19,11 @@ macro_rules! select_certificate {
     };
 }
 
+mod ending;
 mod list;
 mod request;
 
+pub use ending::{Authorities, EndingAfter, ending, ending_untold};
 pub use list::{
     AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Page, Period, SortBy,
     SortOrder, count_listed, list,

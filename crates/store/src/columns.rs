@@ -43,7 +43,11 @@ id_values!(
     ForeignListId,
     SyncId,
     SyncLinkId,
-    JobId
+    JobId,
+    AlertId,
+    AlertChannelId,
+    AlertRunId,
+    AlertDeliveryId
 );
 
 impl From<Time> for Value {

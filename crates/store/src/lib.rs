@@ -1,5 +1,6 @@
 //! Every SQL statement, the migrations and the two engines.
 
+pub mod alert;
 mod announcement;
 pub mod audit;
 pub mod audit_chain;

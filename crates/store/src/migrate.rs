@@ -31,6 +31,7 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     7 "0007_revoked_certificates";
     8 "0008_node_letters";
     9 "0009_ocsp";
+    13 "0013_alerts";
 };
 
 /// What was applied; understood by both engines as it is here.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod alerts;
 mod authorities;
 mod authority_access;
 mod authority_certificates;
