@@ -1,6 +1,7 @@
 //! The Infisical-compatible REST API.
 
 pub mod accounts;
+pub mod alerts;
 pub mod app;
 pub mod applications;
 pub mod authorities;

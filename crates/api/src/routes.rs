@@ -4,14 +4,15 @@ use crate::app::App;
 use crate::route::{Endpoint, Route};
 use crate::schema::{required, text};
 use crate::{
-    accounts, applications, authorities, certificates, collections, connections, policies, profiles, retention, server,
-    subscribers, syncs, templates, verify, work,
+    accounts, alerts, applications, authorities, certificates, collections, connections, policies, profiles, retention,
+    server, subscribers, syncs, templates, verify, work,
 };
 
 /// Every route.
 pub fn routes() -> Vec<Route<App>> {
     [
         accounts::routes(),
+        alerts::routes(),
         applications::routes(),
         authorities::routes(),
         certificates::routes(),

@@ -4,6 +4,7 @@
 //! that another client could not know. One file per noun; each holds its arguments, its requests and its tables.
 //! This is not where the server is: local commands are only read here, and handed back as a [`LocalCommand`].
 
+mod alert;
 mod app_connection;
 mod ca;
 mod cert;
@@ -143,6 +144,7 @@ enum RemoteCommand {
     Project(project::ProjectArguments),
     Connection(app_connection::AppConnectionArguments),
     Sync(Box<sync::SyncArguments>),
+    Alert(Box<alert::AlertArguments>),
     Iot(Box<iot::IotArguments>),
     Job(job::JobArguments),
     Prune(prune::PruneArguments),
@@ -172,6 +174,9 @@ impl RemoteCommand {
             }
             Self::Sync(arguments) => {
                 sync::run(&connect(&arguments.remote, environment).await?, arguments.command).await
+            }
+            Self::Alert(arguments) => {
+                alert::run(&connect(&arguments.remote, environment).await?, arguments.command).await
             }
             Self::Iot(arguments) => iot::run(*arguments, environment, json).await,
             Self::Job(arguments) => job::run(&connect(&arguments.remote, environment).await?, arguments.command).await,

@@ -4,11 +4,13 @@ use crate::cli::local::{AddressOrOff, DatabaseArguments, LogFormat, ServeArgumen
 use domain::identity::TrustedNetwork;
 use domain::registry::credential::FingerprintFormat;
 use ipnet::IpNet;
+use outbound::alert::{MailServer, Mailer};
 use outbound::destination::local_directory::LocalPlaces;
+use outbound::http::Ways;
 use outbound::nats::NatsServer;
 use serde::Deserialize;
 use services::registry::Relaying;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -48,6 +50,10 @@ pub struct Config {
     pub crl_s3: Option<Bucket>,
     /// Networks beside the public internet that connections and syncs may reach.
     pub egress_allow: Vec<IpNet>,
+    /// Whom connections trust beside the system's roots, and hosts that are reached at another address.
+    pub egress_ways: Ways,
+    /// Who takes the mail of alerts.
+    pub mailer: Option<Mailer>,
     /// What syncs may do on this host.
     pub places: LocalPlaces,
     /// The key file of the server's own account at Google.
@@ -137,6 +143,12 @@ struct File {
     crl_s3_region: Option<String>,
     crl_s3_endpoint: Option<String>,
     egress_allow: Vec<String>,
+    egress_ca_file: Option<PathBuf>,
+    egress_hosts: Vec<String>,
+    smtp_url: Option<String>,
+    smtp_user: Option<String>,
+    smtp_password_file: Option<PathBuf>,
+    smtp_from: Option<String>,
     local_directories: Vec<PathBuf>,
     local_commands: bool,
     google_key_file: Option<PathBuf>,
@@ -226,6 +238,16 @@ impl Config {
             .collect::<Result<Vec<_>, _>>()?;
         let allowed = if arguments.egress_allow.is_empty() { &file.egress_allow } else { &arguments.egress_allow };
         let egress_allow = allowed.iter().map(|text| network(text)).collect::<Result<Vec<_>, _>>()?;
+        let hosts = if arguments.egress_hosts.is_empty() { &file.egress_hosts } else { &arguments.egress_hosts };
+        let hosts = hosts.iter().map(|text| host_at(text)).collect::<Result<HashMap<_, _>, _>>()?;
+        let egress_ways = Ways { ca_file: arguments.egress_ca_file.clone().or(file.egress_ca_file), hosts };
+        let mailer = mailer(
+            arguments.smtp_url.clone().or(file.smtp_url),
+            arguments.smtp_user.clone().or(file.smtp_user),
+            arguments.smtp_password_file.clone().or(file.smtp_password_file),
+            arguments.smtp_from.clone().or(file.smtp_from),
+            egress_ways.ca_file.clone(),
+        )?;
         let crl_s3 = arguments.crl_s3.clone().or(file.crl_s3).map(|url| Bucket {
             url,
             region: arguments
@@ -264,6 +286,8 @@ impl Config {
             crl_put_url: url(arguments.crl_put_url.clone().or(file.crl_put_url), "crl_put_url", &["http", "https"])?,
             crl_s3,
             egress_allow,
+            egress_ways,
+            mailer,
             places: LocalPlaces {
                 roots: if arguments.local_directories.is_empty() {
                     file.local_directories
@@ -402,6 +426,32 @@ fn network(text: &str) -> Result<IpNet, String> {
         .ok()
         .or_else(single)
         .ok_or_else(|| format!("egress_allow: \"{text}\" is not a network such as 10.1.0.0/16"))
+}
+
+/// A host and the address that it is reached at.
+fn host_at(text: &str) -> Result<(String, SocketAddr), String> {
+    let parts = text.trim().split_once('=').and_then(|(host, address)| Some((host, address.parse().ok()?)));
+    match parts {
+        Some((host, address)) if !host.is_empty() => Ok((host.to_ascii_lowercase(), address)),
+        Some(_) | None => {
+            Err(format!("egress_hosts: \"{text}\" is not a host and an address, as hooks.slack.com=10.1.2.3:8443"))
+        }
+    }
+}
+
+/// The mail server, when there is one.
+fn mailer(
+    url: Option<String>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    from: Option<String>,
+    ca_file: Option<PathBuf>,
+) -> Result<Option<Mailer>, String> {
+    match (url, from) {
+        (None, None) if user.is_none() && password_file.is_none() => Ok(None),
+        (Some(url), Some(from)) => Mailer::new(MailServer { url, user, password_file, from, ca_file }).map(Some),
+        _ => Err("smtp_url and smtp_from go together, and the others of smtp need both".into()),
+    }
 }
 
 fn endpoint(text: Option<String>) -> Result<Option<String>, String> {

@@ -211,8 +211,9 @@ fn outward(config: &Config) -> Result<Outward, String> {
         list_targets.push(target.map_err(|error| format!("crl_s3: {error}"))?);
     }
     let http = Http::new(EgressRules::public_and(config.egress_allow.clone())).map_err(text)?;
+    let http = http.by(config.egress_ways.clone());
     let google = config.google_key_file.clone().map(ServerIdentity::of_key_file).unwrap_or_default();
-    Ok(Outward { http, list_targets, places: config.places.clone(), google })
+    Ok(Outward { http, list_targets, places: config.places.clone(), google, mailer: config.mailer.clone() })
 }
 
 fn keys_of_environment() -> Result<Credentials, &'static str> {

@@ -105,4 +105,12 @@ ids! {
     CollectionId;
     /// A member of a collection.
     CollectionItemId;
+    /// An alert.
+    AlertId;
+    /// A channel of an alert.
+    AlertChannelId;
+    /// One time that an alert had something to tell.
+    AlertRunId;
+    /// A message of an alert on one channel.
+    AlertDeliveryId;
 }

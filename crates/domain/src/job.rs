@@ -1,6 +1,9 @@
 //! Background work: a closed set of kinds. Jobs are idempotent; a row is a job that is still to be done.
 
-use crate::{AuthorityId, AuthorityKeyId, CertificateId, CrlId, JobId, OrganizationId, SyncId, Time};
+use crate::alert::{TRIES_MAX, TRY_PAUSE_SECONDS};
+use crate::{
+    AlertDeliveryId, AuthorityId, AuthorityKeyId, CertificateId, CrlId, JobId, OrganizationId, ProjectId, SyncId, Time,
+};
 use serde::{Deserialize, Serialize};
 
 /// One piece of background work.
@@ -58,6 +61,16 @@ pub enum Job {
         /// The authority.
         authority: AuthorityId,
     },
+    /// Find what the alerts of a project have to tell.
+    RunAlerts {
+        /// The project.
+        project: ProjectId,
+    },
+    /// Send a message of an alert by one channel.
+    DeliverAlert {
+        /// The message.
+        delivery: AlertDeliveryId,
+    },
 }
 
 impl Job {
@@ -74,6 +87,8 @@ impl Job {
             Self::ProveSync { .. } => JobKind::ProveSync,
             Self::RenewCertificate { .. } => JobKind::RenewCertificate,
             Self::RenewAuthority { .. } => JobKind::RenewAuthority,
+            Self::RunAlerts { .. } => JobKind::RunAlerts,
+            Self::DeliverAlert { .. } => JobKind::DeliverAlert,
         }
     }
 
@@ -95,12 +110,18 @@ impl Job {
             Self::ProveSync { sync } => format!("prove-sync/{sync}"),
             Self::RenewCertificate { certificate, .. } => format!("renew-certificate/{certificate}"),
             Self::RenewAuthority { authority, .. } => format!("renew-authority/{authority}"),
+            Self::RunAlerts { project } => format!("run-alerts/{project}"),
+            Self::DeliverAlert { delivery } => format!("deliver-alert/{delivery}"),
         }
     }
 
     /// When to try again after a number of failed attempts; none parks the job until a person looks at it.
     pub fn retry_at(&self, attempts: u32, now: Time) -> Option<Time> {
         const ATTEMPTS_MAX: u32 = 20;
+        // Somebody waits for the message, and the other side is not asked too much by few of them.
+        if let Self::DeliverAlert { .. } = self {
+            return (attempts < TRIES_MAX).then(|| now.plus_seconds(TRY_PAUSE_SECONDS));
+        }
         (attempts < ATTEMPTS_MAX).then(|| now.plus_seconds(i64::from(2_u32.saturating_pow(attempts.min(10)).min(600))))
     }
 }
@@ -128,11 +149,15 @@ pub enum JobKind {
     RenewCertificate,
     /// [`Job::RenewAuthority`].
     RenewAuthority,
+    /// [`Job::RunAlerts`].
+    RunAlerts,
+    /// [`Job::DeliverAlert`].
+    DeliverAlert,
 }
 
 impl JobKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::RenewServerCertificate,
         Self::PublishCrl,
         Self::RenewResponder,
@@ -143,6 +168,8 @@ impl JobKind {
         Self::ProveSync,
         Self::RenewCertificate,
         Self::RenewAuthority,
+        Self::RunAlerts,
+        Self::DeliverAlert,
     ];
 
     /// The name on the wire and in the database.
@@ -158,6 +185,8 @@ impl JobKind {
             Self::ProveSync => "prove-sync",
             Self::RenewCertificate => "renew-certificate",
             Self::RenewAuthority => "renew-authority",
+            Self::RunAlerts => "run-alerts",
+            Self::DeliverAlert => "deliver-alert",
         }
     }
 
@@ -168,6 +197,7 @@ impl JobKind {
             Self::RenewServerCertificate | Self::RenewCertificate | Self::RenewAuthority => Lane::Renewals,
             Self::DeliverCrl | Self::RunSync | Self::ClearSync | Self::RecheckSync => Lane::Outward,
             Self::ProveSync => Lane::Proofs,
+            Self::RunAlerts | Self::DeliverAlert => Lane::Alerts,
         }
     }
 }
@@ -183,6 +213,8 @@ pub enum Lane {
     Outward,
     /// What looks, for as long as it may take, whether a certificate is served.
     Proofs,
+    /// What people are to hear, which no slow system may hold up.
+    Alerts,
 }
 
 /// What becomes of a job. One that was done is removed.

@@ -2,6 +2,7 @@
 //!
 //! Everything here is a pure function of its arguments. Nothing here knows HTTP, SQL, a clock or a private key.
 
+pub mod alert;
 pub mod application;
 pub mod authority;
 pub mod caller;

@@ -26,7 +26,7 @@ const fn lease_of(job: &Job) -> Duration {
         // A revocation waits for it, and signing a list twice does no harm.
         Lane::Lists => Duration::from_millis(1500),
         Lane::Renewals => Duration::from_secs(120),
-        Lane::Outward | Lane::Proofs => Duration::from_secs(60),
+        Lane::Outward | Lane::Proofs | Lane::Alerts => Duration::from_secs(60),
     }
 }
 /// How long a job may take.
@@ -35,6 +35,7 @@ const fn time_limit_of(job: &Job) -> Duration {
         Lane::Lists => Duration::from_secs(20),
         Lane::Renewals => Duration::from_secs(120),
         Lane::Outward | Lane::Proofs => Duration::from_secs(60 * 60),
+        Lane::Alerts => Duration::from_secs(10 * 60),
     }
 }
 /// How many renewals are done at once: their keys are made by few threads.
@@ -43,6 +44,8 @@ const RENEWALS_AT_ONCE: usize = 4;
 const OUTWARD_AT_ONCE: usize = 32;
 /// How many syncs are looked after at once until their certificates are served. Such a look costs next to nothing.
 const PROOFS_AT_ONCE: usize = 256;
+/// How many alerts look or send at once.
+const ALERTS_AT_ONCE: usize = 16;
 /// How long it is waited at the end for what is under way.
 const FAREWELL: Duration = Duration::from_secs(30);
 /// How often what must not run out is looked for.
@@ -71,12 +74,18 @@ pub struct Places {
     renewals: Arc<Semaphore>,
     outward: Arc<Semaphore>,
     proofs: Arc<Semaphore>,
+    alerts: Arc<Semaphore>,
 }
 
 impl Default for Places {
     fn default() -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
-        Self { renewals: places(RENEWALS_AT_ONCE), outward: places(OUTWARD_AT_ONCE), proofs: places(PROOFS_AT_ONCE) }
+        Self {
+            renewals: places(RENEWALS_AT_ONCE),
+            outward: places(OUTWARD_AT_ONCE),
+            proofs: places(PROOFS_AT_ONCE),
+            alerts: places(ALERTS_AT_ONCE),
+        }
     }
 }
 
@@ -87,6 +96,7 @@ impl Places {
         let ended = async {
             let _ = self.renewals.acquire_many(RENEWALS_AT_ONCE as u32).await;
             let _ = self.outward.acquire_many(OUTWARD_AT_ONCE as u32).await;
+            let _ = self.alerts.acquire_many(ALERTS_AT_ONCE as u32).await;
         };
         if tokio::time::timeout(FAREWELL, ended).await.is_err() {
             tracing::warn!("jobs are still under way; they are taken up again later");
@@ -175,6 +185,8 @@ pub async fn look_ahead(services: &Context, settings: &Settings) -> Result<()> {
         services.begin_authority_renewals().await,
         services.begin_syncs_of_expired().await,
         services.begin_daily_syncs().await,
+        services.begin_alerts().await,
+        services.prune_alerts().await,
         match &settings.server_names {
             Some(_) => services.plan_server_certificate().await,
             None => Ok(()),
@@ -197,8 +209,9 @@ pub async fn work(services: &Context, settings: &Settings) -> Result<usize> {
             settle(services, settings, &record, outcome).await?;
         }
     }
-    let Places { renewals, outward, proofs } = &*settings.places;
-    for (lane, places) in [(Lane::Renewals, renewals), (Lane::Outward, outward), (Lane::Proofs, proofs)] {
+    let Places { renewals, outward, proofs, alerts } = &*settings.places;
+    let lanes = [(Lane::Renewals, renewals), (Lane::Outward, outward), (Lane::Proofs, proofs), (Lane::Alerts, alerts)];
+    for (lane, places) in lanes {
         for record in store::job::due(&services.db, lane, services.now(), BATCH).await.map_err(unread)? {
             let Ok(place) = places.clone().try_acquire_owned() else { break };
             if take(services, settings, &record).await? {
@@ -276,6 +289,8 @@ async fn perform(services: &Context, settings: &Settings, record: &JobRecord) ->
         Job::RenewAuthority { organization, authority } => {
             services.renew_authority_by_plan(*organization, *authority).await
         }
+        Job::RunAlerts { project } => services.run_alerts(*project).await,
+        Job::DeliverAlert { delivery } => services.deliver_alert(*delivery).await,
         Job::RenewServerCertificate => match &settings.server_names {
             None => Ok(()),
             Some(names) => services.renew_server_certificate(names).await.map(|_| ()),

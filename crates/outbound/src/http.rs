@@ -5,6 +5,9 @@ use crate::{DeliveryError, egress::EgressRules};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, Method, StatusCode, Url, header::HeaderMap, redirect};
 use serde_json::Value;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,8 +29,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 pub struct Http {
     rules: EgressRules,
     roots: Roots,
+    ways: Arc<Ways>,
     /// Made when it is needed first: reading the system's roots takes longer than starting the server.
     client: Arc<OnceLock<Client>>,
+}
+
+/// What the operator says about the way to other systems.
+#[derive(Clone, Debug, Default)]
+pub struct Ways {
+    /// A file of certificates in PEM that are trusted beside the system's. It is read when the client is first needed.
+    pub ca_file: Option<PathBuf>,
+    /// Hosts that are reached at another address, which the egress rules are held against, too.
+    pub hosts: HashMap<String, SocketAddr>,
 }
 
 #[derive(Clone)]
@@ -152,7 +165,7 @@ impl Http {
                 Roots::Nobody
             }
         };
-        Ok(Self { rules, roots, client: Arc::default() })
+        Ok(Self { rules, roots, ways: Arc::default(), client: Arc::default() })
     }
 
     fn client(&self) -> Result<Client, DeliveryError> {
@@ -165,9 +178,9 @@ impl Http {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .dns_resolver(Filtering(self.rules.clone()));
+            .dns_resolver(Filtering { rules: self.rules.clone(), ways: self.ways.clone() });
         let builder = match &self.roots {
-            Roots::System => builder,
+            Roots::System => builder.tls_certs_merge(self.ways.roots()?),
             Roots::Pinned(roots) => builder.tls_certs_only(roots.clone()),
             Roots::Nobody => builder.tls_danger_accept_invalid_certs(true),
         };
@@ -179,7 +192,12 @@ impl Http {
 
     /// The same rules with other trust.
     pub fn with_trust(&self, trust: &Trust) -> Result<Self, DeliveryError> {
-        Self::trusting(self.rules.clone(), trust)
+        Ok(Self { ways: self.ways.clone(), ..Self::trusting(self.rules.clone(), trust)? })
+    }
+
+    /// The same by the ways that the operator chose.
+    pub fn by(self, ways: Ways) -> Self {
+        Self { ways: Arc::new(ways), client: Arc::default(), ..self }
     }
 
     /// Where it may go.
@@ -249,13 +267,29 @@ impl Http {
 }
 
 /// Looks names up and hands on only what is allowed: the client connects to those very addresses.
-struct Filtering(EgressRules);
+struct Filtering {
+    rules: EgressRules,
+    ways: Arc<Ways>,
+}
+
+impl Ways {
+    /// What is trusted beside the system's roots; nothing as long as there is no such file.
+    fn roots(&self) -> Result<Vec<Certificate>, DeliveryError> {
+        let Some(file) = self.ca_file.as_deref().filter(|file| file.exists()) else { return Ok(Vec::new()) };
+        let unusable = |why: &dyn std::fmt::Display| DeliveryError::Unavailable(format!("{}: {why}", file.display()));
+        let pem = std::fs::read(file).map_err(|error| unusable(&error))?;
+        Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))
+    }
+}
 
 impl Resolve for Filtering {
     fn resolve(&self, name: Name) -> Resolving {
-        let rules = self.0.clone();
+        let (rules, ways) = (self.rules.clone(), self.ways.clone());
         Box::pin(async move {
-            let addresses = rules.resolve(name.as_str(), 0).await?;
+            let addresses = match ways.hosts.get(name.as_str()) {
+                Some(address) => rules.resolve(&address.ip().to_string(), address.port()).await?,
+                None => rules.resolve(name.as_str(), 0).await?,
+            };
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

@@ -3,6 +3,7 @@
 //! [`egress`] says where connections may go, [`http`] is the one HTTP client, [`destination`] is what every place that
 //! certificates are carried to can do. Nothing here knows the database or decides what is to be where.
 
+pub mod alert;
 pub mod aws;
 pub mod connection;
 pub mod destination;

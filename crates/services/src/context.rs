@@ -7,6 +7,7 @@ use crate::authenticate::CallerCache;
 use crate::issuer::IssuerCache;
 use domain::{CrlId, Error, Result, Time};
 use keys::{KeyPool, Keyring, PrivateKey};
+use outbound::alert::Mailer;
 use outbound::connection::gcp::ServerIdentity;
 use outbound::destination::local_directory::LocalPlaces;
 use outbound::egress::EgressRules;
@@ -60,6 +61,8 @@ pub struct Outward {
     pub places: LocalPlaces,
     /// Who this server is at Google.
     pub google: ServerIdentity,
+    /// Who takes its mail.
+    pub mailer: Option<Mailer>,
 }
 
 impl Outward {
@@ -67,7 +70,8 @@ impl Outward {
     pub fn nowhere() -> Result<Self> {
         let http = Http::new(EgressRules::public_and(Vec::new()));
         let http = http.map_err(|error| Error::failed_because("the HTTP client", error))?;
-        Ok(Self { http, list_targets: Vec::new(), places: LocalPlaces::default(), google: ServerIdentity::default() })
+        let (places, google) = (LocalPlaces::default(), ServerIdentity::default());
+        Ok(Self { http, list_targets: Vec::new(), places, google, mailer: None })
     }
 }
 
@@ -75,6 +79,7 @@ impl Outward {
 pub(crate) struct State {
     pub(crate) callers: CallerCache,
     pub(crate) issuers: IssuerCache,
+    pub(crate) alerts: crate::alerts::AlertWatch,
     pub(crate) signers: RwLock<HashMap<Uuid, Arc<PrivateKey>>>,
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
@@ -119,6 +124,7 @@ impl Context {
         let state = State {
             callers: CallerCache::default(),
             issuers: IssuerCache::default(),
+            alerts: crate::alerts::AlertWatch::default(),
             signers: RwLock::default(),
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),

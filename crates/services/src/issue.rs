@@ -13,7 +13,7 @@ use domain::inventory::{CertificateDetails, CertificateStatus, IssuedCertificate
 use domain::issuance::{Approved, IssuanceRequest, Subject, decide};
 use domain::permission::{Action, Field, ObjectFields};
 use domain::renewal::{can_be_planned, renew_at};
-use domain::{ApplicationId, CertificateId, CollectionId, Error, ProfileId, Result};
+use domain::{ApplicationId, CertificateId, CollectionId, Error, ProfileId, Result, Time};
 use keys::sign::Signer;
 use keys::{Place, PrivateKey, Secret, leaf_form};
 use serde_json::json;
@@ -85,6 +85,21 @@ impl Context {
         request: IssuanceRequest,
         options: IssueOptions,
     ) -> Result<Issued> {
+        let outcome = self.try_to_issue(caller, source, &request, &options).await;
+        // A renewal notes its refusal in the record of the certificate.
+        if let (Err(error), None) = (&outcome, options.renews) {
+            self.note_failed_issuance(caller, source, &request, error).await;
+        }
+        outcome
+    }
+
+    async fn try_to_issue(
+        &self,
+        caller: &Caller,
+        source: Source,
+        request: &IssuanceRequest,
+        options: &IssueOptions,
+    ) -> Result<Issued> {
         let caller = &*caller.within(options.application);
         let mut attempt = 0;
         loop {
@@ -92,10 +107,10 @@ impl Context {
             // Decide. Nothing is written yet.
             let basis = self.basis_of(caller, source).await?;
             basis.must_allow(caller)?;
-            let attached = self.attached_to_issue_by(caller, basis.profile(), &options).await?;
+            let attached = self.attached_to_issue_by(caller, basis.profile(), options).await?;
             let collection = self.collection_for(caller, &basis, options.collection).await?;
             let now = self.clock.now_to_sign()?;
-            let approved = decide(basis.case(&request), now)?;
+            let approved = decide(basis.case(request), now)?;
             basis.must_allow_names(caller, &approved)?;
 
             // Make the key, build, judge the final bytes, sign. No transaction is open.
@@ -114,7 +129,7 @@ impl Context {
             let der = signer.certificate(to_be_signed).await?;
 
             // Make it real, together with everything that follows from it.
-            let record = self.record(caller, (&basis, collection), &approved, der, made, (&options, attached.as_ref()));
+            let record = self.record(caller, (&basis, collection), &approved, der, made, (options, attached.as_ref()));
             match record.await {
                 Ok(issued) => return Ok(issued),
                 Err(error) if let Some(refusal) = options.device.as_ref().and_then(|device| device.refusal(&error)) => {
@@ -122,7 +137,7 @@ impl Context {
                     return Err(refusal);
                 }
                 Err(StoreError::Conflict { .. } | StoreError::Stale(_))
-                    if self.was_overtaken(caller, &options).await? =>
+                    if self.was_overtaken(caller, options).await? =>
                 {
                     return Err(Error::wrong_state("the certificate was renewed, revoked or deleted meanwhile"));
                 }
@@ -269,6 +284,8 @@ impl Context {
             let plan = store::renewal::plan(issued.id, days, renew_at(&certificate, days));
             changes = changes.with(basis.plans_end()).statement(plan);
         }
+        let not_after = Time::from_seconds(certificate.not_after());
+        changes = changes.with(self.alerts_follow_issuance(project, issued.id, not_after, options.renews).await?);
         if let Some(device) = &options.device {
             changes = changes.with(self.device_follows(caller, device, &issued, &certificate));
         }

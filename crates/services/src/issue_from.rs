@@ -115,6 +115,14 @@ impl Basis {
         }
     }
 
+    /// For messages: the short name of a profile, or what else it is.
+    pub(crate) fn title(&self) -> String {
+        match self {
+            Self::Profile(issuer) => issuer.profile.slug.clone(),
+            Self::Direct(issuer) => issuer.title(),
+        }
+    }
+
     /// What is to be decided.
     pub(crate) fn case<'a>(&'a self, request: &'a IssuanceRequest) -> Case<'a> {
         match self {

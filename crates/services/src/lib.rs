@@ -5,6 +5,7 @@
 //! are opened by `outbound`, and never while a transaction is.
 
 pub mod account_binding;
+pub mod alerts;
 pub mod application_members;
 pub mod application_profiles;
 pub mod applications;

@@ -106,7 +106,9 @@ impl Context {
         }
         let next = next_try(&record.certificate, self.now());
         let refused = store::renewal::refused(record.row.pk, &error.to_string(), next);
-        self.commit(Changes::new().statement(refused)).await
+        let issued = &record.row.issued;
+        let alerts = self.alerts_follow_refused_renewal(issued.project, issued.id, record.common_name(), error).await?;
+        self.commit(Changes::new().statement(refused).with(alerts)).await
     }
 
     /// What the profile has to say before anything is asked of the certificate, in the order of contract §6.5.

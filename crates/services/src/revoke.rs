@@ -135,7 +135,8 @@ impl Context {
                 // A device that is connected with it is disconnected, on every node.
                 let id = self.random.id(now);
                 let end = store::registry::access_end::insert_if_registered(id, &certificate.sha256(), now);
-                (insert.with(end), "certificate-revoked")
+                let alerts = self.alerts_follow_revocation(issued.project, issued.id).await?;
+                (insert.with(end).with(alerts), "certificate-revoked")
             }
             RevocationStep::ChangeReason { from } => {
                 detail["reasonBefore"] = from.as_str().into();

@@ -21,11 +21,13 @@ macro_rules! select_certificate {
     };
 }
 
+mod ending;
 mod filter;
 mod list;
 mod origin;
 mod request;
 
+pub use ending::{Authorities, EndingAfter, ending, ending_untold};
 pub use filter::{
     AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Period, RecordSource,
     SortBy, SortOrder,

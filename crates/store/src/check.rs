@@ -367,12 +367,16 @@ pub struct SealedRow {
     pub sealed: Vec<u8>,
 }
 
-/// What connections and syncs keep sealed.
+/// What connections, syncs and channels of alerts keep sealed.
 pub async fn sealed_of_connections_and_syncs(db: &Db) -> Result<Vec<SealedRow>, StoreError> {
     let mut all = Vec::new();
     for (table, sql) in [
         ("connections", "SELECT id, project_id, sealed FROM connections ORDER BY id"),
         ("syncs", "SELECT id, project_id, sealed FROM syncs WHERE sealed IS NOT NULL ORDER BY id"),
+        (
+            "alert_channels",
+            "SELECT c.id, a.project_id, c.sealed FROM alert_channels c JOIN alerts a ON a.id = c.alert_id ORDER BY c.id",
+        ),
     ] {
         for row in db.rows(sql, vec![]).await? {
             let project = row.opt_uuid(1)?.map(ProjectId);

@@ -49,7 +49,11 @@ id_values!(
     SubscriberId,
     CollectionId,
     CollectionItemId,
-    JobId
+    JobId,
+    AlertId,
+    AlertChannelId,
+    AlertRunId,
+    AlertDeliveryId
 );
 
 impl From<Time> for Value {

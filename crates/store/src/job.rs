@@ -59,7 +59,7 @@ pub async fn due(db: &Db, lane: Lane, now: Time, limit: u32) -> Result<Vec<JobRe
         .rows(
             select_job!(
                 "WHERE status = 'queued' AND run_at <= $1 AND (lease_until <= $1 OR lease_until > $2)
-             AND kind IN ($4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             AND kind IN ($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
              ORDER BY run_at LIMIT $3"
             ),
             due_params(lane, now, limit),

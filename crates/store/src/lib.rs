@@ -1,6 +1,7 @@
 //! Every SQL statement, the migrations and the two engines.
 
 pub mod account_binding;
+pub mod alert;
 mod announcement;
 pub mod application;
 pub mod audit;

@@ -33,9 +33,10 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations! {
     9 "0009_ocsp";
     10 "0010_inventory";
     11 "0011_first_families";
-    14 "0014_applications";
-    15 "0015_retention";
-    16 "0016_account_bindings";
+    12 "0012_alerts";
+    13 "0013_applications";
+    14 "0014_retention";
+    15 "0015_account_bindings";
 };
 
 /// What was applied; understood by both engines as it is here.

@@ -2,6 +2,7 @@
 
 pub mod chains;
 pub mod database;
+pub mod mail;
 pub mod moto;
 pub mod nats;
 pub mod nginx;

@@ -13,6 +13,7 @@ pub mod gcp;
 pub mod kubernetes;
 pub mod material;
 pub mod put_folder;
+pub mod sink;
 pub mod tls;
 pub mod vault;
 pub mod webhook;

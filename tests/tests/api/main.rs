@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod alerts;
 mod applications;
 mod authorities;
 mod authority_access;

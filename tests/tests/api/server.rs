@@ -27,6 +27,8 @@ pub struct Server {
     pub places: std::path::PathBuf,
     /// The key file of its account at Google; there is none before a test writes it.
     pub google_key_file: std::path::PathBuf,
+    /// Whom it trusts beside the system's roots; there is none before a test writes it.
+    pub outside_ca: std::path::PathBuf,
     pub services: Context,
     pub organization: OrganizationId,
     /// The organisation's first project, which is meant when a request names none.
@@ -67,6 +69,12 @@ pub struct Lives {
 }
 
 impl Lives {
+    /// The same with other settings.
+    pub fn configured(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
     /// Starts it: the first time with nobody known yet, later for the admin of the first time.
     pub async fn begin(&self, admin: Option<&Session>) -> (chancery::server::RunningServer, Server) {
         let running = chancery::server::start(&self.config, Clock::manual(self.start)).await.unwrap();
@@ -113,6 +121,7 @@ fn config(engine: TestEngine, folder: &std::path::Path) -> Config {
         local_directories: vec![places],
         local_commands: true,
         google_key_file: Some(folder.join("google.json")),
+        egress_ca_file: Some(folder.join("outside-ca.pem")),
         mqtt_listen: Some(AddressOrOff::Off),
         mqtt_ws_listen: Some(AddressOrOff::Off),
         ..ServeArguments::default()
@@ -136,6 +145,7 @@ impl Server {
             start: lives.start,
             places: lives.config.places.roots[0].clone(),
             google_key_file: lives.config.google_key_file.clone().unwrap(),
+            outside_ca: lives.config.egress_ways.ca_file.clone().unwrap(),
             services: running.services.clone(),
             organization: bootstrap.organization_id,
             project: bootstrap.project_id,

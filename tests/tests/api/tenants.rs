@@ -112,6 +112,10 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
     let items = format!("/api/v1/pki/collections/{}/items", text(&collection));
     let item = json!({"type": "certificate", "itemId": issued["certificateId"]});
     let item = server.post(&items, item).await.ok()["id"].take();
+    let alert = json!({"name": format!("{NAME}-alert"), "projectId": server.project, "eventType": "expiration",
+        "alertBefore": "30d", "enabled": false,
+        "channels": [{"channelType": "email", "config": {"recipients": [format!("{NAME}@example.com")]}}]});
+    let alert = server.post("/api/v2/pki/alerts", alert).await.ok()["alert"]["id"].take();
     let job = server.get("/api/v1/jobs").await.ok()["jobs"][0]["id"].take();
     BTreeMap::from([
         ("identityId", json!(identity)),
@@ -142,6 +146,7 @@ async fn furnish(server: &Server) -> BTreeMap<&'static str, Value> {
         ("subscriberName", json!(format!("{NAME}-subscriber"))),
         // Where a path names a template of the first family.
         ("templateId", template),
+        ("alertId", alert),
         ("certificateIds", json!([issued["certificateId"]])),
         ("serialNumber", issued["serialNumber"].clone()),
         ("projectId", json!(server.project)),
@@ -273,6 +278,10 @@ async fn rows(walker: &Server) -> BTreeMap<&'static str, Vec<Vec<store::Value>>>
         ("connections", "SELECT * FROM connections ORDER BY id"),
         ("syncs", "SELECT * FROM syncs ORDER BY id"),
         ("sync_links", "SELECT * FROM sync_links ORDER BY id"),
+        ("alerts", "SELECT * FROM alerts ORDER BY id"),
+        ("alert_channels", "SELECT * FROM alert_channels ORDER BY id"),
+        ("alert_runs", "SELECT * FROM alert_runs ORDER BY id"),
+        ("alert_deliveries", "SELECT * FROM alert_deliveries ORDER BY id"),
         ("audit_records", "SELECT * FROM audit_records ORDER BY seq"),
     ] {
         let found = walker.services.db.rows(sql, vec![]).await.unwrap().into_iter().map(store::Row::into_values);

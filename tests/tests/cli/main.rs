@@ -4,6 +4,7 @@
 // All of this crate is tests, its helpers included.
 #![allow(clippy::unwrap_used)]
 
+mod alerts;
 mod authorities;
 mod certificates;
 mod connections;

@@ -124,6 +124,24 @@ pub struct ServeArguments {
     /// Networks beside the public internet that connections and syncs may reach, as 10.1.0.0/16,127.0.0.1 [default: none].
     #[arg(long, env = "CHANCERY_EGRESS_ALLOW", value_name = "NETWORKS", value_delimiter = ',')]
     pub egress_allow: Vec<String>,
+    /// A file of certificates in PEM that connections trust beside the system's: webhooks and the mail server of alerts.
+    #[arg(long, env = "CHANCERY_EGRESS_CA_FILE", value_name = "FILE")]
+    pub egress_ca_file: Option<PathBuf>,
+    /// Hosts that are reached at another address, as hooks.slack.com=10.1.2.3:8443 [default: none].
+    #[arg(long, env = "CHANCERY_EGRESS_HOSTS", value_name = "HOSTS", value_delimiter = ',')]
+    pub egress_hosts: Vec<String>,
+    /// The mail server for alerts: smtp://HOST:587 for STARTTLS, smtps://HOST:465, or smtp://HOST:25?tls=none [default: none].
+    #[arg(long, env = "CHANCERY_SMTP_URL", value_name = "URL")]
+    pub smtp_url: Option<String>,
+    /// Who this server is at the mail server.
+    #[arg(long, env = "CHANCERY_SMTP_USER", value_name = "NAME")]
+    pub smtp_user: Option<String>,
+    /// The file of the password there.
+    #[arg(long, env = "CHANCERY_SMTP_PASSWORD_FILE", value_name = "FILE")]
+    pub smtp_password_file: Option<PathBuf>,
+    /// Who mails come from, as pki@example.com.
+    #[arg(long, env = "CHANCERY_SMTP_FROM", value_name = "ADDRESS")]
+    pub smtp_from: Option<String>,
     /// Directories of this host that syncs may write below, as /etc/nginx/tls:/srv/certificates [default: none].
     #[arg(long, env = "CHANCERY_LOCAL_DIRECTORIES", value_name = "DIRECTORIES", value_delimiter = ':')]
     pub local_directories: Vec<PathBuf>,

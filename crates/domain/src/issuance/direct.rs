@@ -112,7 +112,7 @@ impl DirectIssuer {
     }
 
     /// For messages.
-    pub(super) fn title(&self) -> String {
+    pub fn title(&self) -> String {
         match &self.grounds {
             Grounds::Authority => format!("certificate authority {}", self.authority.name),
             Grounds::Template(template) => format!("template {}", template.name),

@@ -27,7 +27,7 @@ pub struct Webhook {
 }
 
 const SYSTEM: &str = "the receiver";
-const SIGNATURE_HEADER: &str = "x-infisical-signature";
+pub(crate) const SIGNATURE_HEADER: &str = "x-infisical-signature";
 /// A receiver that has not answered after this has not said whether it took the message.
 const TIMEOUT: Duration = Duration::from_secs(7);
 
@@ -134,7 +134,7 @@ fn found(id: &str, fingerprint: Fingerprint) -> Found {
 }
 
 /// `t=<milliseconds>,v1=<hex>`: the HMAC-SHA256 of the time, a full stop and the body as it is sent.
-fn signature(secret: &str, milliseconds: i64, body: &[u8]) -> String {
+pub(crate) fn signature(secret: &str, milliseconds: i64, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let mut context = hmac::Context::with_key(&key);
     context.update(milliseconds.to_string().as_bytes());

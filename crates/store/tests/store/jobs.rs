@@ -2,7 +2,9 @@
 
 use crate::settings;
 use domain::job::{Job, JobKind, JobRecord, JobStatus, Lane};
-use domain::{AuthorityId, AuthorityKeyId, CertificateId, CrlId, JobId, OrganizationId, SyncId, Time};
+use domain::{
+    AlertDeliveryId, AuthorityId, AuthorityKeyId, CertificateId, CrlId, JobId, OrganizationId, ProjectId, SyncId, Time,
+};
 use store::{Changes, Db, Statement, StoreError, job};
 use testkit::both_engines;
 use uuid::Uuid;
@@ -198,13 +200,15 @@ fn every_kind_of_job_is_found_in_its_lane_and_in_no_other() {
             Job::ProveSync { sync: SyncId(id) },
             Job::RenewCertificate { organization: OrganizationId(id), certificate: CertificateId(id) },
             Job::RenewAuthority { organization: OrganizationId(id), authority: AuthorityId(id) },
+            Job::RunAlerts { project: ProjectId(id) },
+            Job::DeliverAlert { delivery: AlertDeliveryId(id) },
         ];
         assert_eq!(all.each_ref().map(Job::kind), JobKind::ALL);
         for job in &all {
             plan(&db, job, NOW).await;
         }
         let mut found = 0;
-        for lane in [Lane::Lists, Lane::Renewals, Lane::Outward, Lane::Proofs] {
+        for lane in [Lane::Lists, Lane::Renewals, Lane::Outward, Lane::Proofs, Lane::Alerts] {
             let jobs = job::due(&db, lane, NOW, 100).await.unwrap();
             assert!(jobs.iter().all(|record| record.job.lane() == lane), "{lane:?}");
             found += jobs.len();

@@ -11,7 +11,12 @@ use x509::pem;
 
 /// Serves TLS in front of another server, with a certificate for 127.0.0.1 that these tests made.
 pub async fn serve_tls(behind: SocketAddr) -> (SocketAddr, Material) {
-    let material = Material::p256("127.0.0.1");
+    serve_tls_as("127.0.0.1", behind).await
+}
+
+/// Serves TLS in front of another server, with a certificate for a name.
+pub async fn serve_tls_as(name: &str, behind: SocketAddr) -> (SocketAddr, Material) {
+    let material = Material::p256(name);
     let chain = vec![CertificateDer::from(material.leaf.clone()), CertificateDer::from(material.issuing.clone())];
     let key = pem::decode_one(&material.key, &["PRIVATE KEY"]).expect("the key was just written");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
