@@ -283,6 +283,11 @@ fn cases(now: i64) -> Vec<(&'static str, Value, &'static str)> {
         case("a key that does not read", "key-unreadable", &|_, body| {
             body["privateKeyPem"] = json!(pem::encode(pem::PRIVATE_KEY, &[0x30, 0]));
         }),
+        case("a key that signs nothing", "unsupported-key", &|_, body| {
+            // X25519 (RFC 8410 §3).
+            let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x6e, 4, 0x22, 4, 0x20];
+            body["privateKeyPem"] = json!(pem::encode(pem::PRIVATE_KEY, &[&head[..], &[7; 32]].concat()));
+        }),
         case("an encrypted key", "key-unreadable", &|_, body| body["privateKeyPem"] = json!(sealed)),
         case("two keys", "key-unreadable", &|_, body| {
             let key = text(&body["privateKeyPem"]);
