@@ -184,9 +184,8 @@ fn the_later_family_takes_certificates_without_chain_and_key() {
             [["rsa:2048", "-nodes"], ["ec", "-pkeyopt=ec_paramgen_curve:P-384"]].iter().enumerate()
         {
             let mut line = vec!["req", "-x509", "-newkey", arguments[0], "-noenc", "-subj", "/CN=self.example.net"];
-            match arguments[1].strip_prefix("-pkeyopt=") {
-                Some(option) => line.extend(["-pkeyopt", option]),
-                None => {}
+            if let Some(option) = arguments[1].strip_prefix("-pkeyopt=") {
+                line.extend(["-pkeyopt", option]);
             }
             line.extend(["-keyout", "self.key", "-out", "self.crt", "-days", "30"]);
             bench.openssl(&line);
