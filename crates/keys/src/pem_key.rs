@@ -61,7 +61,7 @@ fn curve_of(der: &[u8]) -> Result<Vec<u8>, ParseError> {
     let mut key = outer.sequence(FIELD)?;
     key.unsigned_u32(FIELD)?;
     key.octet_string(FIELD)?;
-    let mut parameters = key.nested(tag::context(0), FIELD)?;
+    let mut parameters = key.nested(tag::context_constructed(0), FIELD)?;
     Ok(parameters.oid(FIELD)?.to_vec())
 }
 

@@ -184,9 +184,8 @@ fn the_later_family_takes_certificates_without_chain_and_key() {
             [["rsa:2048", "-nodes"], ["ec", "-pkeyopt=ec_paramgen_curve:P-384"]].iter().enumerate()
         {
             let mut line = vec!["req", "-x509", "-newkey", arguments[0], "-noenc", "-subj", "/CN=self.example.net"];
-            match arguments[1].strip_prefix("-pkeyopt=") {
-                Some(option) => line.extend(["-pkeyopt", option]),
-                None => {}
+            if let Some(option) = arguments[1].strip_prefix("-pkeyopt=") {
+                line.extend(["-pkeyopt", option]);
             }
             line.extend(["-keyout", "self.key", "-out", "self.crt", "-days", "30"]);
             bench.openssl(&line);
@@ -282,6 +281,11 @@ fn cases(now: i64) -> Vec<(&'static str, Value, &'static str)> {
         case("no key", "key-unreadable", &|_, body| body["privateKeyPem"] = json!("none")),
         case("a key that does not read", "key-unreadable", &|_, body| {
             body["privateKeyPem"] = json!(pem::encode(pem::PRIVATE_KEY, &[0x30, 0]));
+        }),
+        case("a key that signs nothing", "unsupported-key", &|_, body| {
+            // X25519 (RFC 8410 §3).
+            let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x6e, 4, 0x22, 4, 0x20];
+            body["privateKeyPem"] = json!(pem::encode(pem::PRIVATE_KEY, &[&head[..], &[7; 32]].concat()));
         }),
         case("an encrypted key", "key-unreadable", &|_, body| body["privateKeyPem"] = json!(sealed)),
         case("two keys", "key-unreadable", &|_, body| {
