@@ -72,7 +72,7 @@ fn an_application_is_made_found_changed_and_deleted() {
         for (body, issues) in [
             (json!({}), &["name"][..]),
             (json!({"name": "a b"}), &["name"]),
-            (json!({"name": "", "description": "d".repeat(257)}), &["name", "description"]),
+            (json!({"name": "-", "description": "d".repeat(257)}), &["name", "description"]),
             (json!({"name": "a".repeat(65), "profileIds": ["x"]}), &["name", "profileIds.0"]),
         ] {
             assert_eq!(server.post(APPLICATIONS, body.clone()).await.issues(), issues, "{body}");
