@@ -245,7 +245,7 @@ fn a_webhook_is_told_once_also_after_failures() {
         let messages = receiver.messages();
         assert_eq!(messages.len(), 1);
         let message = &messages[0];
-        assert_eq!(told(message), [first.clone()]);
+        assert_eq!(told(message), std::slice::from_ref(&first));
         assert_eq!(message["type"], "com.infisical.pki.certificate.expiration");
         assert_eq!(message["source"], format!("/projects/{}/alerts/{id}", server.project));
         assert_eq!(message["data"]["certificates"][0]["daysUntilExpiry"], 10);

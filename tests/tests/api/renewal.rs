@@ -34,7 +34,12 @@ pub async fn run_jobs_with(server: &Server, certificates_per_list: u32) {
     };
     jobs::look_ahead(&server.services, &settings).await.unwrap();
     // The server's own runner may hold some of them: they are done when it has done its part, too.
-    while jobs::work(&server.services, &settings).await.unwrap() > 0 || is_working(server).await {}
+    // What it ends may plan another one in between, so nothing is left only when nothing was twice.
+    let mut quiet = 0;
+    while quiet < 2 {
+        let is_busy = jobs::work(&server.services, &settings).await.unwrap() > 0 || is_working(server).await;
+        quiet = if is_busy { 0 } else { quiet + 1 };
+    }
 }
 
 async fn is_working(server: &Server) -> bool {
