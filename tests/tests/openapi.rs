@@ -133,6 +133,7 @@ async fn send(server: &Server, method: &str, path: &str) -> Answer {
         "get" => nobody.get(&path).await,
         "post" => nobody.anonymous(&path, json!({})).await,
         "patch" => nobody.patch(&path, json!({})).await,
+        "put" => nobody.call(reqwest::Method::PUT, &path, &json!({})).await,
         "delete" => nobody.delete(&path).await,
         other => panic!("{other} {path}"),
     }

@@ -1,7 +1,7 @@
 //! What is kept beside the certificates so that the inventory is searched and counted at any size: the group of each, the
 //! domains of their names, and how many there are of each group, status and day of their end.
 //!
-//! Everything goes through [`added`], [`moved`] and [`removed`], in the commit of the certificate itself.
+//! Everything goes through `added`, `moved` and `removed`, in the commit of the certificate itself.
 
 use crate::changes::{Changes, Statement, Tally};
 use crate::db::Db;

@@ -21,7 +21,7 @@ fn an_alert_is_made_shown_changed_tested_and_deleted() {
         live.says("alert update ends-soon --email b@example.com --rename soon", &["b@example.com", "soon"]);
         live.fails("alert test soon", 1, "CHANCERY_SMTP_URL");
         live.says("alert history told", &["told nothing yet"]);
-        live.says("alert update told --enabled false --daily true", &["false", "true"]);
+        live.says("alert update told --enabled false --daily true", &["no", "yes"]);
         live.says("alert delete told", &["deleted alert told"]);
         live.fails("alert show told", 1, "chancery alert list");
         live.fails("alert create x --event expiration --before 30d", 1, "needs a channel");

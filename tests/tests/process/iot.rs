@@ -181,7 +181,7 @@ fn refusals_of_the_registry_have_its_shape_and_not_the_other_apis() {
         ] {
             check_refusal(&stranger, method, path, body, status, code, fields).await;
         }
-        check_refusal(&api, Method::POST, &revoke, r#"{"iamToken":"x"}"#, 400, 3, &[]).await;
+        check_refusal(&api, Method::POST, &revoke, r#"{"iamToken":"x"}"#, 400, 3, &["iam_token"]).await;
         let service_account = format!("{TOKENS}:createForServiceAccount");
         check_refusal(&api, Method::POST, &service_account, "{}", 501, 12, &[]).await;
         // What only looks like a path of the registry is the other API's.
