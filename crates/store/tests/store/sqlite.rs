@@ -127,7 +127,7 @@ async fn what_is_not_a_database_is_told_as_damage() {
 async fn without_room_commits_are_unavailable_and_nothing_is_half_made() {
     let db = Db::open(&Settings::sqlite_in_memory()).await.unwrap();
     crate::prepare(&db).await;
-    db.commit(one("PRAGMA max_page_count = 200", vec![])).await.unwrap();
+    db.commit(one("PRAGMA max_page_count = 500", vec![])).await.unwrap();
     let big = |id: i64| {
         let params = vec![id.into(), vec![1; 50_000].into()];
         let insert = store::Statement::new("INSERT INTO things (id, octets) VALUES ($1, $2)", params);

@@ -19,7 +19,7 @@ use crate::cli::{
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   chancery cert search shop.example.com
-  chancery cert search --status active --expires-before 2027-01-31T00:00:00Z --sort not-after --oldest
+  chancery cert search --expires-before 2027-01-31T00:00:00Z --sort not-after --oldest
   chancery cert search --ca issuing-ca --key-size 2048 --metadata team=web --limit 500 --json")]
 pub(crate) struct SearchArguments {
     /// The beginning of a name, of a label of it, or of the serial number.
