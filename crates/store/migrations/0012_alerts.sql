@@ -82,5 +82,5 @@ CREATE TABLE alert_notices (
 );
 CREATE INDEX alert_notices_forget ON alert_notices (forget_at);
 
--- What ends soon.
-CREATE INDEX certificates_ending ON certificates (project_id, is_listed, not_after, pk);
+-- Which certificates of authorities end soon. The others are in the order of lists.
+CREATE INDEX certificates_ending ON certificates (project_id, not_after, pk) WHERE is_listed = 0;

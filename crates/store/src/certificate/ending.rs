@@ -1,4 +1,5 @@
-//! Certificates in the order of their ends, page by page: for alerts, which look at what ends soon.
+//! Certificates in the order of their ends, page by page: for alerts, which look at what ends soon. Those of lists are found by
+//! the order of ends that lists have; those of authorities, of which there are few, by an order of their own.
 
 use super::{InventoryRow, certificate_from};
 use crate::db::Db;
@@ -53,8 +54,13 @@ pub async fn ending(
     limit: u32,
 ) -> Result<Vec<InventoryRow>, StoreError> {
     let sql = match authorities {
-        Authorities::LeftOut => ending!("c.is_listed = 1", ""),
-        Authorities::Included => ending!("c.is_listed IN (0, 1)", ""),
+        Authorities::LeftOut => {
+            ending!("c.space = (SELECT s.number FROM inventory_spaces s WHERE s.project_id = $1)", "")
+        }
+        Authorities::Included => ending!(
+            "(c.is_listed = 0 OR c.space = (SELECT s.number FROM inventory_spaces s WHERE s.project_id = $1))",
+            ""
+        ),
     };
     let params = params![project, after.not_after, after.pk, until, limit];
     db.rows(sql, params).await?.iter().map(certificate_from).collect()
@@ -82,8 +88,10 @@ pub async fn ending_untold(
 ) -> Result<Vec<InventoryRow>, StoreError> {
     let (alert, again) = told;
     let sql = match authorities {
-        Authorities::LeftOut => untold!("c.is_listed = 1"),
-        Authorities::Included => untold!("c.is_listed IN (0, 1)"),
+        Authorities::LeftOut => untold!("c.space = (SELECT s.number FROM inventory_spaces s WHERE s.project_id = $1)"),
+        Authorities::Included => {
+            untold!("(c.is_listed = 0 OR c.space = (SELECT s.number FROM inventory_spaces s WHERE s.project_id = $1))")
+        }
     };
     let params = params![project, after.not_after, after.pk, until, limit, alert, again];
     db.rows(sql, params).await?.iter().map(certificate_from).collect()
