@@ -6,9 +6,9 @@ use crate::render::{wrapped, wrapper};
 use crate::route::{Endpoint, Input, Reply, Route};
 use crate::schema::{Schema, boolean, integer, object, optional, present, required};
 use domain::caller::Caller;
-use domain::retention::{AUDIT_DAYS_MIN, DAYS_MAX, Removed, RetentionPolicy};
+use domain::retention::{AUDIT_DAYS_MIN, DAYS_MAX, RetentionPolicy};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const TAG: &str = "Retention";
 
@@ -25,7 +25,7 @@ pub fn routes() -> Vec<Route<App>> {
             .describe(
                 "In days after the end; null keeps for ever. Certificates that a sync still delivers, those of authorities, and \
                  what a revocation list names stay whatever is said. Access tokens that cannot be used any more are always \
-                 removed. The server removes what is due by itself, a piece each minute.",
+                 removed. The server looks each hour by itself, and then removes a piece each minute until nothing is left.",
             )
             .body(policy_schema(optional))
             .returns(shown())
@@ -95,29 +95,12 @@ async fn prune(app: App, caller: Caller, mut input: Input) -> Result<Reply> {
     let Asked { dry_run } = input.body()?;
     if dry_run {
         let removed = app.services.prune_preview(&caller).await?;
-        return Reply::json(&json!({ "removed": shown(&removed), "isDone": removed.is_nothing() }));
+        return Reply::json(&json!({ "removed": removed, "isDone": removed.is_nothing() }));
     }
     let pass = app.services.prune(&caller).await?;
-    Reply::json(&json!({ "removed": shown(&pass.removed), "isDone": pass.is_done }))
+    Reply::json(&json!({ "removed": pass.removed, "isDone": pass.is_done }))
 }
 
 fn reply(policy: &RetentionPolicy) -> Result<Reply> {
-    Reply::json(&wrapped(
-        "retention",
-        json!({
-            "expiredCertificateDays": policy.expired_certificate_days,
-            "certificateRequestDays": policy.certificate_request_days,
-            "auditDays": policy.audit_days,
-        }),
-    ))
-}
-
-fn shown(removed: &Removed) -> Value {
-    json!({
-        "certificates": removed.certificates,
-        "certificateRequests": removed.certificate_requests,
-        "accessTokens": removed.access_tokens,
-        "revocations": removed.revocations,
-        "auditRecords": removed.audit_records,
-    })
+    Reply::json(&wrapped("retention", json!(policy)))
 }

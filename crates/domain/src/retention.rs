@@ -1,6 +1,7 @@
 //! How long what is past is kept. Revocations are not a matter of choice: they stay for as long as a list names them.
 
 use crate::{Error, Result, Time};
+use serde::Serialize;
 
 /// The most days that can be said; more is for ever.
 pub const DAYS_MAX: u32 = 36_500;
@@ -8,7 +9,8 @@ pub const DAYS_MAX: u32 = 36_500;
 pub const AUDIT_DAYS_MIN: u32 = 7;
 
 /// How many days things are kept after their end; none keeps them for ever.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RetentionPolicy {
     /// Certificates, after they expired.
     pub expired_certificate_days: Option<u32>,
@@ -39,7 +41,8 @@ pub fn kept_until(now: Time, days: u32) -> Time {
 }
 
 /// How much was removed, or would be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Removed {
     /// Expired certificates with their keys.
     pub certificates: u64,

@@ -88,6 +88,8 @@ pub(crate) struct State {
     pub(crate) ocsp: crate::ocsp::OcspState,
     /// Certificates that this node delivered and did not see being served in time.
     pub(crate) unproven: AtomicU64,
+    /// When this node looks again for what is past, in milliseconds.
+    pub(crate) prune_from: AtomicI64,
     pub(crate) registry: crate::registry::RegistryState,
 }
 
@@ -132,6 +134,7 @@ impl Context {
             bookmarks: crate::bookmarks::Bookmarks::default(),
             ocsp: crate::ocsp::OcspState::default(),
             unproven: AtomicU64::new(0),
+            prune_from: AtomicI64::new(0),
             registry: crate::registry::RegistryState::new(&random),
         };
         Self {

@@ -8,13 +8,16 @@ use domain::caller::Caller;
 use domain::inventory::{IssuedCertificate, serial_hex};
 use domain::retention::{Removed, RetentionPolicy, kept_until};
 use domain::{CrlId, Error, OrganizationId, Result, Time};
-use serde_json::{Value, json};
+use serde_json::json;
+use std::sync::atomic::Ordering;
 use store::retention::PastRevocation;
 use store::{Changes, Statement, StoreError};
 use x509::{Certificate, Crl};
 
 /// How many things of each kind go in one commit: it must not keep an issuance waiting.
 const AT_ONCE: u32 = 200;
+/// How long the server does not look once nothing is left.
+const PAUSE_SECONDS: i64 = 3600;
 /// How many commits one pass makes.
 const COMMITS_MAX: u32 = 10;
 
@@ -40,16 +43,14 @@ impl Context {
         caller.must_administer_organization("say what is kept for how long")?;
         policy.check()?;
         let now = self.now();
-        let detail = json!({
-            "expiredCertificateDays": policy.expired_certificate_days,
-            "certificateRequestDays": policy.certificate_request_days,
-            "auditDays": policy.audit_days,
-        });
+        let detail = json!(policy);
         let object = Object::new("organization", caller.organization);
         let changes = Changes::new()
             .statement(store::retention::keep_policy(caller.organization, &policy, now))
             .audit(audit::record(caller, None, "retention-policy-changed", object, &detail, now));
-        self.commit(changes).await
+        self.commit(changes).await?;
+        self.state.prune_from.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Removes some of what is past, as the caller's organisation said, and reports it. Called again until it is done.
@@ -88,14 +89,25 @@ impl Context {
         Ok(removed)
     }
 
-    /// One pass for every organisation, by the server itself.
+    /// One pass for every organisation, by the server itself. Looking costs a walk over the revocations, so once nothing is
+    /// left it is looked again an hour later, or when somebody says something else.
     #[compiled_here]
     pub async fn prune_by_policy(&self) -> Result<()> {
+        let now = self.now();
+        if now.millis() < self.state.prune_from.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut is_done = true;
         for organization in store::retention::organizations(&self.db).await.map_err(failed)? {
-            let Pass { removed, .. } = self.prune_organization(&Caller::node(organization)).await?;
-            if !removed.is_nothing() {
+            let pass = self.prune_organization(&Caller::node(organization)).await?;
+            is_done &= pass.is_done;
+            if !pass.removed.is_nothing() {
+                let removed = pass.removed;
                 tracing::info!(organization.id = %organization, ?removed, "what is past was removed");
             }
+        }
+        if is_done {
+            self.state.prune_from.store(now.plus_seconds(PAUSE_SECONDS).millis(), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -157,7 +169,7 @@ impl Context {
         }
         if !removed.is_nothing() {
             let object = Object::new("organization", organization);
-            changes = changes.audit(audit::record(caller, None, "past-removed", object, &report(&removed), now));
+            changes = changes.audit(audit::record(caller, None, "past-removed", object, &json!(removed), now));
         }
         Ok((statements.into_iter().fold(changes, Changes::statement), removed))
     }
@@ -223,16 +235,6 @@ fn deletion(caller: &Caller, issued: &IssuedCertificate, now: Time) -> Result<Ch
     Ok(store::certificate::delete(issued, &certificate)
         .statement(store::retention::forget_successor(issued.id))
         .audit(audit::record(caller, Some(issued.project), "certificate-deleted", object, &detail, now)))
-}
-
-fn report(removed: &Removed) -> Value {
-    json!({
-        "certificates": removed.certificates,
-        "certificateRequests": removed.certificate_requests,
-        "accessTokens": removed.access_tokens,
-        "revocations": removed.revocations,
-        "auditRecords": removed.audit_records,
-    })
 }
 
 fn sum(one: &Removed, other: &Removed) -> Removed {
