@@ -4,16 +4,17 @@
 //! The inventory is filled in the database directly, as that many certificates would have got there, without keys and with
 //! one certificate's DER; what is measured goes through the server's socket.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection as Database, params};
 use serde_json::{Value, json};
 
-use crate::http::{Connection, Target};
+use crate::http::Connection;
 use crate::latency::Latencies;
 use crate::load::{self, Answer, Measured, Schedule, Workload};
-use crate::requests::Caller;
+use crate::place::Place;
+use crate::requests::{self, Caller};
 use crate::server::{Engine, Installation, Server};
 use crate::{Outcome, commit, cores, kernel, process, processor, saying};
 
@@ -50,15 +51,8 @@ pub struct Options {
     /// Threads of the load generator.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// The server's binary; by default `chancery` beside this one.
-    #[arg(long)]
-    server: Option<PathBuf>,
-    /// Where the data folders are made, on the file system to measure; by default beside the server's binary.
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// Where the report goes.
-    #[arg(long, default_value = "bench/results")]
-    results: PathBuf,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// What was measured of one inventory.
@@ -74,10 +68,8 @@ struct Column {
 
 /// Measures, prints and writes the report.
 pub fn run(options: &Options) -> Outcome<()> {
-    let own = std::env::current_exe().map_err(saying("this program"))?;
-    let binary = options.server.clone().unwrap_or_else(|| own.with_file_name("chancery"));
-    let parent = options.folder.clone().or(binary.parent().map(Into::into)).unwrap_or_default();
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent).map_err(saying("a data folder"))?;
+    let binary = options.place.server()?;
+    let folder = options.place.folder()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(options.threads)
         .enable_all()
@@ -91,20 +83,14 @@ pub fn run(options: &Options) -> Outcome<()> {
         std::fs::remove_dir_all(&place).map_err(saying("a data folder"))?;
     }
     let page = page(options, &columns);
-    print!("{page}");
-    std::fs::create_dir_all(&options.results).map_err(saying("the results"))?;
-    let at = jiff::Timestamp::now().strftime("%Y-%m-%d-%H%M");
-    let file = options.results.join(format!("{at}-inventory.md"));
-    std::fs::write(&file, page).map_err(saying("the results"))?;
-    eprintln!("\nwritten to {}", file.display());
-    Ok(())
+    options.place.report("inventory", &page)
 }
 
 async fn installation(options: &Options, binary: &Path, folder: &Path, certificates: u64) -> Outcome<Column> {
     let installation = Installation::new(binary, folder, Engine::Sqlite);
     let mut server = installation.start()?;
     let bootstrap = installation.bootstrap(&mut server)?;
-    let issued = issue(&server.plain(), &bootstrap).await?;
+    let issued = requests::issued(&server.plain(), &bootstrap).await?;
     server.stop()?;
     let before = installation.octets_on_disk()?;
     eprintln!("filling the inventory with {certificates} certificates");
@@ -126,18 +112,6 @@ async fn installation(options: &Options, binary: &Path, folder: &Path, certifica
     let resident_kib = process::resident_kib(server.pid())?;
     server.stop()?;
     Ok(Column { certificates, rows, issue, octets, filling, start, resident_kib })
-}
-
-/// A certificate that the server issued, as it answered.
-async fn issue(target: &Target, bootstrap: &Value) -> Outcome<Value> {
-    let caller = Caller::login(target, bootstrap).await?;
-    let request = caller.issue(target, "EC_prime256v1")[0].clone();
-    let mut connection = Connection::open(target).await.map_err(saying("the server"))?;
-    let reply = connection.exchange(&request).await.map_err(saying("a certificate"))?;
-    match reply.status {
-        200 => serde_json::from_slice(reply.body).map_err(saying("a certificate")),
-        status => Err(format!("a certificate: {status} {}", String::from_utf8_lossy(reply.body))),
-    }
 }
 
 /// A number that is unlike those of its neighbours.
@@ -213,12 +187,10 @@ fn chunk(
         let mut insert = transaction.prepare(
             "INSERT INTO certificates (id, project_id, profile_id, profile_version, policy_version, authority_id,
              authority_key_id, authority_certificate_id, issuer_name_id, serial, shard, status, common_name, alt_names,
-             not_before, not_after, key_algorithm, signature_algorithm, extended_key_usages, is_listed, details, created_at,
-             der, space, group_id, domain_id)
+             not_before, not_after, is_listed, details, created_at, der, space, group_id, domain_id)
              SELECT ?2, project_id, profile_id, profile_version, policy_version, authority_id, authority_key_id,
-             authority_certificate_id, issuer_name_id, ?3, shard, ?4, ?5, alt_names, ?6, ?7, ?8, signature_algorithm,
-             extended_key_usages, is_listed, details, ?6, der, space, ?9,
-             (SELECT d.id FROM certificate_domains d WHERE d.space = c.space AND d.domain = ?10)
+             authority_certificate_id, issuer_name_id, ?3, shard, ?4, ?5, alt_names, ?6, ?7, is_listed, details, ?6,
+             der, space, ?8, (SELECT d.id FROM certificate_domains d WHERE d.space = c.space AND d.domain = ?9)
              FROM certificates c WHERE c.pk = ?1",
         )?;
         let mut revoke = transaction.prepare(
@@ -240,12 +212,9 @@ fn chunk(
             row[..6].copy_from_slice(&created.to_be_bytes()[2..]);
             row[8..].copy_from_slice(&mixed.to_be_bytes());
             let is_revoked = number % REVOKED == 7;
-            let (of_group, key) = match number % RARE {
-                3 => (rare, "EC_secp384r1"),
-                _ => (group, "EC_prime256v1"),
-            };
+            let of_group = if number % RARE == 3 { rare } else { group };
             let domain = format!("fleet-{}.example.com", number % FLEETS);
-            insert.execute(params![of, row, serial, is_revoked, name(number), created, ends, key, of_group, domain])?;
+            insert.execute(params![of, row, serial, is_revoked, name(number), created, ends, of_group, domain])?;
             if is_revoked {
                 revoke.execute(params![of, serial, ends, created])?;
             }

@@ -5,7 +5,7 @@
 //! a request does, never because it was slow.
 
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::http::Target;
 use crate::limits::Limits;
 use crate::load::{Answer, Schedule, Workload};
+use crate::place::Place;
 use crate::postgres::Database;
 use crate::report::{Aims, Company, InstallationRow, Kind, Report, Row, Transport};
 use crate::requests::{Caller, CertificationRequest};
@@ -28,6 +29,7 @@ mod load;
 mod mqtt;
 mod mqtt_fleet;
 mod ocsp;
+mod place;
 mod postgres;
 mod process;
 mod report;
@@ -84,15 +86,8 @@ struct Options {
     /// Threads of the load generator.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// The server's binary; by default `chancery` beside this one.
-    #[arg(long)]
-    server: Option<PathBuf>,
-    /// Where the data folders are made, on the file system to measure; by default beside the server's binary.
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// Where the report goes.
-    #[arg(long, default_value = "bench/results")]
-    results: PathBuf,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -159,10 +154,15 @@ fn run(options: Options) -> Outcome<Vec<String>> {
         bench.measure(*scenario, &mut report)?;
     }
     let page = report.markdown();
-    print!("{page}");
     let failures: Vec<_> = report.rows.iter().filter_map(Row::failure).collect();
+    let engine = match bench.options.engine {
+        EngineName::Sqlite => "sqlite",
+        EngineName::Postgres => "postgres",
+    };
     if failures.is_empty() {
-        eprintln!("\nwritten to {}", bench.write(&page)?.display());
+        bench.options.place.report(&format!("bench-{engine}"), &page)?;
+    } else {
+        print!("{page}");
     }
     Ok(failures)
 }
@@ -179,13 +179,7 @@ struct Bench {
 
 impl Bench {
     fn new(options: Options) -> Outcome<Self> {
-        let own = std::env::current_exe().map_err(saying("this program"))?;
-        let server = options.server.clone().unwrap_or_else(|| own.with_file_name("chancery"));
-        if !server.is_file() {
-            return Err(format!("{} is not there; `make bench` builds it", server.display()));
-        }
-        let parent = options.folder.as_deref().or(server.parent()).unwrap_or(Path::new("."));
-        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent).map_err(saying("a data folder"))?;
+        let (server, folder) = (options.place.server()?, options.place.folder()?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads)
             .enable_all()
@@ -319,19 +313,6 @@ impl Bench {
                 options.seconds, options.warm_up, options.threads
             ),
         ]
-    }
-
-    /// Writes the page to the results and says where.
-    fn write(&self, page: &str) -> Outcome<PathBuf> {
-        let results = &self.options.results;
-        std::fs::create_dir_all(results).map_err(saying("the results"))?;
-        let engine = match self.options.engine {
-            EngineName::Sqlite => "sqlite",
-            EngineName::Postgres => "postgres",
-        };
-        let file = results.join(format!("{}-bench-{engine}.md", self.at.strftime("%Y-%m-%d-%H%M")));
-        std::fs::write(&file, page).map_err(saying("the results"))?;
-        Ok(file)
     }
 }
 

@@ -15,6 +15,7 @@ use rusqlite::{Connection as Database, params};
 use tokio::sync::Semaphore;
 
 use crate::mqtt_fleet::{Authority, Client, Identity, publish};
+use crate::place::Place;
 use crate::server::{Engine, Installation, free_address};
 use crate::{Outcome, cores, kernel, process, processor, saying};
 
@@ -34,15 +35,8 @@ pub struct Options {
     /// Messages of each measurement.
     #[arg(long, default_value_t = 200_000)]
     messages: usize,
-    /// The server's binary; by default `chancery` beside this one.
-    #[arg(long)]
-    server: Option<PathBuf>,
-    /// Where the data folder is made; by default beside the server's binary.
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// Where the report goes.
-    #[arg(long, default_value = "bench/results")]
-    results: PathBuf,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// A broker that runs.
@@ -67,10 +61,8 @@ struct Measured {
 
 /// Measures, prints and writes the report.
 pub fn run(options: &Options) -> Outcome<()> {
-    let own = std::env::current_exe().map_err(saying("this program"))?;
-    let binary = options.server.clone().unwrap_or_else(|| own.with_file_name("chancery"));
-    let parent = options.folder.clone().or(binary.parent().map(Into::into)).unwrap_or_default();
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent).map_err(saying("a data folder"))?;
+    let binary = options.place.server()?;
+    let folder = options.place.folder()?;
     let most = options.devices.iter().copied().max().unwrap_or(0);
     eprintln!("making {most} certificates");
     let authority = Authority::new()?;
@@ -98,13 +90,7 @@ pub fn run(options: &Options) -> Outcome<()> {
         drop(mosquitto);
     }
     let page = page(&measured, options.messages);
-    print!("{page}");
-    std::fs::create_dir_all(&options.results).map_err(saying("the results"))?;
-    let at = jiff::Timestamp::now().strftime("%Y-%m-%d-%H%M");
-    let file = options.results.join(format!("{at}-mqtt.md"));
-    std::fs::write(&file, page).map_err(saying("the results"))?;
-    eprintln!("\nwritten to {}", file.display());
-    Ok(())
+    options.place.report("mqtt", &page)
 }
 
 /// A registry with all devices, once.

@@ -4,7 +4,7 @@
 //! The inventory is filled in the database directly, as that many certificates would have got there; what is measured goes
 //! through the server's socket. Before, each certificate is asked about once, so that its answer is there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,8 @@ use x509::{Certificate, CertificateId, CertificateStatus, IdentifierHash, OcspRe
 use crate::http::{Connection, Target};
 use crate::limits::Limits;
 use crate::load::{self, Answer, Measured, Schedule, Usage, Workload};
-use crate::requests::{Caller, certification_requests};
+use crate::place::Place;
+use crate::requests::{self, Caller, certification_requests};
 use crate::server::{Engine, Installation, Server};
 use crate::{Outcome, commit, cores, kernel, process, processor, saying};
 
@@ -37,15 +38,8 @@ pub struct Options {
     /// Threads of the load generator.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// The server's binary; by default `chancery` beside this one.
-    #[arg(long)]
-    server: Option<PathBuf>,
-    /// Where the data folders are made; by default beside the server's binary.
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// Where the report goes.
-    #[arg(long, default_value = "bench/results")]
-    results: PathBuf,
+    #[command(flatten)]
+    place: Place,
 }
 
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -68,10 +62,8 @@ struct Row {
 
 /// Measures, prints and writes the report.
 pub fn run(options: &Options) -> Outcome<()> {
-    let own = std::env::current_exe().map_err(saying("this program"))?;
-    let binary = options.server.clone().unwrap_or_else(|| own.with_file_name("chancery"));
-    let parent = options.folder.clone().or(binary.parent().map(Into::into)).unwrap_or_default();
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent).map_err(saying("a data folder"))?;
+    let binary = options.place.server()?;
+    let folder = options.place.folder()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(options.threads)
         .enable_all()
@@ -86,20 +78,14 @@ pub fn run(options: &Options) -> Outcome<()> {
         std::fs::remove_dir_all(&place).map_err(saying("a data folder"))?;
     }
     let page = page(options, &limits, &rows);
-    print!("{page}");
-    std::fs::create_dir_all(&options.results).map_err(saying("the results"))?;
-    let at = jiff::Timestamp::now().strftime("%Y-%m-%d-%H%M");
-    let file = options.results.join(format!("{at}-ocsp.md"));
-    std::fs::write(&file, page).map_err(saying("the results"))?;
-    eprintln!("\nwritten to {}", file.display());
-    Ok(())
+    options.place.report("ocsp", &page)
 }
 
 async fn installation(options: &Options, binary: &Path, folder: &Path, certificates: u32) -> Outcome<Row> {
     let installation = Installation::new(binary, folder, Engine::Sqlite);
     let mut server = installation.start()?;
     let bootstrap = installation.bootstrap(&mut server)?;
-    let issued = issue(&server.plain(), &bootstrap).await?;
+    let issued = requests::issued(&server.plain(), &bootstrap).await?;
     server.stop()?;
     eprintln!("filling the inventory with {certificates} certificates");
     let database = installation.data().join("chancery.db");
@@ -112,18 +98,6 @@ async fn installation(options: &Options, binary: &Path, folder: &Path, certifica
     Ok(row)
 }
 
-/// A certificate that the server issued, as it answered.
-async fn issue(target: &Target, bootstrap: &Value) -> Outcome<Value> {
-    let caller = Caller::login(target, bootstrap).await?;
-    let request = caller.issue(target, "EC_prime256v1")[0].clone();
-    let mut connection = Connection::open(target).await.map_err(saying("the server"))?;
-    let reply = connection.exchange(&request).await.map_err(saying("a certificate"))?;
-    match reply.status {
-        200 => serde_json::from_slice(reply.body).map_err(saying("a certificate")),
-        status => Err(format!("a certificate: {status} {}", String::from_utf8_lossy(reply.body))),
-    }
-}
-
 /// Copies of one certificate under serial numbers of their own.
 fn fill(database: &Path, issued: &Value, count: u32) -> rusqlite::Result<Vec<[u8; 20]>> {
     let mut database = Database::open(database)?;
@@ -134,12 +108,10 @@ fn fill(database: &Path, issued: &Value, count: u32) -> rusqlite::Result<Vec<[u8
         let mut insert = transaction.prepare(
             "INSERT INTO certificates (id, project_id, profile_id, profile_version, policy_version, authority_id,
              authority_key_id, authority_certificate_id, issuer_name_id, serial, shard, status, common_name, alt_names,
-             not_before, not_after, key_algorithm, signature_algorithm, extended_key_usages, is_listed, details, created_at,
-             der)
+             not_before, not_after, is_listed, details, created_at, der)
              SELECT randomblob(16), project_id, profile_id, profile_version, policy_version, authority_id, authority_key_id,
              authority_certificate_id, issuer_name_id, ?2, shard, status, common_name, alt_names, not_before, not_after,
-             key_algorithm, signature_algorithm, extended_key_usages, is_listed, details, created_at, der
-             FROM certificates WHERE lower(hex(id)) = ?1 LIMIT 1",
+             is_listed, details, created_at, der FROM certificates WHERE lower(hex(id)) = ?1 LIMIT 1",
         )?;
         for number in 0..count {
             // Unique, positive, and as spread as random ones.
@@ -268,7 +240,7 @@ async fn revocation(
     schedule: Schedule,
 ) -> Outcome<(Duration, Duration)> {
     let caller = Caller::login(target, bootstrap).await?;
-    let issued = issue(target, bootstrap).await?;
+    let issued = requests::issued(target, bootstrap).await?;
     let certificate = Certificate::from_pem(issued["certificate"].as_str().unwrap_or_default());
     let certificate = certificate.map_err(saying("a certificate"))?;
     let request = asking.get(target, certificate.serial_content());

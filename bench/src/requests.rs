@@ -22,6 +22,18 @@ pub fn certification_requests() -> Outcome<Vec<CertificationRequest>> {
     (0..DISTINCT).map(|number| certification_request(&name(number))).collect()
 }
 
+/// A certificate that the server issued, as it answered.
+pub async fn issued(target: &Target, bootstrap: &Value) -> Outcome<Value> {
+    let caller = Caller::login(target, bootstrap).await?;
+    let request = caller.issue(target, "EC_prime256v1")[0].clone();
+    let mut connection = Connection::open(target).await.map_err(saying("the server"))?;
+    let reply = connection.exchange(&request).await.map_err(saying("a certificate"))?;
+    match reply.status {
+        200 => serde_json::from_slice(reply.body).map_err(saying("a certificate")),
+        status => Err(format!("a certificate: {status} {}", String::from_utf8_lossy(reply.body))),
+    }
+}
+
 /// Who asks, and by which profile.
 pub struct Caller {
     token: String,

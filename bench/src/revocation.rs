@@ -3,7 +3,6 @@
 //! The revocations are put into the database directly, as a million of them would have got there; what is measured goes
 //! through the server's socket.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection as Database, params};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Connection, Target};
 use crate::latency::Latencies;
+use crate::place::Place;
 use crate::requests::Caller;
 use crate::server::{Engine, Installation, Server};
 use crate::{Outcome, cores, kernel, process, processor, saying};
@@ -26,23 +26,14 @@ pub struct Options {
     /// Certificates that are revoked over the API, one after the other.
     #[arg(long, default_value_t = 3_000)]
     measured: usize,
-    /// The server's binary; by default `chancery` beside this one.
-    #[arg(long)]
-    server: Option<PathBuf>,
-    /// Where the data folder is made, on the file system to measure; by default beside the server's binary.
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// Where the report goes.
-    #[arg(long, default_value = "bench/results")]
-    results: PathBuf,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Measures, prints and writes the report.
 pub fn run(options: &Options) -> Outcome<()> {
-    let own = std::env::current_exe().map_err(saying("this program"))?;
-    let binary = options.server.clone().unwrap_or_else(|| own.with_file_name("chancery"));
-    let parent = options.folder.clone().or(binary.parent().map(Into::into)).unwrap_or_default();
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent).map_err(saying("a data folder"))?;
+    let binary = options.place.server()?;
+    let folder = options.place.folder()?;
     let installation = Installation::new(&binary, folder.path(), Engine::Sqlite);
     let mut server = installation.start()?;
     let bootstrap = installation.bootstrap(&mut server)?;
@@ -57,13 +48,7 @@ pub fn run(options: &Options) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(saying("the load"))?;
     let page = runtime.block_on(measure(options, &server, &bootstrap, &lists))?;
     server.stop()?;
-    print!("{page}");
-    std::fs::create_dir_all(&options.results).map_err(saying("the results"))?;
-    let at = jiff::Timestamp::now().strftime("%Y-%m-%d-%H%M");
-    let file = options.results.join(format!("{at}-revocation.md"));
-    std::fs::write(&file, page).map_err(saying("the results"))?;
-    eprintln!("\nwritten to {}", file.display());
-    Ok(())
+    options.place.report("revocation", &page)
 }
 
 /// The ids of the lists, the open one last.
