@@ -233,15 +233,16 @@ impl Context {
         let stored = store::certificate::stored_columns(&self.db, row.pk).await.map_err(failed)?;
         if let Some(stored) = stored {
             let derived = DerivedColumns::of(&certificate);
+            let in_group = |at: usize, value: &str| stored.in_group.as_ref().is_none_or(|group| group[at] == value);
             let same = [
                 ("serial number", stored.serial == derived.serial),
                 ("common name", stored.common_name == derived.common_name),
                 ("alternative names", stored.alt_names == derived.alt_names.join(", ")),
                 ("beginning", stored.not_before == derived.not_before),
                 ("end", stored.not_after == derived.not_after),
-                ("key algorithm", stored.key_algorithm == derived.key_algorithm),
-                ("signature algorithm", stored.signature_algorithm == derived.signature_algorithm),
-                ("extended key usages", stored.extended_key_usages == derived.extended_key_usages.join(", ")),
+                ("key algorithm", in_group(0, derived.key_algorithm)),
+                ("signature algorithm", in_group(1, derived.signature_algorithm)),
+                ("extended key usages", in_group(2, &derived.extended_key_usages.join(", "))),
             ];
             for (column, _) in same.iter().filter(|(_, same)| !same) {
                 report.find(&subject, format!("its stored {column} is not that of the certificate"));

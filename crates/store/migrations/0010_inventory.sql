@@ -114,6 +114,11 @@ INSERT INTO certificate_counts (group_id, status, day, node, certificates)
     SELECT group_id, status, not_after / 86400000, 0, COUNT(*) FROM certificates WHERE group_id IS NOT NULL
     GROUP BY group_id, status, not_after / 86400000;
 
+-- What the group says of its certificates is said there alone.
+ALTER TABLE certificates DROP COLUMN key_algorithm;
+ALTER TABLE certificates DROP COLUMN signature_algorithm;
+ALTER TABLE certificates DROP COLUMN extended_key_usages;
+
 -- The orders that lists are given in, for a project and for a group; then the names.
 DROP INDEX certificates_project;
 DROP INDEX certificates_profile;

@@ -26,6 +26,7 @@ mod filter;
 mod list;
 mod origin;
 mod request;
+mod statements;
 
 pub use ending::{Authorities, EndingAfter, ending, ending_untold};
 pub use filter::{
@@ -93,9 +94,6 @@ pub fn insert(
         derived.alt_names.join(", "),
         derived.not_before,
         derived.not_after,
-        derived.key_algorithm,
-        derived.signature_algorithm,
-        derived.extended_key_usages.join(", "),
         is_listed,
         (!issued.details.is_empty()).then(|| document(&issued.details)),
         issued.created_at,
@@ -104,7 +102,7 @@ pub fn insert(
     let insert = match is_listed {
         false => INSERT_HIDDEN,
         true => {
-            params.extend(group.into_iter().skip(1).take(2));
+            params.extend(group.into_iter().skip(1));
             params.push(Value::from(inventory::domain_of_common_name(&derived)));
             INSERT_LISTED
         }
@@ -130,11 +128,9 @@ macro_rules! insert_certificate {
         concat!(
             "INSERT INTO certificates (id, project_id, profile_id, profile_version, policy_version, authority_id,
              authority_key_id, authority_certificate_id, issuer_name_id, serial, shard, status, common_name, alt_names,
-             not_before, not_after, key_algorithm, signature_algorithm, extended_key_usages, is_listed, details,
-             created_at, der",
+             not_before, not_after, is_listed, details, created_at, der",
             $columns,
-            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-             $22, $23",
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20",
             $values,
             ")"
         )
@@ -148,8 +144,8 @@ const INSERT_HIDDEN: &str = insert_certificate!("", "");
 const INSERT_LISTED: &str = insert_certificate!(
     ", space, group_id, domain_id",
     ", (SELECT number FROM inventory_spaces WHERE project_id = $2),
-    (SELECT id FROM certificate_groups WHERE project_id = $2 AND authority_id = $24 AND profile_id = $25
-    AND key_algorithm = $17 AND signature_algorithm = $18 AND extended_key_usages = $19),
+    (SELECT id FROM certificate_groups WHERE project_id = $2 AND authority_id = $21 AND profile_id = $22
+    AND key_algorithm = $23 AND signature_algorithm = $24 AND extended_key_usages = $25),
     (SELECT d.id FROM certificate_domains d JOIN inventory_spaces s ON s.number = d.space
     WHERE s.project_id = $2 AND d.domain = $26)"
 );
@@ -245,12 +241,9 @@ pub struct StoredColumns {
     pub not_before: Time,
     /// The end of the lifetime.
     pub not_after: Time,
-    /// The name of the key's algorithm.
-    pub key_algorithm: String,
-    /// The name of the signature's algorithm.
-    pub signature_algorithm: String,
-    /// The extended key usages, joined.
-    pub extended_key_usages: String,
+    /// For one that stands in lists: the names of the key's and of the signature's algorithm, and the extended key usages,
+    /// joined.
+    pub in_group: Option<[String; 3]>,
     /// The number of the issuer's name.
     pub issuer_name_id: i64,
 }
@@ -259,8 +252,9 @@ pub struct StoredColumns {
 pub async fn stored_columns(db: &Db, pk: i64) -> Result<Option<StoredColumns>, StoreError> {
     let row = db
         .row(
-            "SELECT serial, common_name, alt_names, not_before, not_after, key_algorithm, signature_algorithm,
-             extended_key_usages, issuer_name_id FROM certificates WHERE pk = $1",
+            "SELECT c.serial, c.common_name, c.alt_names, c.not_before, c.not_after, c.issuer_name_id, g.id,
+             g.key_algorithm, g.signature_algorithm, g.extended_key_usages
+             FROM certificates c LEFT JOIN certificate_groups g ON g.id = c.group_id WHERE c.pk = $1",
             params![pk],
         )
         .await?;
@@ -271,10 +265,11 @@ pub async fn stored_columns(db: &Db, pk: i64) -> Result<Option<StoredColumns>, S
             alt_names: row.text(2)?.into(),
             not_before: time(&row, 3)?,
             not_after: time(&row, 4)?,
-            key_algorithm: row.text(5)?.into(),
-            signature_algorithm: row.text(6)?.into(),
-            extended_key_usages: row.text(7)?.into(),
-            issuer_name_id: row.int(8)?,
+            issuer_name_id: row.int(5)?,
+            in_group: match row.opt_int(6)? {
+                Some(_) => Some([row.string(7)?, row.string(8)?, row.string(9)?]),
+                None => None,
+            },
         })
     })
     .transpose()

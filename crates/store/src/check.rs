@@ -253,8 +253,7 @@ pub async fn certificates_that_are_misplaced(db: &Db, limit: u32) -> Result<Vec<
         .rows(
             "SELECT c.id FROM certificates c LEFT JOIN certificate_groups g ON g.id = c.group_id AND g.space = c.space
              AND g.project_id = c.project_id AND g.authority_id = COALESCE(c.authority_id, $2)
-             AND g.profile_id = COALESCE(c.profile_id, $2) AND g.key_algorithm = c.key_algorithm
-             AND g.signature_algorithm = c.signature_algorithm AND g.extended_key_usages = c.extended_key_usages
+             AND g.profile_id = COALESCE(c.profile_id, $2)
              WHERE c.is_listed = 1 AND g.id IS NULL ORDER BY c.pk LIMIT $1",
             params![limit, Vec::new()],
         )

@@ -347,13 +347,12 @@ async fn fill(server: &Server, id: &str, copies: i64) {
         "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {copies})
          INSERT INTO certificates (id, project_id, profile_id, profile_version, policy_version, authority_id,
          authority_key_id, authority_certificate_id, issuer_name_id, serial, shard, status, common_name, alt_names,
-         not_before, not_after, key_algorithm, signature_algorithm, extended_key_usages, is_listed, details, created_at,
-         der, space, group_id, domain_id)
+         not_before, not_after, is_listed, details, created_at, der, space, group_id, domain_id)
          SELECT CAST(CAST(1000000000000000 + n.n AS TEXT) AS {blob}), c.project_id, c.profile_id, c.profile_version,
          c.policy_version, c.authority_id, c.authority_key_id, c.authority_certificate_id, c.issuer_name_id,
          CAST(CAST(1000000000000000 + n.n AS TEXT) AS {blob}), c.shard, c.status, c.common_name, c.alt_names,
-         c.not_before, c.not_after, c.key_algorithm, c.signature_algorithm, c.extended_key_usages, c.is_listed, c.details,
-         c.created_at, c.der, c.space, c.group_id, c.domain_id FROM n CROSS JOIN certificates c WHERE c.id = $1"
+         c.not_before, c.not_after, c.is_listed, c.details, c.created_at, c.der, c.space, c.group_id, c.domain_id
+         FROM n CROSS JOIN certificates c WHERE c.id = $1"
     );
     let count = format!(
         "UPDATE certificate_counts SET certificates = certificates + {copies} WHERE status = 0 AND certificates > 0

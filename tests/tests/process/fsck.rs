@@ -101,7 +101,7 @@ fn damages(site: &Site, ids: &[String]) -> Vec<Damage> {
         on_certificate("its end", "not_after", "not_after + 1000".into()),
         on_certificate("its beginning", "not_before", "0".into()),
         on_certificate("its serial number", "serial", flipped("certificates", "serial", "2", 9)),
-        on_certificate("its key algorithm", "key_algorithm", "'RSA_2048'".into()),
+        on_certificate("what it has in common with others", "group_id", "NULL".into()),
         on_certificate("its status", "status", "1".into()),
         on_certificate("a status that there is not", "status", "7".into()),
         on_certificate("its details", "details", "'no document'".into()),
@@ -212,7 +212,14 @@ fn check_removals(site: &Site, ids: &[String]) {
     let of_issuing =
         "(SELECT a.serial FROM kept_authority_certificates a JOIN kept_authorities o ON o.id = a.authority_id
                        WHERE o.name = 'issuing-ca')";
+    let group = "(SELECT group_id FROM kept_certificates WHERE pk = 2)";
     for (what, damage, repair, named) in [
+        (
+            "the key algorithm of a group of certificates",
+            format!("UPDATE certificate_groups SET key_algorithm = 'RSA_2048' WHERE id = {group}"),
+            format!("UPDATE certificate_groups SET key_algorithm = 'EC_prime256v1' WHERE id = {group}"),
+            "certificate ".to_owned(),
+        ),
         (
             "a key that was removed",
             "DELETE FROM leaf_keys WHERE certificate_pk = 3".to_owned(),

@@ -168,9 +168,10 @@ macro_rules! conditions {
              OR ($16 = 'active' AND c.status + 0 = 0 AND c.not_after + 0 >= $17))
              AND c.created_at + 0 BETWEEN $18 AND $19 AND c.not_before + 0 BETWEEN $20 AND $21
              AND c.not_after + 0 BETWEEN $22 AND $23
-             AND ($24 = '' OR $24 LIKE '%,' || c.key_algorithm || ',%')
-             AND ($25 = '' OR c.signature_algorithm = $25)
-             AND ($26 = '' OR ', ' || c.extended_key_usages || ',' LIKE $26 ESCAPE '\\')
+             AND (($24 = '' AND $25 = '' AND $26 = '') OR EXISTS (SELECT 1 FROM certificate_groups g
+             WHERE g.id = c.group_id + 0 AND ($24 = '' OR $24 LIKE '%,' || g.key_algorithm || ',%')
+             AND ($25 = '' OR g.signature_algorithm = $25)
+             AND ($26 = '' OR ', ' || g.extended_key_usages || ',' LIKE $26 ESCAPE '\\')))
              AND ($27 = '' OR c.details LIKE $27 ESCAPE '\\') AND ($28 = '' OR c.details LIKE $28 ESCAPE '\\')
              AND ($29 = '' OR c.details LIKE $29 ESCAPE '\\') AND ($30 = '' OR c.details LIKE $30 ESCAPE '\\')
              AND ($31 = '' OR EXISTS (SELECT 1 FROM profiles f

@@ -5,9 +5,9 @@
 //! skipped or given twice while certificates are added. Only the rows of the page are read whole.
 
 use super::filter::{
-    CertificateFilter, Period, SortBy, SortOrder, beginning, condition_params, conditions, domains_like, last_second,
-    searched, serials_from,
+    CertificateFilter, Period, SortBy, SortOrder, beginning, condition_params, last_second, serials_from,
 };
+use super::statements::{self, Along, Narrow};
 use super::{InventoryRow, certificate_from};
 use crate::db::Db;
 use crate::error::StoreError;
@@ -109,368 +109,6 @@ enum Way {
     Along(Along),
 }
 
-/// What a list is gone along.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Along {
-    /// All certificates of the project.
-    Space,
-    /// Those of some groups.
-    Groups,
-    /// Those that end on some days: on or before today, or on and after it.
-    Ended,
-    Ending,
-    /// Those that are revoked.
-    Revoked,
-}
-
-/// What narrows a list to few certificates.
-#[derive(Clone, Copy, Debug)]
-enum Narrow {
-    Search,
-    CommonName,
-    FriendlyName,
-    Groups,
-    Revoked,
-    CreatedAt,
-    NotBefore,
-    NotAfter,
-}
-
-macro_rules! by_name {
-    ($from:literal, $to:literal, $first:literal, $later:literal) => {
-        concat!(
-            "SELECT pk FROM (SELECT c.pk FROM certificates c WHERE c.space = $1 AND ",
-            searched!(),
-            " >= ",
-            $from,
-            " AND ",
-            searched!(),
-            " < ",
-            $to,
-            " LIMIT 10001) a UNION SELECT pk FROM (SELECT c.pk FROM certificates c WHERE c.domain_id IN ",
-            domains_like!($first, $later),
-            " LIMIT 10001) b"
-        )
-    };
-}
-
-macro_rules! by_any_name {
-    () => {
-        concat!(
-            by_name!("$2", "$3", "$4", "$5"),
-            " UNION SELECT pk FROM (SELECT n.certificate_pk AS pk FROM certificate_names n
-             WHERE n.space = $1 AND n.name >= $2 AND n.name < $3 LIMIT 10001) e
-             UNION SELECT pk FROM (SELECT n.certificate_pk AS pk FROM certificate_names n WHERE n.domain_id IN ",
-            domains_like!("$4", "$5"),
-            " LIMIT 10001) f UNION SELECT pk FROM (SELECT c.pk FROM certificates c
-             WHERE c.issuer_name_id IN (SELECT id FROM issuer_names UNION ALL SELECT 0)
-             AND c.serial BETWEEN $6 AND $7 AND c.space + 0 = $1 LIMIT 10001) g"
-        )
-    };
-}
-
-macro_rules! by_period {
-    ($column:literal, $from:literal, $to:literal) => {
-        concat!(
-            "SELECT c.pk FROM certificates c WHERE c.space = $1 AND c.",
-            $column,
-            " BETWEEN ",
-            $from,
-            " AND ",
-            $to,
-            " LIMIT 10001"
-        )
-    };
-}
-
-macro_rules! group_places {
-    () => {
-        "($55, $56, $57, $58, $59, $60, $61, $62, $63, $64, $65, $66, $67, $68, $69, $70, $71, $72, $73, $74, $75, $76,
-        $77, $78, $79, $80, $81, $82, $83, $84, $85, $86)"
-    };
-}
-
-macro_rules! whole {
-    ($key:expr, $candidates:expr) => {
-        concat!(
-            "SELECT c.pk, ",
-            $key,
-            " FROM (",
-            $candidates,
-            ") x CROSS JOIN certificates c WHERE c.pk = x.pk AND c.space + 0 = $1 AND ",
-            conditions!()
-        )
-    };
-}
-
-macro_rules! wholes {
-    ($key:expr, $narrow:expr) => {
-        match $narrow {
-            Narrow::Search => whole!($key, by_any_name!()),
-            Narrow::CommonName => whole!($key, by_name!("$8", "$9", "$10", "$11")),
-            Narrow::FriendlyName => whole!($key, by_name!("$12", "$13", "$14", "$15")),
-            Narrow::Groups => whole!(
-                $key,
-                concat!("SELECT c.pk FROM certificates c WHERE c.group_id IN ", group_places!(), " LIMIT 10001")
-            ),
-            Narrow::Revoked => {
-                whole!($key, "SELECT c.pk FROM certificates c WHERE c.space = $1 AND c.status = 1 LIMIT 10001")
-            }
-            Narrow::CreatedAt => whole!($key, by_period!("created_at", "$55", "$56")),
-            Narrow::NotBefore => whole!($key, by_period!("not_before", "$55", "$56")),
-            Narrow::NotAfter => whole!($key, by_period!("not_after", "$55", "$56")),
-        }
-    };
-}
-
-/// The place so many rows further on, at which a piece ends.
-macro_rules! bound {
-    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
-        concat!(
-            "SELECT ",
-            $key,
-            ", c.pk FROM certificates c WHERE c.space = $1 AND (",
-            $key,
-            ", c.pk) ",
-            $ahead,
-            " ($2, $3) AND (",
-            $key,
-            ", c.pk) ",
-            $back,
-            " ($4, $5) ORDER BY ",
-            $key,
-            $direction,
-            ", c.pk",
-            $direction,
-            " LIMIT 1 OFFSET $6"
-        )
-    };
-}
-
-/// The same by name. SQLite takes an index over an expression for a comparison of that alone, so it is there as well.
-macro_rules! name_bound {
-    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
-        concat!(
-            "SELECT ",
-            $key,
-            ", c.pk FROM certificates c WHERE c.space = $1 AND ",
-            $key,
-            $ahead,
-            "= $2 AND ",
-            $key,
-            $back,
-            " $4 AND (",
-            $key,
-            ", c.pk) ",
-            $ahead,
-            " ($2, $3) AND (",
-            $key,
-            ", c.pk) ",
-            $back,
-            " ($4, $5) ORDER BY ",
-            $key,
-            $direction,
-            ", c.pk",
-            $direction,
-            " LIMIT 1 OFFSET $6"
-        )
-    };
-}
-
-macro_rules! revoked_bound {
-    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
-        concat!(
-            "SELECT c.created_at, c.pk FROM certificates c WHERE c.space = $1 AND c.status = 1 AND (c.created_at, c.pk) ",
-            $ahead,
-            " ($2, $3) AND (c.created_at, c.pk) ",
-            $back,
-            " ($4, $5) ORDER BY c.created_at",
-            $direction,
-            ", c.pk",
-            $direction,
-            " LIMIT 1 OFFSET $6"
-        )
-    };
-}
-
-/// The rows of a piece that match.
-macro_rules! piece {
-    ($key:expr, $ahead:literal, $back:literal, $direction:literal, $from:expr, $start:literal, $end:literal, $limit:literal) => {
-        concat!(
-            "SELECT c.pk, ",
-            $key,
-            " FROM ",
-            $from,
-            " AND (",
-            $key,
-            ", c.pk) ",
-            $ahead,
-            $start,
-            " AND (",
-            $key,
-            ", c.pk) ",
-            $back,
-            $end,
-            " AND ",
-            conditions!(),
-            " ORDER BY ",
-            $key,
-            $direction,
-            ", c.pk",
-            $direction,
-            $limit
-        )
-    };
-}
-
-macro_rules! both_orders {
-    ($order:expr, $statement:ident, $key:expr $(, $rest:expr)*) => {
-        match $order {
-            SortOrder::Descending => $statement!($key, "<", ">=", " DESC" $(, $rest)*),
-            SortOrder::Ascending => $statement!($key, ">", "<=", "" $(, $rest)*),
-        }
-    };
-}
-
-macro_rules! space_piece {
-    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
-        piece!(
-            $key,
-            $ahead,
-            $back,
-            $direction,
-            "certificates c WHERE c.space = $1",
-            "($55, $56)",
-            "($57, $58)",
-            " LIMIT $59"
-        )
-    };
-}
-
-macro_rules! name_piece {
-    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
-        piece!(
-            $key,
-            $ahead,
-            $back,
-            $direction,
-            concat!("certificates c WHERE c.space = $1 AND ", $key, $ahead, "= $55 AND ", $key, $back, " $57"),
-            "($55, $56)",
-            "($57, $58)",
-            " LIMIT $59"
-        )
-    };
-}
-
-macro_rules! revoked_piece {
-    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
-        piece!(
-            $key,
-            $ahead,
-            $back,
-            $direction,
-            "certificates c WHERE c.space = $1 AND c.status = 1",
-            "($55, $56)",
-            "($57, $58)",
-            " LIMIT $59"
-        )
-    };
-}
-
-macro_rules! groups_piece {
-    ($key:expr, $ahead:literal, $back:literal, $direction:literal) => {
-        piece!(
-            $key,
-            $ahead,
-            $back,
-            $direction,
-            concat!("certificates c WHERE c.group_id IN ", group_places!()),
-            "($87, $88)",
-            "($89, $90)",
-            " LIMIT $91"
-        )
-    };
-}
-
-macro_rules! days {
-    ($which:literal, $project:literal, $day:literal) => {
-        concat!(
-            "(SELECT DISTINCT n.day FROM certificate_counts n JOIN certificate_groups g ON g.id = n.group_id
-             WHERE g.project_id = ",
-            $project,
-            " AND n.status = 0 AND n.day ",
-            $which,
-            $day,
-            ") t"
-        )
-    };
-}
-
-macro_rules! days_piece {
-    ($key:expr, $ahead:literal, $back:literal, $direction:literal, $which:literal) => {
-        piece!(
-            $key,
-            $ahead,
-            $back,
-            $direction,
-            // A sum has no type of a column, for which SQLite would not take the index over an expression.
-            concat!(
-                days!($which, "$60", "$61"),
-                " CROSS JOIN certificates c WHERE c.space = $1 AND (c.not_after / 86400000) = t.day + 0"
-            ),
-            "($55, $56)",
-            "($57, $58)",
-            " LIMIT $59"
-        )
-    };
-}
-
-macro_rules! one_bound {
-    ($of:literal, $value:literal, $ahead:literal, $back:literal, $direction:literal) => {
-        concat!(
-            "(SELECT c.",
-            $value,
-            " FROM certificates c WHERE ",
-            $of,
-            " AND (c.created_at, c.pk) ",
-            $ahead,
-            " ($2, $3) AND (c.created_at, c.pk) ",
-            $back,
-            " ($4, $5) ORDER BY c.created_at",
-            $direction,
-            ", c.pk",
-            $direction,
-            " LIMIT 1 OFFSET $6)"
-        )
-    };
-}
-
-macro_rules! groups_bound {
-    ($of:literal, $ahead:literal, $back:literal, $direction:literal) => {
-        concat!(
-            "SELECT ",
-            one_bound!($of, "created_at", $ahead, $back, $direction),
-            ", ",
-            one_bound!($of, "pk", $ahead, $back, $direction),
-            " FROM certificate_groups g WHERE g.project_id = $1 AND g.id IN ($7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-             $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38)"
-        )
-    };
-}
-
-macro_rules! days_bound {
-    ($of:literal, $ahead:literal, $back:literal, $direction:literal, $which:literal) => {
-        concat!(
-            "SELECT ",
-            one_bound!($of, "created_at", $ahead, $back, $direction),
-            ", ",
-            one_bound!($of, "pk", $ahead, $back, $direction),
-            " FROM ",
-            days!($which, "$7", "$8")
-        )
-    };
-}
-
 impl<'a> Listing<'a> {
     /// A list of a project's certificates; nothing when none can be on it.
     pub async fn open(
@@ -539,12 +177,7 @@ impl<'a> Listing<'a> {
         }
         let all = self.groups.iter().fold(0, |sum, (_, counts)| sum + counts.total());
         if all <= self.scale.counted {
-            let sql = concat!(
-                "SELECT COUNT(*) FROM (SELECT 1 FROM certificates c WHERE c.space = $1 AND ",
-                conditions!(),
-                " LIMIT 10001) u"
-            );
-            let counted = self.db.row(sql, self.condition_params()).await?.map_or(Ok(0), |row| row.int(0))?;
+            let counted = self.count(statements::COUNT, self.condition_params()).await?;
             if counted <= EXACT_MAX {
                 return Ok(Total::Exact(counted));
             }
@@ -560,17 +193,13 @@ impl<'a> Listing<'a> {
         let row = self.db.row(ends, vec![]).await?.ok_or_else(|| StoreError::Engine("no row of two ends".into()))?;
         let (first, last) = (row.int(0)?, row.int(1)?);
         let step = ((last - first) / STRETCHES).max(1);
-        let sql = concat!(
-            "WITH RECURSIVE w (pk) AS (SELECT CAST($55 AS BIGINT) UNION ALL SELECT w.pk + CAST($56 AS BIGINT) FROM w
-             WHERE w.pk + CAST($56 AS BIGINT) <= $57)
-             SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN ",
-            conditions!(),
-            " THEN 1 ELSE 0 END), 0) AS BIGINT) FROM w CROSS JOIN certificates c
-             WHERE c.pk >= w.pk AND c.pk < w.pk + CAST($58 AS BIGINT) AND c.space + 0 = $1"
-        );
         let mut params = self.condition_params();
         params.extend(params![first, step, last, LENGTH.min(step)]);
-        let row = self.db.row(sql, params).await?.ok_or_else(|| StoreError::Engine("no row of two counts".into()))?;
+        let row = self
+            .db
+            .row(statements::STRETCHES, params)
+            .await?
+            .ok_or_else(|| StoreError::Engine("no row of two counts".into()))?;
         let (seen, matching) = (row.int(0)?.max(1), row.int(1)?);
         let about = i64::try_from(i128::from(all) * i128::from(matching) / i128::from(seen)).unwrap_or(i64::MAX);
         Ok(rounded(about.max(EXACT_MAX + 1)))
@@ -591,25 +220,36 @@ impl<'a> Listing<'a> {
         if filter.status == Some(ShownStatus::Revoked) && all.revoked <= self.scale.few {
             return Ok(Some((Narrow::Revoked, vec![])));
         }
-        for (narrow, text) in [
-            (Narrow::Search, &filter.search),
-            (Narrow::CommonName, &filter.common_name),
-            (Narrow::FriendlyName, &filter.friendly_name),
+        let (from, to) = serials_from(&filter.search);
+        for (narrow, text, sql, serials) in [
+            (Narrow::Search, &filter.search, statements::COUNT_NAMED, params![from, to]),
+            (Narrow::CommonName, &filter.common_name, statements::COUNT_COMMON_NAMED, vec![]),
+            (Narrow::FriendlyName, &filter.friendly_name, statements::COUNT_COMMON_NAMED, vec![]),
         ] {
-            if !text.is_empty() && self.named(narrow, text).await? <= self.scale.few {
+            if text.is_empty() {
+                continue;
+            }
+            let params = [params![self.space], beginning(text).to_vec(), serials].concat();
+            if self.count(sql, params).await? <= self.scale.few {
                 return Ok(Some((narrow, vec![])));
             }
         }
-        for (narrow, period) in [
-            (Narrow::CreatedAt, filter.created_at.clone()),
-            (Narrow::NotAfter, self.lifetime_ends()),
-            (Narrow::NotBefore, filter.not_before.clone()),
+        for (narrow, period, sql) in [
+            (Narrow::CreatedAt, filter.created_at.clone(), statements::COUNT_CREATED),
+            (Narrow::NotAfter, self.lifetime_ends(), statements::COUNT_ENDING),
+            (Narrow::NotBefore, filter.not_before.clone(), statements::COUNT_BEGINNING),
         ] {
-            if period.narrows() && self.within(narrow, &period).await? <= self.scale.few {
-                return Ok(Some((narrow, params![*period.0.start(), *period.0.end()])));
+            let ends = params![*period.0.start(), *period.0.end()];
+            let params = [params![self.space], ends.clone()].concat();
+            if period.narrows() && self.count(sql, params).await? <= self.scale.few {
+                return Ok(Some((narrow, ends)));
             }
         }
         Ok(None)
+    }
+
+    async fn count(&self, sql: &'static str, params: Vec<Value>) -> Result<i64, StoreError> {
+        self.db.row(sql, params).await?.map_or(Ok(0), |row| row.int(0))
     }
 
     /// The ends of lifetimes that the filter lets through.
@@ -623,40 +263,9 @@ impl<'a> Listing<'a> {
         self.filter.not_after.and(&of_status)
     }
 
-    /// How many certificates have a name that begins like a text; not more than 10,001 of each kind of name.
-    async fn named(&self, narrow: Narrow, text: &str) -> Result<i64, StoreError> {
-        let mut params = params![self.space];
-        params.extend(beginning(text));
-        let sql = match narrow {
-            Narrow::Search => {
-                let (from, to) = serials_from(text);
-                params.extend(params![from, to]);
-                concat!("SELECT COUNT(*) FROM (", by_any_name!(), ") u")
-            }
-            _ => concat!("SELECT COUNT(*) FROM (", by_name!("$2", "$3", "$4", "$5"), ") u"),
-        };
-        self.db.row(sql, params).await?.map_or(Ok(0), |row| row.int(0))
-    }
-
-    /// How many certificates there are of a period, but not more than 10,001.
-    async fn within(&self, narrow: Narrow, period: &Period) -> Result<i64, StoreError> {
-        let sql = match narrow {
-            Narrow::CreatedAt => concat!("SELECT COUNT(*) FROM (", by_period!("created_at", "$2", "$3"), ") u"),
-            Narrow::NotBefore => concat!("SELECT COUNT(*) FROM (", by_period!("not_before", "$2", "$3"), ") u"),
-            _ => concat!("SELECT COUNT(*) FROM (", by_period!("not_after", "$2", "$3"), ") u"),
-        };
-        let params = params![self.space, *period.0.start(), *period.0.end()];
-        self.db.row(sql, params).await?.map_or(Ok(0), |row| row.int(0))
-    }
-
     /// All that is on the list, in its order.
     async fn whole(&self, narrow: Narrow, beside: Vec<Value>) -> Result<Vec<Mark>, StoreError> {
-        let sql = match self.by {
-            SortBy::CreatedAt => wholes!("c.created_at", narrow),
-            SortBy::NotBefore => wholes!("c.not_before", narrow),
-            SortBy::NotAfter => wholes!("c.not_after", narrow),
-            SortBy::CommonName => wholes!(searched!(), narrow),
-        };
+        let sql = statements::whole(self.by, narrow);
         let mut params = self.condition_params();
         params.extend(beside);
         let mut marks = marks_of(self.db.rows(sql, params).await?)?;
@@ -735,47 +344,27 @@ impl<'a> Listing<'a> {
     async fn bound(&self, along: Along, start: &Mark, last: &Mark, length: i64) -> Result<Option<Mark>, StoreError> {
         let ends =
             |first: Value| vec![first, start.key.clone(), Value::Int(start.pk), last.key.clone(), Value::Int(last.pk)];
-        let (sql, params) = match along {
+        let params = match along {
             Along::Space | Along::Revoked => {
-                let sql = match (self.by, along) {
-                    (SortBy::CreatedAt, Along::Revoked) => both_orders!(self.order, revoked_bound, "c.created_at"),
-                    (SortBy::CreatedAt, _) => both_orders!(self.order, bound, "c.created_at"),
-                    (SortBy::NotBefore, _) => both_orders!(self.order, bound, "c.not_before"),
-                    (SortBy::NotAfter, _) => both_orders!(self.order, bound, "c.not_after"),
-                    (SortBy::CommonName, _) => both_orders!(self.order, name_bound, searched!()),
-                };
                 let mut params = ends(Value::Int(self.space));
                 params.push(Value::Int(length));
-                (sql, params)
+                params
             }
             Along::Groups => {
                 let mut params = ends(self.project.into());
                 params.push(Value::Int(length / self.taken.len().max(1) as i64 + 1));
                 params.extend(self.group_params());
-                (both_orders!(self.order, groups_bound, "c.group_id = g.id"), params)
+                params
             }
             Along::Ended | Along::Ending => {
                 let mut params = ends(Value::Int(self.space));
                 // There may be many days.
                 params.push(Value::Int(length / 50 + 1));
                 params.extend(params![self.project, self.today()]);
-                let sql = match along {
-                    Along::Ended => both_orders!(
-                        self.order,
-                        days_bound,
-                        "c.space = $1 AND (c.not_after / 86400000) = t.day + 0",
-                        "<= "
-                    ),
-                    _ => both_orders!(
-                        self.order,
-                        days_bound,
-                        "c.space = $1 AND (c.not_after / 86400000) = t.day + 0",
-                        ">= "
-                    ),
-                };
-                (sql, params)
+                params
             }
         };
+        let sql = statements::bound(along, self.by, self.order);
         let rows = self.db.rows(sql, params).await?;
         let mut nearest: Option<Mark> = None;
         for row in rows {
@@ -795,16 +384,7 @@ impl<'a> Listing<'a> {
         }
         params.extend([start.key.clone(), Value::Int(start.pk), end.key.clone(), Value::Int(end.pk)]);
         params.push(Value::Int(limit as i64));
-        let sql = match (self.by, along) {
-            (SortBy::CreatedAt, Along::Space) => both_orders!(self.order, space_piece, "c.created_at"),
-            (SortBy::CreatedAt, Along::Revoked) => both_orders!(self.order, revoked_piece, "c.created_at"),
-            (SortBy::CreatedAt, Along::Groups) => both_orders!(self.order, groups_piece, "c.created_at"),
-            (SortBy::CreatedAt, Along::Ended) => both_orders!(self.order, days_piece, "c.created_at", "<= "),
-            (SortBy::CreatedAt, Along::Ending) => both_orders!(self.order, days_piece, "c.created_at", ">= "),
-            (SortBy::NotBefore, _) => both_orders!(self.order, space_piece, "c.not_before"),
-            (SortBy::NotAfter, _) => both_orders!(self.order, space_piece, "c.not_after"),
-            (SortBy::CommonName, _) => both_orders!(self.order, name_piece, searched!()),
-        };
+        let sql = statements::piece(along, self.by, self.order);
         if matches!(along, Along::Ended | Along::Ending) {
             params.extend(params![self.project, self.today()]);
         }
