@@ -213,6 +213,12 @@ fn the_later_family_takes_certificates_without_chain_and_key() {
         assert_eq!(answer["serialNumber"], "07");
         let record = server.get("/api/v1/pki/certificates/07").await.ok()["certificate"].take();
         assert_eq!((&record["status"], &record["friendlyName"]), (&json!("expired"), &json!("Old")));
+        // A number whose first bit is set is found by its first digits all the same.
+        let mut high = Foreign::new("high.example.net", now);
+        high.leaf.serial = vec![0, 0xf3, 0x11];
+        let id = server.post(BY_ID, json!({"certificatePem": high.leaf()})).await.ok()["certificateId"].take();
+        let found = format!("/api/v1/projects/{}/certificates?search=F31", server.project);
+        assert_eq!(server.get(&found).await.ok()["certificates"][0]["id"], id);
     });
 }
 

@@ -320,8 +320,10 @@ pub(super) fn serials_from(text: &str) -> (Vec<u8>, Vec<u8>) {
     if text.is_empty() || text.len() > 2 * OCTETS_MAX || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return NONE;
     }
+    // X.690 §8.3.3: a positive number whose first bit is set has an octet of zeros before it.
+    let sign = if text.as_bytes()[0] >= b'8' { "00" } else { "" };
     let fill = |with: &str| {
-        let digits = format!("{text}{}", with.repeat(text.len() % 2));
+        let digits = format!("{sign}{text}{}", with.repeat(text.len() % 2));
         let octets = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16));
         octets.collect::<Result<Vec<u8>, _>>()
     };
