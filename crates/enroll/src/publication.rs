@@ -1,6 +1,7 @@
 //! Revocation lists and certificates of authorities in DER (contract §3.9, 4.5; RFC 5280 §4.2.1.13, 4.2.2.1).
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LAST_MODIFIED};
@@ -30,10 +31,10 @@ const LIST_CACHED_SECONDS: i64 = 60;
 
 async fn list<E: From<Error>>(
     State(services): State<Context>,
-    Path(id): Path<String>,
+    named: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, E> {
-    let id = list_id(&id)?;
+    let id = list_id(named)?;
     let list = services.published_list(id).await?;
     let tag = format!("\"{id}-{}\"", list.number);
     Ok(published_list(&services, &headers, list, tag))
@@ -42,17 +43,18 @@ async fn list<E: From<Error>>(
 /// The list of the changes since a complete one (RFC 5280 §5.2.4, 5.2.6).
 async fn changes<E: From<Error>>(
     State(services): State<Context>,
-    Path(id): Path<String>,
+    named: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, E> {
-    let id = list_id(&id)?;
+    let id = list_id(named)?;
     let list = services.published_changes(id).await?;
     let tag = format!("\"{id}-{}-changes\"", list.number);
     Ok(published_list(&services, &headers, list, tag))
 }
 
-fn list_id(text: &str) -> Result<CrlId, Error> {
-    CrlId::parse(text).ok_or_else(|| Error::not_found("there is no such revocation list"))
+fn list_id(named: Result<Path<String>, PathRejection>) -> Result<CrlId, Error> {
+    let id = named.ok().and_then(|Path(text)| CrlId::parse(&text));
+    id.ok_or_else(|| Error::not_found("there is no such revocation list"))
 }
 
 fn published_list(services: &Context, headers: &HeaderMap, list: PublishedList, tag: String) -> Response {
@@ -85,9 +87,12 @@ pub(crate) fn http_date(time: Time) -> String {
 
 async fn certificate<E: From<Error>>(
     State(services): State<Context>,
-    Path((authority, id)): Path<(String, String)>,
+    named: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, E> {
-    let (Some(authority), Some(id)) = (AuthorityId::parse(&authority), AuthorityCertificateId::parse(&id)) else {
+    let ids = named
+        .ok()
+        .and_then(|Path((authority, id))| Some((AuthorityId::parse(&authority)?, AuthorityCertificateId::parse(&id)?)));
+    let Some((authority, id)) = ids else {
         return Err(Error::not_found("there is no such certificate").into());
     };
     let der = services.published_certificate(authority, id).await?;

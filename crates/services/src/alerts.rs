@@ -150,6 +150,7 @@ impl Context {
             created_at: now,
             updated_at: now,
         };
+        may_be_told(caller, &alert)?;
         must_hold_together(&alert)?;
         let channels = self.ready_channels(&alert, &[], new.channels).await?;
         let changes = Changes::new().statement(store::alert::insert(&alert, anew(now)));
@@ -174,6 +175,7 @@ impl Context {
             updated_at: now,
             ..before.clone()
         };
+        may_be_told(caller, &alert)?;
         must_hold_together(&alert)?;
         let is_other = (alert.event, &alert.before) != (before.event, &before.before);
         let looks_again = is_other || alert.filters != before.filters || alert.is_enabled != before.is_enabled;
@@ -482,6 +484,22 @@ impl Context {
 
 /// The slug and the enrollment of profiles that were looked up.
 pub(crate) type KnownProfiles = HashMap<domain::ProfileId, Option<(String, &'static str)>>;
+
+/// Messages name certificates, whoever reads them: an alert tells what its maker may see all of.
+fn may_be_told(caller: &Caller, alert: &Alert) -> Result<()> {
+    let action = match alert.event {
+        EventKind::CaExpiration => Action::ReadAuthority,
+        EventKind::Expiration
+        | EventKind::Renewal
+        | EventKind::Issuance
+        | EventKind::Revocation
+        | EventKind::IssuanceFailure => Action::ReadCertificate,
+    };
+    match alert.is_enabled {
+        true => caller.may(alert.project, action, &ObjectFields::unknown()),
+        false => Ok(()),
+    }
+}
 
 /// An alert about an end says how long before, and one about something that happened does not.
 fn must_hold_together(alert: &Alert) -> Result<()> {

@@ -115,7 +115,15 @@ impl Context {
         limit: u32,
     ) -> Result<(Vec<CollectionItem>, i64)> {
         let collection = self.collection_to(caller, id, Action::ReadCollection).await?;
-        store::collection::items(&self.db, collection.id, kind, offset, limit).await.map_err(failed)
+        let (mut items, total) =
+            store::collection::items(&self.db, collection.id, kind, offset, limit).await.map_err(failed)?;
+        if !caller.can_always(collection.project, Action::ReadCertificate) {
+            // That they are members is the collection's; what they are like is theirs.
+            for item in items.iter_mut().filter(|item| item.member.kind() == MemberKind::Certificate) {
+                (item.not_before, item.not_after, item.friendly_name) = (None, None, String::new());
+            }
+        }
+        Ok((items, total))
     }
 
     /// Puts a certificate or an authority into a collection of its project.

@@ -10,11 +10,11 @@ use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::collection::Member;
 use domain::inventory::{
-    CertificateDetails, CertificateStatus, ImportedWith, IssuedCertificate, ShownStatus, serial_hex,
+    CertificateDetails, CertificateStatus, DerivedColumns, ImportedWith, IssuedCertificate, ShownStatus, serial_hex,
 };
 use domain::permission::{Action, Field};
 use domain::secret::SecretText;
-use domain::{CertificateId, CollectionId, Error, ProfileId, ProjectId, Result};
+use domain::{CertificateId, CollectionId, Error, ProfileId, ProjectId, Result, Time};
 use keys::{KeyError, PrivateKey};
 use serde_json::json;
 use store::{Changes, StoreError};
@@ -80,8 +80,26 @@ impl Context {
             None => Vec::new(),
         };
         must_be_signed(&certificate, &chain)?;
+        self.must_be_of_others(caller, &certificate).await?;
         let key = foreign.key.as_ref().map(|key| read_key(&certificate, key)).transpose()?;
         self.record_import(caller, project, certificate, &chain, key, &foreign).await
+    }
+
+    /// One that an authority here issued is no foreign one: it stands in the inventory under its authority, or its record
+    /// was deleted, and what OCSP and the lists say of it does not follow what is imported.
+    async fn must_be_of_others(&self, caller: &Caller, certificate: &Certificate) -> Result<()> {
+        let issuer = certificate.contents().issuer().as_der();
+        let named =
+            store::authority::certificates_named(&self.db, caller.organization, issuer).await.map_err(failed)?;
+        for der in named {
+            let issuer = Certificate::from_der(der)
+                .map_err(|error| Error::failed_because("the certificate of an authority does not read", error))?;
+            if issuer.verifying_key().is_ok_and(|key| certificate.verify_signature(&key)) {
+                let problem = "an authority of this server issued it";
+                return Err(not_imported(certificate, problem, "issued-here"));
+            }
+        }
+        Ok(())
     }
 
     async fn record_import(
@@ -138,7 +156,9 @@ impl Context {
         let member = foreign.collection.map(|collection| {
             store::collection::add(project, collection, self.new_id(), Member::Certificate(issued.id), now)
         });
+        let not_after = Time::from_seconds(certificate.not_after());
         let changes = member.into_iter().fold(changes, Changes::statement);
+        let changes = changes.with(self.alerts_follow_import(project, issued.id, not_after).await?);
         match self.db.commit(changes).await {
             Ok(()) => {
                 self.clock.note_committed(now);
@@ -190,6 +210,9 @@ fn read_certificate(text: &str) -> Result<Certificate> {
         }
     };
     match certificate.serial_number() {
+        Ok(_) if names_of(&certificate).any(|name| name.contains('\0')) => {
+            Err(not_imported(&certificate, "one of its names holds U+0000, which nothing keeps", "name-invalid"))
+        }
         Ok(_) => Ok(certificate),
         Err(_) => Err(not_imported(
             &certificate,
@@ -197,6 +220,12 @@ fn read_certificate(text: &str) -> Result<Certificate> {
             "serial-invalid",
         )),
     }
+}
+
+/// The names that are kept beside it.
+fn names_of(certificate: &Certificate) -> impl Iterator<Item = String> {
+    let derived = DerivedColumns::of(certificate);
+    std::iter::once(derived.common_name).chain(derived.alt_names)
 }
 
 /// The certificates above, its issuer first, without the copy of the certificate that may lead them.

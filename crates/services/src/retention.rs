@@ -7,7 +7,7 @@ use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::inventory::{IssuedCertificate, serial_hex};
 use domain::retention::{Removed, RetentionPolicy, kept_until};
-use domain::{CrlId, Error, OrganizationId, Result, Time};
+use domain::{AuthorityKeyId, CrlId, Error, OrganizationId, Result, Time};
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use store::retention::PastRevocation;
@@ -27,6 +27,14 @@ pub struct Pass {
     pub removed: Removed,
     /// Whether there is nothing left to remove for now.
     pub is_done: bool,
+}
+
+/// Some of what is past, as one commit.
+struct PastThings {
+    changes: Changes,
+    removed: Removed,
+    /// Of which serial numbers nothing is known afterwards, by the key that signed them.
+    forgotten: Vec<(AuthorityKeyId, Vec<u8>)>,
 }
 
 impl Context {
@@ -76,7 +84,10 @@ impl Context {
         if let Some(before) = before(policy.expired_certificate_days) {
             removed.certificates =
                 store::retention::count_expired_certificates(&self.db, organization, before).await.map_err(failed)?;
-            removed.revocations = self.past_revocations(organization, before).await?.len() as u64;
+            // Those of certificates that go first have a record yet.
+            let with_record = store::retention::count_expired_revoked(&self.db, organization, before).await;
+            let without_record = self.past_revocations(organization, before).await?.len() as u64;
+            removed.revocations = with_record.map_err(failed)? + without_record;
         }
         if let Some(before) = before(policy.certificate_request_days) {
             removed.certificate_requests =
@@ -115,13 +126,18 @@ impl Context {
     async fn prune_organization(&self, caller: &Caller) -> Result<Pass> {
         let mut pass = Pass { removed: Removed::default(), is_done: false };
         for _ in 0..COMMITS_MAX {
-            let (changes, removed) = self.past_things(caller).await?;
+            let PastThings { changes, removed, forgotten } = self.past_things(caller).await?;
             if removed.is_nothing() {
                 pass.is_done = true;
                 break;
             }
             match self.db.commit(changes).await {
-                Ok(()) => pass.removed = sum(&pass.removed, &removed),
+                Ok(()) => {
+                    for (key, serial) in forgotten {
+                        self.state.ocsp.forget(key, &serial);
+                    }
+                    pass.removed = sum(&pass.removed, &removed);
+                }
                 // Another node removes the same things, or somebody linked or deleted one: what is left is found again.
                 Err(StoreError::Stale(_)) => {}
                 Err(error) => return Err(failed(error)),
@@ -131,22 +147,27 @@ impl Context {
     }
 
     /// Some of what is past, as one commit: each certificate has a record of the audit, the rest have one together.
-    async fn past_things(&self, caller: &Caller) -> Result<(Changes, Removed)> {
+    async fn past_things(&self, caller: &Caller) -> Result<PastThings> {
         let (organization, now) = (caller.organization, self.now());
         let policy = store::retention::policy(&self.db, organization).await.map_err(failed)?;
         let (mut statements, mut removed): (Vec<Statement>, Removed) = Default::default();
-        let mut changes = Changes::new();
+        let (mut changes, mut forgotten) = (Changes::new(), Vec::new());
         if let Some(days) = policy.expired_certificate_days {
             let before = kept_until(now, days);
             let expired = store::retention::expired_certificates(&self.db, organization, before, AT_ONCE).await;
             for id in expired.map_err(failed)? {
                 let row = store::certificate::by_id(&self.db, organization, id).await.map_err(failed)?;
                 let Some(row) = row else { continue };
-                changes = changes.with(deletion(caller, &row.issued, now)?);
+                let certificate = Certificate::from_der(row.issued.der.clone())
+                    .map_err(|error| Error::failed_because("a stored certificate does not read", error))?;
+                changes = changes.with(deletion(caller, &row.issued, &certificate, now));
+                let key = row.issued.issuer.map(|by| by.key);
+                forgotten.extend(key.map(|key| (key, certificate.serial_content().to_vec())));
                 removed.certificates += 1;
             }
             for past in self.past_revocations(organization, before).await? {
                 statements.extend(store::retention::forget_revocation(&past));
+                forgotten.push((past.key, past.serial));
                 removed.revocations += 1;
             }
         }
@@ -171,7 +192,8 @@ impl Context {
             let object = Object::new("organization", organization);
             changes = changes.audit(audit::record(caller, None, "past-removed", object, &json!(removed), now));
         }
-        Ok((statements.into_iter().fold(changes, Changes::statement), removed))
+        let changes = statements.into_iter().fold(changes, Changes::statement);
+        Ok(PastThings { changes, removed, forgotten })
     }
 
     /// The oldest records of the audit. A chain can only be shortened from its beginning, so a record of another organisation
@@ -227,14 +249,12 @@ impl Context {
 }
 
 /// Removes a certificate that expired long enough ago, with its key. A revocation stays: that is another table.
-fn deletion(caller: &Caller, issued: &IssuedCertificate, now: Time) -> Result<Changes> {
-    let unread = |error| Error::failed_because("a stored certificate does not read", error);
-    let certificate = Certificate::from_der(issued.der.clone()).map_err(unread)?;
-    let detail = json!({ "serialNumber": serial_hex(&certificate), "why": "expired" });
+fn deletion(caller: &Caller, issued: &IssuedCertificate, certificate: &Certificate, now: Time) -> Changes {
+    let detail = json!({ "serialNumber": serial_hex(certificate), "why": "expired" });
     let object = Object::new("certificate", issued.id);
-    Ok(store::certificate::delete(issued, &certificate)
+    store::certificate::delete(issued, certificate)
         .statement(store::retention::forget_successor(issued.id))
-        .audit(audit::record(caller, Some(issued.project), "certificate-deleted", object, &detail, now)))
+        .audit(audit::record(caller, Some(issued.project), "certificate-deleted", object, &detail, now))
 }
 
 fn sum(one: &Removed, other: &Removed) -> Removed {

@@ -39,6 +39,14 @@ CREATE TABLE certificate_names (
     PRIMARY KEY (certificate_pk, name)
 ) WITHOUT ROWID;
 
+-- Names for people that were given, in lower case, at most 255 characters of each. Otherwise it is the common name.
+CREATE TABLE certificate_friendly_names (
+    certificate_pk INTEGER PRIMARY KEY REFERENCES certificates (pk) ON DELETE CASCADE,
+    space INTEGER NOT NULL,
+    name TEXT NOT NULL
+);
+CREATE INDEX certificate_friendly_names_name ON certificate_friendly_names (space, name);
+
 -- How many certificates of a group have a status and end on a day, in days since 1970. Each node of a server counts in
 -- rows of its own, so that nodes never wait for each other: the sum over them is the number.
 CREATE TABLE certificate_counts (

@@ -321,6 +321,23 @@ pub async fn newest_certificate_of(db: &Db, key: AuthorityKeyId) -> Result<Optio
     db.row(sql, params![key]).await?.as_ref().map(certificate_from).transpose()
 }
 
+/// The certificates of the organisation's authorities with that subject, as DER; of many the newest.
+pub async fn certificates_named(
+    db: &Db,
+    organization: OrganizationId,
+    subject: &[u8],
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let rows = db
+        .rows(
+            "SELECT c.der FROM issuer_names n JOIN authority_keys k ON k.issuer_name_id = n.id
+             JOIN authority_certificates c ON c.authority_key_id = k.id JOIN projects p ON p.id = c.project_id
+             WHERE n.der = $1 AND p.organization_id = $2 ORDER BY c.created_at DESC LIMIT 100",
+            params![subject, organization],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(row.blob(0)?.to_vec())).collect()
+}
+
 /// The certificates of an authority, oldest first.
 pub async fn certificates(db: &Db, authority: AuthorityId) -> Result<Vec<AuthorityCertificate>, StoreError> {
     let rows = db.rows(select_certificate!("WHERE authority_id = $1 ORDER BY version"), params![authority]).await?;

@@ -64,6 +64,12 @@ pub(crate) fn added(issued: &IssuedCertificate, derived: &DerivedColumns) -> Cha
     for name in &others {
         changes = changes.statement(Statement::new(sql, params![issued.id, name, issued.project, domain_of(name)]));
     }
+    if let Some(name) = &issued.details.friendly_name {
+        let sql = "INSERT INTO certificate_friendly_names (certificate_pk, space, name)
+                   VALUES ((SELECT pk FROM certificates WHERE id = $1),
+                   (SELECT number FROM inventory_spaces WHERE project_id = $2), $3)";
+        changes = changes.statement(Statement::new(sql, params![issued.id, issued.project, searched_name(name)]));
+    }
     changes
 }
 

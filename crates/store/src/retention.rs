@@ -82,6 +82,11 @@ pub async fn count_expired_certificates(
     count(db, expired!("COUNT(*)", ""), organization, before).await
 }
 
+/// How many of those are revoked.
+pub async fn count_expired_revoked(db: &Db, organization: OrganizationId, before: Time) -> Result<u64, StoreError> {
+    count(db, expired!("COUNT(*)", "AND c.status = 1"), organization, before).await
+}
+
 /// Forgets what took the place of a certificate that is gone.
 pub fn forget_successor(predecessor: CertificateId) -> Statement {
     Statement::new("DELETE FROM renewals WHERE predecessor_id = $1", params![predecessor])

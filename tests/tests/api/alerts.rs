@@ -222,6 +222,39 @@ fn members_read_alerts_and_only_who_may_change_them_does() {
         member.post(&format!("{one}/test"), json!({})).await.refused(403, "PermissionDenied");
         let test = json!({"url": "https://127.0.0.1:1/"});
         member.post(&format!("{ALERTS}/test-webhook"), test).await.refused(403, "PermissionDenied");
+
+        // Nobody has told by an alert what they may not see.
+        let rules = json!([{"subject": "pki-alerts", "action": ["read", "create", "edit"]},
+            {"subject": "certificates", "action": ["read"], "conditions": {"commonName": {"$glob": "*.mine.example"}}}]);
+        let roles = format!("/api/v1/projects/{}/roles", server.project);
+        server.post(&roles, json!({"slug": "bell", "name": "Bell", "permissions": rules})).await.ok();
+        let bell = server.by(&server.identity("no-access", Some("bell")).await);
+        for (event, more) in
+            [("expiration", json!({"alertBefore": "30d"})), ("ca-expiration", json!({"alertBefore": "30d"}))]
+        {
+            let sent = body(&server, "c", event, mail_to("a@b.example"), more);
+            bell.post(ALERTS, sent).await.refused(403, "PermissionDenied");
+        }
+        bell.patch(&one, json!({"channels": [mail_to("c@b.example")]})).await.refused(403, "PermissionDenied");
+        bell.patch(&one, json!({"enabled": false})).await.ok();
+    });
+}
+
+#[test]
+fn what_is_imported_with_little_time_left_is_told_at_once() {
+    for_each_engine(|server| async move {
+        let (receiver, channel) = receiver(&server).await;
+        alert(&server, "soon", "expiration", channel.clone(), json!({"alertBefore": "365d"})).await;
+        alert(&server, "later", "expiration", channel.clone(), json!({"alertBefore": "30d"})).await;
+        alert(&server, "issued", "issuance", channel, json!({})).await;
+        run_jobs(&server).await;
+        let foreign = crate::import_leaf::foreign_body(&server);
+        server.post("/api/v1/pki/certificates/import-certificate", foreign).await.ok();
+        tell(&server, &mut 0).await;
+        let messages = receiver.messages();
+        assert_eq!(messages.len(), 1);
+        assert_eq!(messages[0]["data"]["certificates"][0]["commonName"], "a.example.net");
+        assert_eq!(messages[0]["type"], "com.infisical.pki.certificate.expiration");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use crate::authorities::UNKNOWN;
 use crate::authority_certificates::audit_records;
-use crate::issuing::{Bench, REQUEST, profile};
+use crate::issuing::{Bench, REQUEST, issue, profile};
 use crate::server::{Server, for_each_engine, members, text};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -132,6 +132,11 @@ fn an_imported_certificate_is_in_the_inventory_with_its_chain_and_its_key() {
         let listed =
             server.get(&format!("/api/v1/projects/{}/certificates?search=b.example", server.project)).await.ok();
         assert_eq!(listed["certificates"][0]["id"], record["id"]);
+        let search = format!("/api/v1/projects/{}/certificates/search", server.project);
+        for (name, count) in [("the sh", 1), ("a.example", 0)] {
+            let found = server.post(&search, json!({"friendlyName": name})).await.ok();
+            assert_eq!(found["totalCount"], count, "{name}");
+        }
         let audited = services::fsck::audit_records(&server.services.db, 10).await.unwrap();
         let audited = audited.iter().find(|one| one.event == "certificate-imported").unwrap();
         assert_eq!(audited.object_id, Some(text(&record["id"])));
@@ -222,6 +227,22 @@ fn the_later_family_takes_certificates_without_chain_and_key() {
     });
 }
 
+#[test]
+fn a_certificate_of_an_authority_here_is_no_foreign_one() {
+    for_each_engine(|server| async move {
+        let open = profile(&server, "open", json!({})).await;
+        let issued = issue(&server, &open, json!({})).await.ok();
+        let id = text(&issued["certificateId"]);
+        let body = json!({"certificatePem": issued["certificate"], "chainPem": issued["certificateChain"]});
+        let refused = server.post(BY_ID, body.clone()).await.refused(400, "BadRequest");
+        assert!(text(&refused["message"]).ends_with("[issued-here]"), "{refused}");
+        server.post(&format!("{REQUEST}/{id}/revoke"), json!({"revocationReason": "KEY_COMPROMISE"})).await.ok();
+        server.delete(&format!("{REQUEST}/{id}")).await.ok();
+        let refused = server.post(BY_ID, body).await.refused(400, "BadRequest");
+        assert!(text(&refused["message"]).ends_with("[issued-here]"), "{refused}");
+    });
+}
+
 /// A body with one thing wrong, and the rule that it breaks.
 fn cases(now: i64) -> Vec<(&'static str, Value, &'static str)> {
     let case = |name, rule, change: &dyn Fn(&mut Foreign, &mut Value)| {
@@ -242,6 +263,12 @@ fn cases(now: i64) -> Vec<(&'static str, Value, &'static str)> {
         }),
         case("a serial number of 0", "serial-invalid", &|foreign, body| {
             foreign.leaf.serial = vec![0];
+            body["certificatePem"] = json!(foreign.leaf());
+        }),
+        case("a name with U+0000", "name-invalid", &|foreign, body| {
+            for octet in foreign.leaf.subject.iter_mut().filter(|octet| **octet == b'k') {
+                *octet = 0;
+            }
             body["certificatePem"] = json!(foreign.leaf());
         }),
         case("a negative serial number", "serial-invalid", &|foreign, body| {
@@ -360,7 +387,7 @@ fn each_broken_rule_of_an_import_is_named_and_nothing_is_changed() {
         let mut twin = Foreign::new("twin.example.net", now);
         twin.leaf.serial = foreign.leaf.serial.clone();
         let open = profile(&server, "open", json!({})).await;
-        let issued = crate::issuing::issue(&server, &open, json!({})).await.ok();
+        let issued = issue(&server, &open, json!({})).await.ok();
         let mut ours = Foreign::new("ours.example.net", now);
         ours.leaf.serial = crate::issuing::certificate(&issued).serial_content().to_vec();
         let with_issued = everything(&server).await;

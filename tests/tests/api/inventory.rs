@@ -663,6 +663,14 @@ fn an_older_database_is_filled_as_if_every_certificate_were_new() {
     for_each_engine(|server| async move {
         furnish(&server).await;
         let before = kept_beside(&server).await;
+        // What the group says stood in each row.
+        let older = ["key_algorithm", "signature_algorithm", "extended_key_usages"].into_iter().flat_map(|column| {
+            let of_group = format!("SELECT g.{column} FROM certificate_groups g WHERE g.id = certificates.group_id");
+            [
+                format!("ALTER TABLE certificates ADD COLUMN {column} TEXT"),
+                format!("UPDATE certificates SET {column} = ({of_group})"),
+            ]
+        });
         let emptied = [
             "certificate_names",
             "certificate_counts",
@@ -677,7 +685,7 @@ fn an_older_database_is_filled_as_if_every_certificate_were_new() {
             _ => filling.replace("AS BLOB", "AS BYTEA").replace("TEXT NOT NULL", "TEXT COLLATE \"C\" NOT NULL"),
         };
         let filled = filling.split(';').map(str::to_owned).filter(|sql| sql.contains(char::is_uppercase));
-        for sql in emptied.into_iter().chain([cleared]).chain(filled) {
+        for sql in older.chain(emptied).chain([cleared]).chain(filled) {
             let statement = Statement::new(sql.leak(), vec![]);
             server.services.db.commit(Changes::new().statement(statement)).await.unwrap();
         }

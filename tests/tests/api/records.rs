@@ -313,6 +313,7 @@ fn a_list_is_narrowed_paged_and_sorted() {
             (json!({"signatureAlgorithm": "ECDSA-SHA384"}), vec![1], 1),
             (json!({"extendedKeyUsage": "client_auth"}), vec![3, 1], 2),
             (json!({"extendedKeyUsage": "server_auth"}), vec![3, 0], 2),
+            (json!({"extendedKeyUsage": "serverAuth"}), vec![3, 0], 2),
             (json!({"extendedKeyUsage": "auth"}), vec![], 0),
             (json!({"metadata": [{"key": "n", "value": "2"}]}), vec![1], 1),
             (json!({"metadata": [{"key": "team", "value": "a%b\"c"}]}), vec![3, 2, 1, 0], 4),

@@ -22,8 +22,8 @@ const PASSWORD_CHARACTERS_MAX: i64 = 256;
 const ALIAS_CHARACTERS_MAX: i64 = 255;
 const PKCS12: &str = "The certificate, its chain and its private key. Modern encryption is AES-256 with SHA-256; legacy is \
                       triple DES with SHA-1, for old Java and Windows. Takes the right to read private keys.";
-const JKS: &str = "The certificate, its chain and its private key as a Java key store. The format has no choice of \
-                   encryption and a weak one: prefer PKCS#12. Its aliases are in small letters. Takes the right to read \
+const JKS: &str = "The certificate, its chain and its private key as a Java key store. The format has one \
+                   encryption, whichever is asked for, and a weak one: prefer PKCS#12. Its aliases are in small letters. Takes the right to read \
                    private keys.";
 const DOWNLOAD: &str = "As a file: pem and der are the certificate, fullchain adds those above it, and bundle puts the private \
                         key before them, which takes the right to read private keys.";
@@ -33,13 +33,13 @@ pub(super) fn routes() -> Vec<Route<App>> {
         Endpoint::post("/api/v1/pki/certificates/{serialNumber}/pkcs12", TAG, "Export a certificate as PKCS#12")
             .describe(PKCS12)
             .path([required("serialNumber", text())])
-            .body(pkcs12_schema())
+            .body(store_schema())
             .returns_bytes("application/octet-stream")
             .bearer(pkcs12),
         Endpoint::post("/api/v1/cert-manager/certificates/{id}/pkcs12", TAG, "Export a certificate as PKCS#12")
             .describe(PKCS12)
             .path([required("id", text())])
-            .body(pkcs12_schema())
+            .body(store_schema())
             .returns_bytes("application/octet-stream")
             .bearer(pkcs12),
         Endpoint::post("/api/v1/pki/certificates/{serialNumber}/jks", TAG, "Export a certificate as a Java key store")
@@ -79,12 +79,8 @@ fn store_schema() -> Schema {
                 .at_most(ALIAS_CHARACTERS_MAX)
                 .must("Must not hold control characters", |alias| !alias.chars().any(char::is_control)),
         ),
+        optional("encryption", one_of(&["modern", "legacy"]).default(json!("modern"))),
     ])
-}
-
-/// A Java key store has no `encryption`: there it is dropped like every field that an endpoint does not have (§1.1).
-fn pkcs12_schema() -> Schema {
-    store_schema().with([optional("encryption", one_of(&["modern", "legacy"]).default(json!("modern")))])
 }
 
 fn format() -> Schema {

@@ -21,7 +21,7 @@ use services::certificates::{
     AUTHORITIES_IN_FILTER_MAX, CertificateFilter, METADATA_IN_FILTER_MAX, PROFILES_IN_FILTER_MAX, Page, Period, Record,
     RecordSource, SortBy, SortOrder, Total,
 };
-use x509::{AttributeType, KeyAlgorithm, SignatureAlgorithm, pem};
+use x509::{AttributeType, ExtendedKeyUsage, KeyAlgorithm, SignatureAlgorithm, pem};
 
 const TAG: &str = "Certificates";
 
@@ -243,6 +243,12 @@ impl AskedPage {
     }
 }
 
+/// Usages are asked for by the name that policies have (`server_auth`), by that of records (`serverAuth`), or by number.
+fn snake_usage(name: String) -> String {
+    let usage = ExtendedKeyUsage::from_camel_name(&name);
+    usage.and_then(|usage| usage.snake_name()).map_or(name, str::to_owned)
+}
+
 impl Asked {
     /// The filter; nothing when no certificate can match.
     fn filter(self) -> Result<Option<CertificateFilter>> {
@@ -263,7 +269,7 @@ impl Asked {
             enrollments: self.enrollment_types.iter().filter_map(|name| Enrollment::parse(name)).collect(),
             key_algorithms: key_algorithms(self.key_algorithm.as_deref(), self.key_sizes.as_deref()),
             signature_algorithm: self.signature_algorithm.as_deref().and_then(SignatureAlgorithm::parse),
-            extended_key_usage: self.extended_key_usage.unwrap_or_default(),
+            extended_key_usage: self.extended_key_usage.map_or_else(String::new, snake_usage),
             metadata: self.metadata,
             source,
             created_at: Period::new(self.from_date, self.to_date),

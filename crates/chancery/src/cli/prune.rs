@@ -54,7 +54,8 @@ enum PruneCommand {
         /// Certificates and their keys, after they expired.
         #[arg(long, value_name = "DAYS")]
         expired_certificates: Option<Days>,
-        /// Certificate requests, after they were answered or refused.
+        /// Certificate requests that waited, after they were answered or refused. One that is answered at once is its
+        /// certificate.
         #[arg(long, value_name = "DAYS")]
         requests: Option<Days>,
         /// Records of the audit; at least 7.

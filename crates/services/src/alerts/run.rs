@@ -159,9 +159,7 @@ impl Context {
         if is_left_out || !are_met(&alert.filters, tell::facts(record, profile, &tell::names(record))) {
             return Ok(());
         }
-        if alert.event == event.kind {
-            found.subject.certificates.push(tell::told(record, profile));
-        } else if alert.event == EventKind::Expiration && event.kind != EventKind::Revocation {
+        if alert.event == EventKind::Expiration {
             // One that ends so soon that it is in time already.
             let ends = Time::from_seconds(record.certificate.not_after());
             let is_due = record.row.revoked_at.is_none()
@@ -173,6 +171,8 @@ impl Context {
                 found.notices.push((record.row.issued.id.0, again, ends.plus_millis(REMEMBERED_MILLIS)));
                 found.subject.certificates.push(tell::told(record, profile));
             }
+        } else if alert.event == event.kind {
+            found.subject.certificates.push(tell::told(record, profile));
         }
         Ok(())
     }

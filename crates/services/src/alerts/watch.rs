@@ -35,8 +35,12 @@ struct Watched {
 impl Watched {
     /// Whether a certificate that was just made is to be told of: as such, or since it ends soon.
     fn wants_new(&self, kind: EventKind, not_after: Time, now: Time) -> bool {
-        let ends_soon = not_after <= now.plus_millis(self.before_millis);
-        self.kinds.contains(&kind) || (ends_soon && self.kinds.contains(&EventKind::Expiration))
+        self.kinds.contains(&kind) || self.wants_end(not_after, now)
+    }
+
+    /// Whether it is to be told that a certificate ends, now that it is there.
+    fn wants_end(&self, not_after: Time, now: Time) -> bool {
+        self.kinds.contains(&EventKind::Expiration) && not_after <= now.plus_millis(self.before_millis)
     }
 }
 
@@ -53,6 +57,20 @@ impl Context {
         let watched = self.watched(project).await?;
         Ok(match watched.wants_new(kind, not_after, self.now()) {
             true => self.happened(project, kind, Some(certificate), None),
+            false => Changes::new(),
+        })
+    }
+
+    /// What follows for alerts when a certificate was imported, in the same commit: it may end soon.
+    pub(crate) async fn alerts_follow_import(
+        &self,
+        project: ProjectId,
+        certificate: CertificateId,
+        not_after: Time,
+    ) -> Result<Changes> {
+        let watched = self.watched(project).await.map_err(failed)?;
+        Ok(match watched.wants_end(not_after, self.now()) {
+            true => self.happened(project, EventKind::Expiration, Some(certificate), None),
             false => Changes::new(),
         })
     }
@@ -123,7 +141,9 @@ impl Context {
             // Its cause is for the log alone.
             Error::Failed(_) => "the server failed; its log says why".to_owned(),
         };
-        ToldFailure { certificate_id, profile_name, common_name: common_name.to_owned(), error, at: self.now() }
+        // No text of the database holds U+0000, which a refused request may.
+        let [common_name, error] = [common_name.to_owned(), error].map(|text| text.replace('\0', "\u{fffd}"));
+        ToldFailure { certificate_id, profile_name, common_name, error, at: self.now() }
     }
 
     fn happened(

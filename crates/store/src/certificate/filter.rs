@@ -28,7 +28,7 @@ pub struct CertificateFilter {
     pub search: String,
     /// The beginning of the common name or of a label of it.
     pub common_name: String,
-    /// The same of the name for people, which is the common name.
+    /// The beginning of the name for people; the same as for the common name where none was given.
     pub friendly_name: String,
     /// Only this status.
     pub status: Option<ShownStatus>,
@@ -157,13 +157,14 @@ macro_rules! conditions {
             searched!(),
             " < $9) OR c.domain_id + 0 IN ",
             domains_like!("$10", "$11"),
-            ") AND ($12 = '' OR (",
+            ") AND ($12 = '' OR 0 < (SELECT COUNT(*) FROM certificate_friendly_names f WHERE f.certificate_pk = c.pk
+             AND f.name >= $12 AND f.name < $13) OR (((",
             searched!(),
             " >= $12 AND ",
             searched!(),
             " < $13) OR c.domain_id + 0 IN ",
             domains_like!("$14", "$15"),
-            ") AND ($16 = '' OR ($16 = 'revoked' AND c.status + 0 = 1)
+            ") AND 0 = (SELECT COUNT(*) FROM certificate_friendly_names f WHERE f.certificate_pk = c.pk))) AND ($16 = '' OR ($16 = 'revoked' AND c.status + 0 = 1)
              OR ($16 = 'expired' AND c.status + 0 = 0 AND c.not_after + 0 < $17)
              OR ($16 = 'active' AND c.status + 0 = 0 AND c.not_after + 0 >= $17))
              AND c.created_at + 0 BETWEEN $18 AND $19 AND c.not_before + 0 BETWEEN $20 AND $21

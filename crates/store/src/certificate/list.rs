@@ -224,7 +224,7 @@ impl<'a> Listing<'a> {
         for (narrow, text, sql, serials) in [
             (Narrow::Search, &filter.search, statements::COUNT_NAMED, params![from, to]),
             (Narrow::CommonName, &filter.common_name, statements::COUNT_COMMON_NAMED, vec![]),
-            (Narrow::FriendlyName, &filter.friendly_name, statements::COUNT_COMMON_NAMED, vec![]),
+            (Narrow::FriendlyName, &filter.friendly_name, statements::COUNT_FRIENDLY_NAMED, vec![]),
         ] {
             if text.is_empty() {
                 continue;

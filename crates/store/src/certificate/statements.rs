@@ -65,6 +65,20 @@ macro_rules! by_any_name {
     };
 }
 
+macro_rules! by_friendly_name {
+    ($from:literal, $to:literal, $first:literal, $later:literal) => {
+        concat!(
+            by_name!($from, $to, $first, $later),
+            " UNION SELECT pk FROM (SELECT f.certificate_pk AS pk FROM certificate_friendly_names f
+             WHERE f.space = $1 AND f.name >= ",
+            $from,
+            " AND f.name < ",
+            $to,
+            " LIMIT 10001) h"
+        )
+    };
+}
+
 macro_rules! by_period {
     ($column:literal, $from:literal, $to:literal) => {
         concat!(
@@ -104,7 +118,7 @@ macro_rules! wholes {
         match $narrow {
             Narrow::Search => whole!($key, by_any_name!()),
             Narrow::CommonName => whole!($key, by_name!("$8", "$9", "$10", "$11")),
-            Narrow::FriendlyName => whole!($key, by_name!("$12", "$13", "$14", "$15")),
+            Narrow::FriendlyName => whole!($key, by_friendly_name!("$12", "$13", "$14", "$15")),
             Narrow::Groups => whole!(
                 $key,
                 concat!("SELECT c.pk FROM certificates c WHERE c.group_id IN ", group_places!(), " LIMIT 10001")
@@ -401,6 +415,10 @@ pub(super) const COUNT_NAMED: &str = concat!("SELECT COUNT(*) FROM (", by_any_na
 
 /// How many there are by the common name: takes the space and a beginning in four forms.
 pub(super) const COUNT_COMMON_NAMED: &str = concat!("SELECT COUNT(*) FROM (", by_name!("$2", "$3", "$4", "$5"), ") u");
+
+/// The same by the name for people.
+pub(super) const COUNT_FRIENDLY_NAMED: &str =
+    concat!("SELECT COUNT(*) FROM (", by_friendly_name!("$2", "$3", "$4", "$5"), ") u");
 
 /// How many were issued in a period, but no more than 10,001: takes the space and both ends.
 pub(super) const COUNT_CREATED: &str = concat!("SELECT COUNT(*) FROM (", by_period!("created_at", "$2", "$3"), ") u");
