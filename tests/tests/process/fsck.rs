@@ -101,7 +101,6 @@ fn damages(site: &Site, ids: &[String]) -> Vec<Damage> {
         on_certificate("its end", "not_after", "not_after + 1000".into()),
         on_certificate("its beginning", "not_before", "0".into()),
         on_certificate("its serial number", "serial", flipped("certificates", "serial", "2", 9)),
-        on_certificate("what it has in common with others", "group_id", "NULL".into()),
         on_certificate("its status", "status", "1".into()),
         on_certificate("a status that there is not", "status", "7".into()),
         on_certificate("its details", "details", "'no document'".into()),
