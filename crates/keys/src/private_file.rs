@@ -116,12 +116,17 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn write_new(path: &Path, contents: &[u8]) -> io::Result<File> {
-    // create_new is O_EXCL: neither an existing file nor a symbolic link that somebody put there is written to.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.lock()?;
-    file.write_all(contents)?;
-    file.sync_all()?;
-    Ok(file)
+    loop {
+        // create_new is O_EXCL: neither an existing file nor a symbolic link that somebody put there is written to.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.lock()?;
+        // A sweep that came before the lock has taken the file away; once it is locked, none does.
+        if path.try_exists()? {
+            file.write_all(contents)?;
+            file.sync_all()?;
+            return Ok(file);
+        }
+    }
 }
 
 /// A name that no other process uses at the same time.
@@ -171,6 +176,24 @@ mod tests {
         drop(file);
         sweep(&path).unwrap();
         assert!(!being_written.exists());
+    }
+
+    #[test]
+    fn a_file_is_made_whatever_is_swept_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    sweep(&path).unwrap();
+                }
+            });
+            let made: Vec<_> = (0..300).map(|_| create(&path, b"contents")).collect();
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(made.into_iter().all(|made| made.is_ok()));
+        });
+        assert_eq!(read(&path).unwrap().unwrap().as_slice(), b"contents");
     }
 
     #[test]
