@@ -245,6 +245,12 @@ fn check_removals(site: &Site, ids: &[String]) {
         assert!(!subjects.is_empty() && subjects.iter().all(|one| one.starts_with(&named)), "{what}: {subjects:?}");
         site.execute(&repair);
     }
+    // One that is found by nothing is counted nowhere, either.
+    site.execute("UPDATE certificates SET group_id = NULL WHERE pk = 2");
+    let found = subjects(site);
+    assert_eq!((found.len(), &found[0]), (2, &format!("certificate {}", ids[0])), "{found:?}");
+    assert!(found[1].starts_with("the count of certificates of group"), "{found:?}");
+    site.execute(&format!("UPDATE certificates SET group_id = {group} WHERE pk = 2"));
     site.check_clean();
 }
 

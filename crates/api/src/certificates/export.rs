@@ -22,9 +22,9 @@ const PASSWORD_CHARACTERS_MAX: i64 = 256;
 const ALIAS_CHARACTERS_MAX: i64 = 255;
 const PKCS12: &str = "The certificate, its chain and its private key. Modern encryption is AES-256 with SHA-256; legacy is \
                       triple DES with SHA-1, for old Java and Windows. Takes the right to read private keys.";
-const JKS: &str = "The certificate, its chain and its private key as a Java key store. The format has one \
-                   encryption, whichever is asked for, and a weak one: prefer PKCS#12. Its aliases are in small letters. Takes the right to read \
-                   private keys.";
+const JKS: &str = "The certificate, its chain and its private key as a Java key store. The format has one encryption, \
+                   whichever is asked for, and a weak one: prefer PKCS#12. Its aliases are in small letters. Takes the right \
+                   to read private keys.";
 const DOWNLOAD: &str = "As a file: pem and der are the certificate, fullchain adds those above it, and bundle puts the private \
                         key before them, which takes the right to read private keys.";
 

@@ -164,7 +164,8 @@ macro_rules! conditions {
             searched!(),
             " < $13) OR c.domain_id + 0 IN ",
             domains_like!("$14", "$15"),
-            ") AND 0 = (SELECT COUNT(*) FROM certificate_friendly_names f WHERE f.certificate_pk = c.pk))) AND ($16 = '' OR ($16 = 'revoked' AND c.status + 0 = 1)
+            ") AND 0 = (SELECT COUNT(*) FROM certificate_friendly_names f WHERE f.certificate_pk = c.pk)))
+             AND ($16 = '' OR ($16 = 'revoked' AND c.status + 0 = 1)
              OR ($16 = 'expired' AND c.status + 0 = 0 AND c.not_after + 0 < $17)
              OR ($16 = 'active' AND c.status + 0 = 0 AND c.not_after + 0 >= $17))
              AND c.created_at + 0 BETWEEN $18 AND $19 AND c.not_before + 0 BETWEEN $20 AND $21
