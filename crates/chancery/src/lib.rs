@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod config;
+mod doctor;
 mod first_run;
 mod listen;
 pub mod local;

@@ -3,7 +3,7 @@
 use crate::cli::local::{DatabaseArguments, LocalCommand, LogFormat, ServeArguments};
 use crate::config::{Config, DataLocation};
 use crate::open::{self, Access};
-use crate::{first_run, server};
+use crate::{doctor, first_run, server};
 use keys::rotation;
 use services::fsck::{Finding, audit_records};
 use services::{Addresses, Clock, Context, Outward};
@@ -19,6 +19,7 @@ macro_rules! say {
         let _ = writeln!(std::io::stdout(), $($argument)*);
     }};
 }
+pub(crate) use say;
 
 /// Runs a command to its end.
 pub fn run(command: LocalCommand) -> ExitCode {
@@ -29,6 +30,7 @@ pub fn run(command: LocalCommand) -> ExitCode {
     };
     let outcome = match command {
         LocalCommand::Serve(arguments) => runtime.block_on(serve(&arguments)),
+        LocalCommand::Doctor { arguments, json } => runtime.block_on(doctor::run(&arguments, json)),
         LocalCommand::Fsck { database, json } => runtime.block_on(fsck(&database, json)),
         LocalCommand::AuditList { arguments, json } => {
             runtime.block_on(audit_list(&arguments.database, arguments.limit, json))

@@ -30,6 +30,13 @@ impl Certificates {
         Ok(Arc::new(Self(RwLock::new(certified(&read(certificate)?, &read(key)?)?))))
     }
 
+    /// When it ends, in seconds since 1970.
+    pub fn not_after(&self) -> Option<i64> {
+        let present = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let first = present.cert.first()?;
+        x509::Certificate::from_der(first.to_vec()).ok().map(|certificate| certificate.not_after())
+    }
+
     /// The DNS names that it is for.
     pub fn dns_names(&self) -> Vec<String> {
         let present = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();

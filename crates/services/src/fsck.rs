@@ -373,7 +373,7 @@ impl Report {
 }
 
 /// The time as `2025-11-07T05:31:56Z`, by the calendar of certificates.
-fn rfc3339(at: Time) -> String {
+pub(crate) fn rfc3339(at: Time) -> String {
     let text = x509::time::encode_generalized(at.seconds());
     let text = String::from_utf8_lossy(&text);
     match (text.get(0..4), text.get(4..6), text.get(6..8), text.get(8..10), text.get(10..12), text.get(12..14)) {

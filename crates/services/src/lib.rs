@@ -19,6 +19,7 @@ pub mod certify_authority;
 pub mod collections;
 pub mod connections;
 pub mod context;
+pub mod doctor;
 pub mod export;
 pub mod foreign_lists;
 pub mod fsck;

@@ -174,6 +174,15 @@ pub struct Statistics {
     pub failures: u64,
 }
 
+/// What a database server allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerAllowance {
+    /// Connections at once, all clients together.
+    pub connections: i64,
+    /// Whether it follows another server and takes no writes.
+    pub is_standby: bool,
+}
+
 /// A [`Changes`] that waits for the committer, and where its caller waits.
 pub(crate) struct Pending {
     pub(crate) changes: Changes,
@@ -302,6 +311,14 @@ impl Db {
         match &self.handle {
             Handle::Sqlite(_) => Ok(None),
             Handle::Postgres(engine) => engine.time_millis().await.map(Some),
+        }
+    }
+
+    /// What the database server allows; nothing for SQLite, which has none.
+    pub async fn server_allowance(&self) -> Result<Option<ServerAllowance>, StoreError> {
+        match &self.handle {
+            Handle::Sqlite(_) => Ok(None),
+            Handle::Postgres(engine) => engine.allowance().await.map(Some),
         }
     }
 

@@ -45,7 +45,7 @@ mod value;
 
 pub use announcement::{Announcement, Ear, Heard};
 pub use changes::{AuditRecord, Changes, Expect, Statement, Tally};
-pub use db::{Db, Engine, FirstStartHold, Settings, Statistics};
+pub use db::{Db, Engine, FirstStartHold, ServerAllowance, Settings, Statistics};
 pub use error::StoreError;
 pub use priority::{NICENESS, step_back};
 pub use value::{Row, VALUE_LENGTH_MAX, Value};

@@ -7,7 +7,7 @@
 use crate::announcement::{CHANNEL, Ear, HEARD_MAX, NOTIFY};
 use crate::audit_chain::{self, Head};
 use crate::changes::{Lasting, Tally};
-use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
+use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, ServerAllowance, Shared};
 use crate::postgres_link::{Connector, Link, LinkError, Remedy};
 use crate::{Changes, Row, Settings, Statement, StoreError, Value, postgres_listen};
 use std::collections::VecDeque;
@@ -96,6 +96,14 @@ impl Postgres {
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
         let rows = self.rows(sql, vec![]).await?;
         rows.first().map_or_else(|| Err(StoreError::Engine("no time".into())), |row| row.int(0))
+    }
+
+    /// What the server allows.
+    pub(crate) async fn allowance(&self) -> Result<ServerAllowance, StoreError> {
+        let sql = "SELECT current_setting('max_connections')::bigint, pg_is_in_recovery()::int::bigint";
+        let rows = self.rows(sql, vec![]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Engine("no settings".into()))?;
+        Ok(ServerAllowance { connections: row.int(0)?, is_standby: row.int(1)? == 1 })
     }
 
     /// Listens to what the nodes announce, on a connection of its own.

@@ -65,6 +65,12 @@ pub async fn list(db: &Db, organization: OrganizationId) -> Result<Vec<Project>,
     rows.iter().map(project_from).collect()
 }
 
+/// Every project of every organisation, oldest first.
+pub async fn all(db: &Db) -> Result<Vec<ProjectId>, StoreError> {
+    let rows = db.rows("SELECT id FROM projects WHERE deleted_at IS NULL ORDER BY created_at, id", params![]).await?;
+    rows.iter().map(|row| Ok(ProjectId(row.uuid(0)?))).collect()
+}
+
 /// The organisation of a project.
 pub async fn organization_of(db: &Db, project: ProjectId) -> Result<Option<OrganizationId>, StoreError> {
     let row = db.row("SELECT organization_id FROM projects WHERE id = $1", params![project]).await?;

@@ -135,9 +135,11 @@ impl Link {
         self.rows("PRAGMA wal_checkpoint(NOOP)", &[])?.first().map_or(Ok(0), |row| row.int(1))
     }
 
-    /// Copies as much of the write-ahead log into the file as is possible without waiting for anybody.
-    pub(crate) fn copy_log(&mut self) -> Result<(), StoreError> {
-        self.rows("PRAGMA wal_checkpoint(PASSIVE)", &[]).map(drop)
+    /// Copies as much of the write-ahead log into the file as is possible without waiting for anybody, and says how many
+    /// pages it holds that could not be copied or came meanwhile.
+    pub(crate) fn copy_log(&mut self) -> Result<i64, StoreError> {
+        let row = self.rows("PRAGMA wal_checkpoint(PASSIVE)", &[])?;
+        row.first().map_or(Ok(0), |row| Ok(row.int(1)? - row.int(2)?))
     }
 
     /// Runs statements that take no parameters and are run rarely.

@@ -9,6 +9,7 @@ mod clock;
 mod crash;
 mod damaged;
 mod delivery;
+mod doctor;
 mod edges;
 mod first_run;
 mod fsck;

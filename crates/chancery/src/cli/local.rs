@@ -10,6 +10,13 @@ use clap::{Args, Subcommand, ValueEnum};
 pub enum LocalCommand {
     /// Run the server in the foreground until SIGTERM or SIGINT.
     Serve(Box<ServeArguments>),
+    /// Look for what an operator should see to. Exit code 0 only when nothing is wrong.
+    Doctor {
+        /// What the server is started with.
+        arguments: Box<DoctorArguments>,
+        /// Print JSON.
+        json: bool,
+    },
     /// Check the inventory. Exit code 0 only when it is clean.
     Fsck {
         /// Where the data is.
@@ -210,6 +217,21 @@ pub enum LogFormat {
     Json,
 }
 
+/// What the server is started with, and how strict to be.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  chancery doctor
+  chancery doctor --config /etc/chancery/chancery.toml --strict
+  chancery doctor --data /var/lib/chancery --json")]
+pub struct DoctorArguments {
+    /// The configuration of the server: give what `chancery serve` is given.
+    #[command(flatten)]
+    pub serve: ServeArguments,
+    /// End with exit code 1 for warnings, too.
+    #[arg(long)]
+    pub strict: bool,
+}
+
 /// Which audit records to print.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
@@ -265,6 +287,12 @@ enum AuditCommand {
 pub(crate) enum LocalSubcommand {
     Serve(Box<ServeArguments>),
     Keys(KeysArguments),
+    /// Look for what is wrong, or will be, and say what to do about it.
+    ///
+    /// The configuration, the database, disk and files, the clock, keys, CAs and revocation lists that run out, addresses in
+    /// certificates, jobs, syncs and alerts that fail. Works whether the server runs or not, and changes nothing. The exit code is
+    /// 1 for errors. docs/doctor.md says what each sign means.
+    Doctor(Box<DoctorArguments>),
     /// Check the inventory against the certificates, keys, CAs and the audit.
     ///
     /// Parses every stored certificate again and compares it with the columns beside it. Works whether the server runs
@@ -282,6 +310,7 @@ impl LocalSubcommand {
             Self::Keys(KeysArguments { command: KeysCommand::RotateMaster(database) }) => {
                 LocalCommand::RotateMaster { database, json }
             }
+            Self::Doctor(arguments) => LocalCommand::Doctor { arguments, json },
             Self::Fsck(database) => LocalCommand::Fsck { database, json },
             Self::Audit(AuditArguments { command: AuditCommand::List(arguments) }) => {
                 LocalCommand::AuditList { arguments, json }
