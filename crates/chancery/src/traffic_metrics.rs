@@ -35,14 +35,14 @@ impl Collector for TrafficMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let traffic = self.0.traffic();
         let label = |kind: RequestKind| [("kind", kind.as_str())];
-        let help = "How long requests took until their answer began, by kind";
+        let help = "How long requests took until their answer began, by kind.";
         let mut durations = encoder.encode_descriptor("request", help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for kind in RequestKind::ALL {
             Durations(traffic.of(kind)).encode(durations.encode_family(&label(kind))?)?;
         }
         let counts: [(&str, &str, fn(&KindTraffic) -> u64); 2] = [
-            ("requests_refused", "Requests that were answered with 4xx, by kind", KindTraffic::refused),
-            ("requests_failed", "Requests that were answered with 5xx, by kind", KindTraffic::failed),
+            ("requests_refused", "Requests that were answered with 4xx, by kind.", KindTraffic::refused),
+            ("requests_failed", "Requests that were answered with 5xx, by kind.", KindTraffic::failed),
         ];
         for (name, help, count) in counts {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
