@@ -31,7 +31,8 @@ StandardError=inherit
 TimeoutStartSec=90
 UNIT
 
-timeout --kill-after 10 120 systemd-nspawn --quiet --directory="$root" --machine="package-$$" --boot --private-network --register=no --keep-unit \
-    --link-journal=no --console=pipe systemd.unit=package-test.service </dev/null >"$folder/console" 2>&1 || true
+timeout --kill-after 10 120 systemd-nspawn --quiet --directory="$root" --machine="package-$$" --boot \
+    --private-network --register=no --keep-unit --link-journal=no --console=pipe systemd.unit=package-test.service \
+    </dev/null >"$folder/console" 2>&1 || true
 cat "$root/package-test/log" || cat "$folder/console"
 grep --quiet '^the package test came to its end$' "$root/package-test/log"

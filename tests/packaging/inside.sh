@@ -32,7 +32,8 @@ issue() {
     say "issues $1"
     local folder
     folder=$(as_server mktemp --directory)
-    as_server chancery cert issue --data $data --profile web-server --common-name "$1" --ttl 5d --out "$folder" >/dev/null
+    as_server chancery cert issue --data $data --profile web-server --common-name "$1" --ttl 5d \
+        --out "$folder" >/dev/null
     openssl verify -CAfile "$folder/$1.chain.pem" "$folder/$1.crt"
     openssl x509 -in "$folder/$1.crt" -noout -ext crlDistributionPoints | grep --quiet http://ca.example.com/
 }

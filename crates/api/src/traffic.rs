@@ -1,5 +1,5 @@
-//! How long requests took and how they ended, by kind, since the start. Each request costs a few additions; nothing here
-//! grows.
+//! How long requests took and how they ended, by kind, since the start. Each request costs a few additions; nothing
+//! here grows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -129,8 +129,8 @@ impl Traffic {
 }
 
 impl KindTraffic {
-    /// How many were answered within each bound of [`BOUNDS_MICROS`] and not within the one before, and how many took longer
-    /// than the last.
+    /// How many were answered within each bound of [`BOUNDS_MICROS`] and not within the one before, and how many took
+    /// longer than the last.
     pub fn classes(&self) -> [u64; BOUNDS_MICROS.len() + 1] {
         std::array::from_fn(|class| self.classes[class].load(Ordering::Relaxed))
     }

@@ -501,7 +501,7 @@ mod tests {
         }
     }
 
-    /// What the package installs changes nothing but the data folder, and each line that is switched off can be switched on.
+    /// What the package installs changes nothing but the data folder, and each line that is off can be switched on.
     #[test]
     fn the_settings_of_the_package_are_the_usual_ones() {
         const TEXT: &str = include_str!("../../../packaging/deb/chancery.toml");

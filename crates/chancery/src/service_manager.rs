@@ -1,5 +1,5 @@
-//! Tells the service manager that started this process what it is about (sd_notify(3)): that it answers, or that it ends.
-//! Where nobody asked to be told, nothing is sent.
+//! Tells the service manager that started this process what it is about (sd_notify(3)): that it answers, or that it
+//! ends. Where nobody asked to be told, nothing is sent.
 
 use std::ffi::OsStr;
 use std::io;

@@ -40,16 +40,13 @@ impl Collector for TrafficMetrics {
         for kind in RequestKind::ALL {
             Durations(traffic.of(kind)).encode(durations.encode_family(&label(kind))?)?;
         }
-        let counts: [(&str, &str, fn(&KindTraffic) -> u64); 2] = [
-            ("requests_refused", "Requests that were answered with 4xx, by kind.", KindTraffic::refused),
-            ("requests_failed", "Requests that were answered with 5xx, by kind.", KindTraffic::failed),
-        ];
-        for (name, help, count) in counts {
+        let mut counts = |name: &str, help: &str, count: fn(&KindTraffic) -> u64| {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for kind in RequestKind::ALL {
-                ConstCounter::new(count(traffic.of(kind))).encode(family.encode_family(&label(kind))?)?;
-            }
-        }
-        Ok(())
+            RequestKind::ALL.into_iter().try_for_each(|kind| {
+                ConstCounter::new(count(traffic.of(kind))).encode(family.encode_family(&label(kind))?)
+            })
+        };
+        counts("requests_refused", "Requests that were answered with 4xx, by kind.", KindTraffic::refused)?;
+        counts("requests_failed", "Requests that were answered with 5xx, by kind.", KindTraffic::failed)
     }
 }

@@ -1,5 +1,5 @@
-//! What an operator watches: a few rows of the authorities, the revocation lists and the syncs of all projects, however many
-//! there are.
+//! What an operator watches: a few rows of the authorities, the revocation lists and the syncs of all projects, however
+//! many there are.
 
 use crate::columns::time;
 use crate::db::Db;

@@ -10,8 +10,8 @@ use crate::cli::{
 
 /// Ask whether the server is up.
 ///
-/// Needs no credentials. The address is that of --url or CHANCERY_URL, else of what `chancery login` kept, else of the server
-/// on this machine. The exit code is 0 only when the server answers: it is what containers are probed with.
+/// Needs no credentials. The address is that of --url or CHANCERY_URL, else of what `chancery login` kept, else of the
+/// server on this machine. The exit code is 0 only when the server answers: it is what containers are probed with.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   chancery status
