@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak
+.PHONY: run test check bench soak package
 
 # An optimised server in the foreground, its data in ./data.
 run:
@@ -19,3 +19,7 @@ bench:
 # The long forms of the crash and mutation tests.
 soak:
 	@scripts/soak
+
+# The Debian package; BINARY=path takes a program that was built before.
+package:
+	@scripts/package

@@ -23,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::http::uri::{PathAndQuery, Uri};
@@ -35,6 +35,7 @@ use futures_util::FutureExt;
 use tower::Service;
 
 use crate::error::{ApiError, RequestId};
+use crate::traffic::{RequestKind, Traffic};
 
 /// The whole HTTP server as a service.
 #[derive(Clone)]
@@ -65,6 +66,7 @@ pub struct Counts {
     panics: AtomicU64,
     /// By the first digit of the status: 2xx at 2.
     answers: [AtomicU64; 6],
+    traffic: Traffic,
 }
 
 impl Counts {
@@ -76,6 +78,11 @@ impl Counts {
     /// How many requests were answered with a status of this class: 2 for 2xx.
     pub fn answers(&self, class: u16) -> u64 {
         self.answers.get(usize::from(class)).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// How long requests took and how they ended, by kind.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 }
 
@@ -112,8 +119,13 @@ impl Edge {
     }
 
     async fn answer(mut self, mut request: Request<Body>) -> Response {
+        let began = Instant::now();
         trim_trailing_slashes(request.uri_mut());
         let mut family = self.family.take().filter(|family| (family.is_theirs)(&request));
+        let kind = match family {
+            Some(_) => RequestKind::Registry,
+            None => RequestKind::of(request.method(), request.uri().path()),
+        };
         let named = Named::new(&mut request, family.is_some());
         let router = family.as_mut().map_or(&mut self.router, |family| &mut family.router);
         // Called inside the guarded future, so that a panic before the first await is caught too.
@@ -142,6 +154,7 @@ impl Edge {
         if let Some(count) = self.counts.answers.get(class) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        self.counts.traffic.note(kind, began.elapsed(), response.status());
         response.headers_mut().insert(X_REQUEST_ID, named.name);
         response
     }

@@ -25,5 +25,6 @@ pub mod server;
 pub mod subscribers;
 pub mod syncs;
 pub mod templates;
+pub mod traffic;
 pub mod verify;
 mod work;

@@ -26,6 +26,7 @@ mod policy;
 mod profile;
 mod project;
 mod prune;
+mod status;
 mod sync;
 mod verify;
 mod vocabulary;
@@ -148,6 +149,7 @@ enum RemoteCommand {
     Iot(Box<iot::IotArguments>),
     Job(job::JobArguments),
     Prune(prune::PruneArguments),
+    Status(status::StatusArguments),
     Completions(completions::CompletionsArguments),
     Version(VersionArguments),
 }
@@ -187,6 +189,7 @@ impl RemoteCommand {
             Self::Project(arguments) => {
                 project::run(&connect(&arguments.remote, environment).await?, arguments.command).await
             }
+            Self::Status(arguments) => status::run(&arguments, environment).await,
             Self::Completions(arguments) => completions::run(&arguments, &mut Cli::command()),
             Self::Version(VersionArguments {}) => Ok(version()),
         }

@@ -501,6 +501,22 @@ mod tests {
         }
     }
 
+    /// What the package installs changes nothing but the data folder, and each line that is off can be switched on.
+    #[test]
+    fn the_settings_of_the_package_are_the_usual_ones() {
+        const TEXT: &str = include_str!("../../../packaging/deb/chancery.toml");
+        let file: File = toml::from_str(TEXT).unwrap();
+        assert_eq!(file.data.as_deref(), Some(Path::new("/var/lib/chancery")));
+        assert_eq!(file.listen, Some(LISTEN));
+        assert_eq!(file.mqtt_listen, Some(MQTT_LISTEN.to_string()));
+        assert_eq!(file.mqtt_ws_listen, Some(MQTT_WS_LISTEN.to_string()));
+        let is_off = |line: &str| line.strip_prefix("# ").is_some_and(|line| line.contains(" = "));
+        let switched_on = TEXT.lines().filter(|line| is_off(line)).map(|line| line.trim_start_matches("# "));
+        let switched_on: Vec<&str> = switched_on.collect();
+        assert!(switched_on.len() >= 8, "{switched_on:?}");
+        toml::from_str::<File>(&switched_on.join("\n")).unwrap();
+    }
+
     #[test]
     fn an_unknown_key_of_the_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();

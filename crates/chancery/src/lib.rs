@@ -14,4 +14,6 @@ mod mqtt_listeners;
 mod open;
 mod reach;
 pub mod server;
+mod service_manager;
 mod tls;
+mod traffic_metrics;

@@ -3,6 +3,7 @@
 use crate::cli::local::{DatabaseArguments, LocalCommand, LogFormat, ServeArguments};
 use crate::config::{Config, DataLocation};
 use crate::open::{self, Access};
+use crate::service_manager::{self, State};
 use crate::{doctor, first_run, server};
 use keys::rotation;
 use services::fsck::{Finding, audit_records};
@@ -73,11 +74,13 @@ async fn serve(arguments: &ServeArguments) -> Result<ExitCode, String> {
         // Nobody may be reading; the same stands in bootstrap.json.
         let _ = writeln!(std::io::stdout(), "{welcome}");
     }
+    service_manager::tell(State::Ready { url: &running.reachable.url });
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping: what was accepted is finished first");
+    service_manager::tell(State::Stopping);
     running.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

@@ -1,17 +1,23 @@
-//! `GET /metrics`: what an operator watches, in the Prometheus text format. Counts only; no name of a tenant.
+//! `GET /metrics`: what an operator watches, in the Prometheus text format. Numbers, and ids that stand in certificates
+//! anyway; no name of a tenant.
 
+use crate::traffic_metrics::TrafficMetrics;
 use api::edge::Counts;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use domain::Time;
+use domain::sync::SyncStatus;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::{Registry, Unit};
 use services::Context;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,6 +29,8 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     services: Context,
     counts: OnceLock<Arc<Counts>>,
+    data_folder: PathBuf,
+    started: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +42,11 @@ struct Label {
 /// How long the metrics wait for the database.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How many authorities and how many revocation lists have a number of their own: those that end first.
+const NAMED_MAX: u32 = 100;
+/// For how long an authority that has ended still has one.
+const ENDED_SECONDS: i64 = 30 * 24 * 60 * 60;
+
 impl EncodeLabelSet for Label {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
         use prometheus_client::encoding::EncodeLabel;
@@ -42,9 +55,10 @@ impl EncodeLabelSet for Label {
 }
 
 impl Metrics {
-    /// Over the use cases and their database.
-    pub fn new(services: Context) -> Self {
-        Self(Arc::new(Inner { services, counts: OnceLock::new() }))
+    /// Over the use cases and their database, and the disk of the data folder.
+    pub fn new(services: Context, data_folder: PathBuf) -> Self {
+        let started = services.now();
+        Self(Arc::new(Inner { services, counts: OnceLock::new(), data_folder, started }))
     }
 
     /// Also over what the edge counts.
@@ -112,6 +126,20 @@ impl Metrics {
             }
         }
         registry.register("http_answers", "Answers by the class of their status", answers);
+        for (name, help, value) in [
+            (
+                "certificates_issued",
+                "Certificates that were issued, those of authorities left out",
+                services.issued_certificates(),
+            ),
+            ("certificates_revoked", "Certificates that were revoked", services.revoked_certificates()),
+        ] {
+            registry.register(name, help, ConstCounter::new(value));
+        }
+        if let Some(counts) = self.0.counts.get() {
+            registry.register_collector(Box::new(TrafficMetrics(counts.clone())));
+        }
+        self.of_process(&mut registry);
         let is_up = tokio::time::timeout(DATABASE_PATIENCE, self.of_database(&mut registry)).await;
         let up: Gauge = Gauge::default();
         up.set(i64::from(matches!(is_up, Ok(Ok(())))));
@@ -119,6 +147,23 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &registry).map_err(|error| error.to_string())?;
         Ok(text)
+    }
+
+    /// What this process is and holds. What the system does not say is left out.
+    fn of_process(&self, registry: &mut Registry) {
+        let build = Family::<Label, Gauge>::default();
+        build.get_or_create(&Label { name: "version", value: env!("CARGO_PKG_VERSION").into() }).set(1);
+        registry.register("build", "The version of the program", build);
+        let started = ConstGauge::new(self.0.started.seconds());
+        registry.register("start_timestamp_seconds", "When the server was started, in seconds since 1970", started);
+        if let Some(free) = free_octets(&self.0.data_folder) {
+            let help = "What is free on the disk of the data folder";
+            registry.register_with_unit("disk_free", help, Unit::Bytes, ConstGauge::new(free));
+        }
+        if let Some(resident) = resident_octets() {
+            let help = "Memory that the server holds";
+            registry.register_with_unit("resident_memory", help, Unit::Bytes, ConstGauge::new(resident));
+        }
     }
 
     /// What is counted in the database.
@@ -136,6 +181,49 @@ impl Metrics {
         let lists = services.lists_due().await?;
         due.set(i64::try_from(lists.len()).unwrap_or(i64::MAX));
         registry.register("lists_due", "Revocation lists that run out soon and are not signed anew", due);
+        self.ends(registry).await?;
+        let links = Family::<Label, Gauge>::default();
+        for status in SyncStatus::ALL {
+            links.get_or_create(&Label { name: "status", value: status.as_str().into() }).set(0);
+        }
+        for (status, count) in store::watch::sync_links(&services.db).await? {
+            links.get_or_create(&Label { name: "status", value: status }).set(count);
+        }
+        registry.register("sync_links", "Certificates that syncs carry, by what became of them", links);
         Ok(())
     }
+
+    /// When authorities and revocation lists end, those that end first.
+    async fn ends(&self, registry: &mut Registry) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let services = &self.0.services;
+        let now = services.now();
+        let authorities = Family::<Label, Gauge>::default();
+        for (id, end) in store::watch::authority_ends(&services.db, now.plus_seconds(-ENDED_SECONDS), NAMED_MAX).await?
+        {
+            authorities.get_or_create(&Label { name: "authority", value: id.to_string() }).set(end.seconds());
+        }
+        let help = "When active authorities end, in seconds since 1970; the hundred that end first";
+        registry.register("authority_end_timestamp_seconds", help, authorities);
+        let lists = Family::<Label, Gauge>::default();
+        for (id, end) in store::watch::crl_ends(&services.db, now, NAMED_MAX).await? {
+            lists.get_or_create(&Label { name: "crl", value: id.to_string() }).set(end.seconds());
+        }
+        let help =
+            "When a new revocation list is due at the latest, in seconds since 1970; the hundred that are due first";
+        registry.register("crl_next_update_timestamp_seconds", help, lists);
+        Ok(())
+    }
+}
+
+/// What is free for this process on the disk that a folder is on.
+fn free_octets(folder: &Path) -> Option<i64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    i64::try_from(disk.f_bavail.saturating_mul(disk.f_frsize)).ok()
+}
+
+/// The memory of this process that is not swapped out, where the system keeps /proc.
+fn resident_octets() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<i64>().ok()?.checked_mul(1024)
 }

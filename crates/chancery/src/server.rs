@@ -174,7 +174,7 @@ async fn edge(services: &Context, config: &Config) -> Result<Edge, String> {
         public_url: services.addresses.public_url.clone(),
     };
     let documentation = Documentation::new(about, &routes, api::routes::beside());
-    let metrics = Metrics::new(services.clone());
+    let metrics = Metrics::new(services.clone(), config.data.folder.clone());
     let router = api::route::router(routes)
         .with_state(app)
         .merge(documentation.router())

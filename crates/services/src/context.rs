@@ -88,6 +88,10 @@ pub(crate) struct State {
     pub(crate) ocsp: crate::ocsp::OcspState,
     /// Certificates that this node delivered and did not see being served in time.
     pub(crate) unproven: AtomicU64,
+    /// Certificates that this node issued from profiles, templates, authorities and subscribers.
+    pub(crate) issued: AtomicU64,
+    /// Certificates that this node revoked.
+    pub(crate) revoked: AtomicU64,
     /// When this node looks again for what is past, in milliseconds.
     pub(crate) prune_from: AtomicI64,
     pub(crate) registry: crate::registry::RegistryState,
@@ -113,6 +117,16 @@ impl Context {
         self.state.unproven.load(Ordering::Relaxed)
     }
 
+    /// How many certificates this node issued since it was started, those of authorities left out.
+    pub fn issued_certificates(&self) -> u64 {
+        self.state.issued.load(Ordering::Relaxed)
+    }
+
+    /// How many certificates this node revoked since it was started.
+    pub fn revoked_certificates(&self) -> u64 {
+        self.state.revoked.load(Ordering::Relaxed)
+    }
+
     /// A context over an open database.
     pub fn new(
         db: Db,
@@ -134,6 +148,8 @@ impl Context {
             bookmarks: crate::bookmarks::Bookmarks::default(),
             ocsp: crate::ocsp::OcspState::default(),
             unproven: AtomicU64::new(0),
+            issued: AtomicU64::new(0),
+            revoked: AtomicU64::new(0),
             prune_from: AtomicI64::new(0),
             registry: crate::registry::RegistryState::new(&random),
         };

@@ -18,6 +18,7 @@ use keys::sign::Signer;
 use keys::{Place, PrivateKey, Secret, leaf_form};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use store::StoreError;
 use store::application::AttachedProfile;
 use store::certificate::SealedLeafKey;
@@ -293,6 +294,7 @@ impl Context {
             changes = changes.statement(store::idempotency::note_certificate(mark, issued.id));
         }
         self.db.commit(changes).await?;
+        self.state.issued.fetch_add(1, Ordering::Relaxed);
         self.clock.note_committed(now);
 
         let certificate_pem = pem::encode(pem::CERTIFICATE, &issued.der);

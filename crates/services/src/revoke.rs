@@ -14,6 +14,7 @@ use domain::permission::Action;
 use domain::revocation::RevocationStep;
 use domain::{AuthorityId, Error, Result, Time};
 use serde_json::json;
+use std::sync::atomic::Ordering;
 use store::{Changes, StoreError};
 use x509::{RevocationReason, SerialNumber, digest};
 
@@ -27,6 +28,9 @@ pub struct Withdrawn {
 
 /// How often something is decided anew because the certificate changed in between.
 const ATTEMPTS_MAX: usize = 5;
+
+/// What the audit calls it when a certificate that was good is revoked.
+const REVOKED: &str = "certificate-revoked";
 
 impl Context {
     /// Revokes a certificate, or gives its revocation a graver reason.
@@ -136,7 +140,7 @@ impl Context {
                 let id = self.random.id(now);
                 let end = store::registry::access_end::insert_if_registered(id, &certificate.sha256(), now);
                 let alerts = self.alerts_follow_revocation(issued.project, issued.id).await?;
-                (insert.with(end).with(alerts), "certificate-revoked")
+                (insert.with(end).with(alerts), REVOKED)
             }
             RevocationStep::ChangeReason { from } => {
                 detail["reasonBefore"] = from.as_str().into();
@@ -166,6 +170,9 @@ impl Context {
         self.state.ocsp.forget(by.key, certificate.serial_content());
         match outcome {
             Ok(()) => {
+                if event == REVOKED {
+                    self.state.revoked.fetch_add(1, Ordering::Relaxed);
+                }
                 self.clock.note_committed(now);
                 Ok(Some(Withdrawn { serial_number, revoked_at: record.row.revoked_at.unwrap_or(now) }))
             }

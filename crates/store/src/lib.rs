@@ -42,6 +42,7 @@ pub mod subscriber;
 pub mod sync;
 pub mod template;
 mod value;
+pub mod watch;
 
 pub use announcement::{Announcement, Ear, Heard};
 pub use changes::{AuditRecord, Changes, Expect, Statement, Tally};

@@ -19,6 +19,7 @@ mod kill;
 mod mutations;
 mod ocsp;
 mod operation;
+mod package;
 mod random;
 mod registry;
 mod revocation;

@@ -348,7 +348,7 @@ fn ready_url(log: &str) -> Option<String> {
 }
 
 /// The program that belongs to this test, beside which `cargo` builds it.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().unwrap().parent().unwrap().join("chancery");
     assert!(program.exists(), "{} is not built: run `cargo build --bins` first", program.display());

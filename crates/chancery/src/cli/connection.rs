@@ -61,6 +61,8 @@ pub(crate) enum Credential {
     Client { id: String, secret: String },
     /// An access token that somebody else obtained.
     Token(String),
+    /// Not at all: what everybody may ask.
+    Nobody,
 }
 
 impl std::fmt::Debug for Credential {
@@ -68,6 +70,7 @@ impl std::fmt::Debug for Credential {
         formatter.write_str(match self {
             Self::Client { .. } => "Client",
             Self::Token(_) => "Token",
+            Self::Nobody => "Nobody",
         })
     }
 }
@@ -108,14 +111,33 @@ pub(crate) struct Bootstrap {
 
 /// Reads the files that there are and decides.
 pub(crate) fn target(arguments: &RemoteArguments, environment: &Environment) -> Result<Target, Failure> {
-    let kept = match &environment.configuration_folder {
-        Some(folder) => read_json::<Kept>(&folder.join(CREDENTIALS_FILE)),
-        None => Ok(None),
+    decide(arguments, environment, read_kept(environment), read_bootstrap(arguments, environment))
+}
+
+/// Whom to ask what everybody may ask, without credentials. Files that cannot be read do not matter.
+pub(crate) fn address(arguments: &RemoteArguments, environment: &Environment) -> Result<Target, Failure> {
+    let asked = arguments.url.as_ref().or(environment.url.as_ref()).map(|text| parse_url(text)).transpose()?;
+    let named = Named {
+        ca_file: arguments.ca_file.clone().or_else(|| environment.ca_file.clone()),
+        project: arguments.project.clone(),
     };
+    // A data folder that was named goes before what was kept.
+    let kept = read_kept(environment).ok().flatten().filter(|_| arguments.data.is_none());
+    let bootstrap = read_bootstrap(arguments, environment).ok().flatten();
+    named.with_environment(asked, Credential::Nobody, kept, bootstrap)
+}
+
+fn read_kept(environment: &Environment) -> Result<Option<Kept>, Failure> {
+    match &environment.configuration_folder {
+        Some(folder) => read_json(&folder.join(CREDENTIALS_FILE)),
+        None => Ok(None),
+    }
+}
+
+fn read_bootstrap(arguments: &RemoteArguments, environment: &Environment) -> Result<Option<Bootstrap>, Failure> {
     let data = data_folder(arguments, environment);
-    let bootstrap = read_json::<Bootstrap>(&data.join(BOOTSTRAP_FILE))
-        .map(|found| found.map(|facts| Bootstrap { folder: data.to_owned(), ..facts }));
-    decide(arguments, environment, kept, bootstrap)
+    let found = read_json::<Bootstrap>(&data.join(BOOTSTRAP_FILE))?;
+    Ok(found.map(|facts| Bootstrap { folder: data.to_owned(), ..facts }))
 }
 
 /// The MQTT address of a server on this machine and the file of its authority, when there is one and it has MQTT.

@@ -90,6 +90,7 @@ fn kept(target: &Target) -> Kept {
     let (client_id, client_secret, token) = match &target.credential {
         Credential::Client { id, secret } => (Some(id.clone()), Some(secret.clone()), None),
         Credential::Token(token) => (None, None, Some(token.clone())),
+        Credential::Nobody => (None, None, None),
     };
     Kept {
         url: connection::plain(&target.url).to_owned(),

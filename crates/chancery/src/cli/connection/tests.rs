@@ -51,6 +51,7 @@ fn chosen(
     let who = match &target.credential {
         Credential::Client { id, .. } => id.clone(),
         Credential::Token(token) => format!("token {token}"),
+        Credential::Nobody => "nobody".to_owned(),
     };
     Ok((format!("{who} @ {}", target.url.as_str().trim_end_matches('/')), target))
 }
@@ -207,4 +208,27 @@ fn a_damaged_file_is_named_without_its_secrets() {
     fs::write(&path, r#"{"url": "http://a", "clientSecret": hunter2}"#).unwrap();
     let failure = read_json::<Kept>(&path).err().unwrap().to_string();
     assert!(failure.contains("credentials.json") && !failure.contains("hunter2"), "{failure}");
+}
+
+#[test]
+fn who_asks_what_everybody_may_ask_needs_an_address_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_owned();
+    let at = |arguments: &RemoteArguments, environment: &Environment| {
+        let target = address(arguments, environment).unwrap();
+        assert_eq!(target.credential, Credential::Nobody);
+        plain(&target.url).to_owned()
+    };
+    let here = RemoteArguments { data: Some(data.clone()), ..RemoteArguments::default() };
+    assert_eq!(at(&here, &Environment::default()), DEFAULT_URL);
+    let kept_in = Environment { configuration_folder: Some(data.clone()), ..Environment::default() };
+    fs::write(data.join(CREDENTIALS_FILE), r#"{"url":"https://kept.example"}"#).unwrap();
+    let elsewhere = Environment { data: Some(data.join("nothing")), ..kept_in.clone() };
+    assert_eq!(at(&RemoteArguments::default(), &elsewhere), "https://kept.example");
+    let facts = r#"{"url":"http://127.0.0.1:1234","clientId":"i","clientSecret":"s"}"#;
+    fs::write(data.join(BOOTSTRAP_FILE), facts).unwrap();
+    assert_eq!(at(&here, &kept_in), "http://127.0.0.1:1234");
+    assert_eq!(at(&with_url("https://asked.example"), &kept_in), "https://asked.example");
+    fs::write(data.join(BOOTSTRAP_FILE), "damaged").unwrap();
+    assert_eq!(at(&here, &kept_in), DEFAULT_URL);
 }
