@@ -32,7 +32,7 @@ pub struct RenderedList {
 /// A list as it is handed to anybody.
 pub struct PublishedList {
     /// Its number.
-    pub number: u32,
+    pub number: u64,
     /// The list.
     pub der: Vec<u8>,
     /// When it was made.
@@ -44,14 +44,14 @@ pub struct PublishedList {
 /// What is put to another place.
 pub struct ListsToDeliver {
     /// The number of the complete list.
-    pub number: u32,
+    pub number: u64,
     /// File names and lists.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// What a list of changes says.
 struct ListChanges {
-    base_number: u32,
+    base_number: u64,
     base_at: Time,
     entries: Vec<RevokedCertificate>,
 }
@@ -202,7 +202,7 @@ impl Context {
             name: &name,
             key_id: &key_id,
             key_algorithm: key.algorithm,
-            number: number.into(),
+            number,
             urls: &urls,
             delta_urls: &delta_urls,
         };
@@ -210,7 +210,7 @@ impl Context {
         let delta = match changes {
             None => None,
             Some(changes) => {
-                let list = ListToBeSigned::changes_since(changes.base_number.into(), &issuer, changes.entries, now);
+                let list = ListToBeSigned::changes_since(changes.base_number, &issuer, changes.entries, now);
                 let der = signer.revocation_list(list).await?;
                 Some(DeltaRecord { der, base_number: changes.base_number, base_at: changes.base_at })
             }
@@ -230,7 +230,7 @@ impl Context {
     async fn changes_since_base(
         &self,
         record: &CrlRecord,
-        number: u32,
+        number: u64,
         urls: &[Uri],
         now: Time,
     ) -> Result<Option<ListChanges>> {
@@ -481,7 +481,7 @@ impl Context {
 
     /// The numbers of the newest lists.
     #[compiled_here]
-    pub async fn list_numbers(&self) -> Result<Vec<(CrlId, u32)>> {
+    pub async fn list_numbers(&self) -> Result<Vec<(CrlId, u64)>> {
         store::authority::crl_numbers(&self.db).await.map_err(failed)
     }
 

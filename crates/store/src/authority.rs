@@ -1,7 +1,7 @@
 //! Authorities, their keys, their certificates and their revocation lists.
 
 use crate::changes::{Changes, Statement};
-use crate::columns::{document, number, opt_time, parse_document, time, word};
+use crate::columns::{document, long_number, number, opt_time, parse_document, time, word};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
@@ -388,7 +388,7 @@ pub struct CrlRecord {
     /// The shard.
     pub shard: u32,
     /// The number of the newest list; 0 before the first.
-    pub number: u32,
+    pub number: u64,
     /// The newest list.
     pub der: Option<Vec<u8>>,
     /// When the newest list was made.
@@ -405,7 +405,7 @@ pub struct DeltaRecord {
     /// The list.
     pub der: Vec<u8>,
     /// The number of the complete list that it begins from.
-    pub base_number: u32,
+    pub base_number: u64,
     /// When that one was made.
     pub base_at: Time,
 }
@@ -495,19 +495,19 @@ fn settings_from(row: &Row, at: usize) -> Result<ListSettings, StoreError> {
 }
 
 /// The numbers of the newest lists.
-pub async fn crl_numbers(db: &Db) -> Result<Vec<(CrlId, u32)>, StoreError> {
+pub async fn crl_numbers(db: &Db) -> Result<Vec<(CrlId, u64)>, StoreError> {
     let rows = db.rows("SELECT id, number FROM crls WHERE next_update IS NOT NULL ORDER BY id", vec![]).await?;
-    rows.iter().map(|row| Ok((CrlId(row.uuid(0)?), number(row, 1)?))).collect()
+    rows.iter().map(|row| Ok((CrlId(row.uuid(0)?), long_number(row, 1)?))).collect()
 }
 
 /// The number of a list that was put to a place last; 0 before the first.
-pub async fn crl_delivered(db: &Db, crl: CrlId, target: &str) -> Result<u32, StoreError> {
+pub async fn crl_delivered(db: &Db, crl: CrlId, target: &str) -> Result<u64, StoreError> {
     let sql = "SELECT number FROM crl_deliveries WHERE crl_id = $1 AND target = $2";
-    db.row(sql, params![crl, target]).await?.map_or(Ok(0), |row| number(&row, 0))
+    db.row(sql, params![crl, target]).await?.map_or(Ok(0), |row| long_number(&row, 0))
 }
 
 /// Notes that a list was put to a place; a later one that was put there stays noted.
-pub fn note_crl_delivered(crl: CrlId, target: &str, number: u32) -> Statement {
+pub fn note_crl_delivered(crl: CrlId, target: &str, number: u64) -> Statement {
     Statement::new(
         "INSERT INTO crl_deliveries (crl_id, target, number) VALUES ($1, $2, $3)
          ON CONFLICT (crl_id, target) DO UPDATE SET number = excluded.number
@@ -686,13 +686,13 @@ fn crl_from(row: &Row) -> Result<CrlRecord, StoreError> {
         authority: AuthorityId(row.uuid(2)?),
         key: AuthorityKeyId(row.uuid(3)?),
         shard: number(row, 4)?,
-        number: number(row, 5)?,
+        number: long_number(row, 5)?,
         der: row.opt_blob(6)?.map(<[u8]>::to_vec),
         this_update: opt_time(row, 7)?,
         next_update: opt_time(row, 8)?,
         delta: match (row.opt_blob(9)?, row.opt_int(10)?, opt_time(row, 11)?) {
             (Some(der), Some(_), Some(base_at)) => {
-                Some(DeltaRecord { der: der.to_vec(), base_number: number(row, 10)?, base_at })
+                Some(DeltaRecord { der: der.to_vec(), base_number: long_number(row, 10)?, base_at })
             }
             _ => None,
         },
