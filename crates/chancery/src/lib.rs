@@ -3,6 +3,7 @@
 //! [`server`] puts the parts together; [`cli`] is a client of the REST API; [`local`] runs what works on this machine's
 //! own data.
 
+mod backup;
 pub mod cli;
 pub mod config;
 mod first_run;
@@ -12,5 +13,7 @@ mod metrics;
 mod mqtt_listeners;
 mod open;
 mod reach;
+mod restore;
 pub mod server;
 mod tls;
+mod transfer;

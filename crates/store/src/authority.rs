@@ -441,6 +441,11 @@ pub fn insert_crl(record: &CrlRecord) -> Statement {
 
 /// Publishes the next list; a list with that number is there already when somebody else was faster.
 pub fn publish_crl(record: &CrlRecord) -> Statement {
+    publish_crl_after(record, record.number - 1)
+}
+
+/// Publishes a list that comes after the one with that number, and leaves numbers out in between.
+pub fn publish_crl_after(record: &CrlRecord, before: u64) -> Statement {
     Statement::new(
         "UPDATE crls SET number = $2, der = $3, this_update = $4, next_update = $5, delta = $7, delta_base_number = $8,
          delta_base_at = $9 WHERE id = $1 AND number = $6",
@@ -450,7 +455,7 @@ pub fn publish_crl(record: &CrlRecord) -> Statement {
             record.der.clone(),
             record.this_update,
             record.next_update,
-            record.number - 1,
+            before,
             record.delta.as_ref().map(|delta| delta.der.clone()),
             record.delta.as_ref().map(|delta| delta.base_number),
             record.delta.as_ref().map(|delta| delta.base_at),
