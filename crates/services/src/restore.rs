@@ -81,8 +81,10 @@ impl Context {
         let now = self.clock.now_to_sign()?;
         let mut later = Vec::new();
         for (name, octets) in &order.lists {
-            let found = self.later_list(octets, now).await;
-            later.push(found.map_err(|error| Error::invalid(format!("{name}: {error}")))?);
+            let in_file = |error: Error| Error::invalid(format!("{name}: {error}"));
+            for der in lists_in(octets).map_err(in_file)? {
+                later.push(self.later_list(der, now).await.map_err(in_file)?);
+            }
         }
         // Of several lists of one record the newest says what holds: an earlier one may name a hold that was ended.
         later.sort_by_key(|list| (list.record, std::cmp::Reverse(list.number)));
@@ -128,12 +130,7 @@ impl Context {
     }
 
     /// Which of our lists this is.
-    async fn later_list(&self, octets: &[u8], now: Time) -> Result<LaterList> {
-        let unread = |error| Error::invalid(format!("it is not a revocation list: {error}"));
-        let der = match std::str::from_utf8(octets) {
-            Ok(text) if text.contains("-----BEGIN") => pem::decode_one(text, &[pem::CRL]).map_err(unread)?,
-            Ok(_) | Err(_) => octets.to_vec(),
-        };
+    async fn later_list(&self, der: Vec<u8>, now: Time) -> Result<LaterList> {
         let crl = Crl::from_der(der).map_err(unread)?;
         if crl.base_number().map_err(unread)?.is_some() {
             return Err(Error::invalid("it says changes only: hand in a complete list"));
@@ -344,6 +341,21 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// The lists of a file: one in DER, or any number in PEM.
+fn lists_in(octets: &[u8]) -> Result<Vec<Vec<u8>>> {
+    match std::str::from_utf8(octets) {
+        Ok(text) if text.contains("-----BEGIN") => match pem::decode_all(text, pem::CRL).map_err(unread)? {
+            none if none.is_empty() => Err(Error::invalid("there is no revocation list in it")),
+            lists => Ok(lists),
+        },
+        Ok(_) | Err(_) => Ok(vec![octets.to_vec()]),
+    }
+}
+
+fn unread(error: x509::ParseError) -> Error {
+    Error::invalid(format!("it is not a revocation list: {error}"))
 }
 
 /// The first number of lists after a restore at this time: microseconds since 1970. A list counts up by one from there, and

@@ -134,6 +134,8 @@ impl Link {
     pub(crate) fn copy_into(&self, path: &Path) -> Result<(), StoreError> {
         let failed = |error: io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
         let name = path.to_str().ok_or_else(|| StoreError::Refused("the path of the copy is not text".into()))?;
+        // The file itself is opened to be read only; this lets another one be written.
+        self.set_pragma("query_only", "OFF")?;
         self.connection.execute("VACUUM INTO ?1", [name]).map_err(|error| self.store_error(&error))?;
         File::open(path).and_then(|file| file.sync_all()).map_err(failed)?;
         File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod backup;
 mod clock;
 mod crash;
 mod damaged;
@@ -20,10 +21,12 @@ mod ocsp;
 mod operation;
 mod random;
 mod registry;
+mod restores;
 mod revocation;
 mod secrets;
 mod site;
 mod syncs;
 mod tls;
+mod transfer;
 mod walk;
 mod withdrawal;
