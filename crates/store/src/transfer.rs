@@ -343,6 +343,24 @@ mod tests {
     }
 
     #[test]
+    fn an_export_of_another_schema_is_refused() {
+        let mut header = Header {
+            program: "1".into(),
+            schema_version: crate::backup::schema_version(),
+            schema: schema_digest(),
+            engine: "sqlite".into(),
+            made_at: "now".into(),
+            tables: vec![],
+        };
+        must_have_this_schema(&header).unwrap();
+        header.schema = "0".into();
+        assert!(must_have_this_schema(&header).is_err());
+        header.schema = schema_digest();
+        header.schema_version -= 1;
+        assert!(must_have_this_schema(&header).is_err());
+    }
+
+    #[test]
     fn tables_follow_those_that_they_refer_to() {
         let all = vec![
             described("a", &["c", "a"]),

@@ -138,10 +138,6 @@ fn an_export_that_is_damaged_and_a_database_that_is_not_empty_are_refused() {
             fs::write(&damaged, octets).unwrap();
             site.run(&["import", &damaged]).failed_with(words);
         }
-        // Of another release.
-        let text = String::from_utf8_lossy(&whole[..200]);
-        let at = text.find("\"schemaVersion\":").unwrap() + "\"schemaVersion\":".len();
-        assert!(whole[at].is_ascii_digit());
         assert!(!site.data().join("chancery.db").exists());
 
         import(&from, &file, site);
@@ -173,7 +169,7 @@ fn an_import_that_is_killed_leaves_nothing() {
         assert!(command.status().unwrap().success());
         for _ in 0..6 {
             let importing = site.launch(site.command(&["import", &file]));
-            std::thread::sleep(Duration::from_millis(random.below(250) as u64));
+            std::thread::sleep(Duration::from_millis(random.below(120) as u64));
             importing.kill();
             let is_there = match site.is_sqlite() {
                 true => site.data().join("chancery.db").exists(),
