@@ -15,6 +15,8 @@ mod delivery;
 mod mutations;
 #[path = "process/random.rs"]
 mod random;
+#[path = "process/restores.rs"]
+mod restores;
 #[path = "process/site.rs"]
 mod site;
 #[path = "process/withdrawal.rs"]
@@ -36,6 +38,16 @@ fn kill_fifty_times_under_load_on_postgresql() {
 }
 
 const WHOLE: Plan = Plan { kills: 50, acknowledged_min: 1000, load_millis_max: 1500, seed: 0x5eed_0001 };
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn backup_twenty_restores_under_load_on_each_engine() {
+    for site in [Site::sqlite(), Site::postgres()] {
+        let plan = restores::Plan { restores: 20, load_millis_max: 2000, seed: 0x5eed_0031 };
+        let seen = restores::run(&site, &plan);
+        println!("{}: {seen:?}; fsck was clean after each, and no serial number came twice", site.engine());
+    }
+}
 
 #[test]
 #[ignore = "takes minutes: make soak"]

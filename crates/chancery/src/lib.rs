@@ -3,6 +3,7 @@
 //! [`server`] puts the parts together; [`cli`] is a client of the REST API; [`local`] runs what works on this machine's
 //! own data.
 
+mod backup;
 pub mod cli;
 pub mod config;
 mod doctor;
@@ -13,7 +14,9 @@ mod metrics;
 mod mqtt_listeners;
 mod open;
 mod reach;
+mod restore;
 pub mod server;
 mod service_manager;
 mod tls;
 mod traffic_metrics;
+mod transfer;

@@ -4,7 +4,7 @@ use crate::cli::local::{DatabaseArguments, LocalCommand, LogFormat, ServeArgumen
 use crate::config::{Config, DataLocation};
 use crate::open::{self, Access};
 use crate::service_manager::{self, State};
-use crate::{doctor, first_run, server};
+use crate::{backup, doctor, first_run, restore, server, transfer};
 use keys::rotation;
 use services::fsck::{Finding, audit_records};
 use services::{Addresses, Clock, Context, Outward};
@@ -38,6 +38,10 @@ pub fn run(command: LocalCommand) -> ExitCode {
         }
         LocalCommand::AuditVerify { database, json } => runtime.block_on(audit_verify(&database, json)),
         LocalCommand::RotateMaster { database, json } => runtime.block_on(rotate_master(&database, json)),
+        LocalCommand::Backup { arguments, json } => runtime.block_on(backup::backup(&arguments, json)),
+        LocalCommand::Restore { arguments, json } => runtime.block_on(restore::restore(&arguments, json)),
+        LocalCommand::Export { arguments, json } => runtime.block_on(transfer::export(&arguments, json)),
+        LocalCommand::Import { arguments, json } => runtime.block_on(transfer::import(&arguments, json)),
     };
     outcome.unwrap_or_else(|error| complain(&error))
 }

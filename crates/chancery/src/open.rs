@@ -23,10 +23,34 @@ pub enum Access {
 /// How long a start waits for the server before it, which may be about to end.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The file that is locked by whoever holds a data folder.
+pub const CLAIM: &str = "server.lock";
+/// The file with the name of this node.
+pub const NODE: &str = "node";
+/// The file that is there while a restore moves files.
+pub const UNDER_WAY: &str = "restore-under-way";
+
 /// Makes the data folder when it is missing, and holds it for one server until the file is closed or the process ends.
 pub fn claim(folder: &Path) -> Result<File, String> {
+    let claim = claim_for_restore(folder)?;
+    match folder.join(UNDER_WAY).exists() {
+        false => Ok(claim),
+        true => Err(format!(
+            "a restore was cut off while it moved files in {}: run `chancery restore` again, with --replace",
+            folder.display()
+        )),
+    }
+}
+
+/// Whether a server holds a data folder at the moment.
+pub fn is_claimed(folder: &Path) -> bool {
+    File::open(folder.join(CLAIM)).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Like [`claim`], also where a restore was cut off.
+pub fn claim_for_restore(folder: &Path) -> Result<File, String> {
     make_folder(folder)?;
-    let path = folder.join("server.lock");
+    let path = folder.join(CLAIM);
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
     let file = options.open(&path).map_err(failed)?;
@@ -138,7 +162,7 @@ fn make_folder(folder: &Path) -> Result<(), String> {
 
 /// The name of this node in the audit, kept in its data folder: each node of one database needs its own.
 pub fn node_name(folder: &Path) -> Result<String, String> {
-    let path = folder.join("node");
+    let path = folder.join(NODE);
     if let Ok(name) = std::fs::read_to_string(&path) {
         return Ok(name.trim().to_owned());
     }

@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(15);
 pub(crate) struct ListFolder {
     folder: PathBuf,
     /// The numbers of the lists that were put there.
-    numbers: HashMap<CrlId, u32>,
+    numbers: HashMap<CrlId, u64>,
     failed_at: Option<Instant>,
 }
 

@@ -41,6 +41,7 @@ pub mod profiles;
 pub mod projects;
 pub mod registry;
 pub mod renew;
+pub mod restore;
 pub mod retention;
 pub mod revocation_lists;
 pub mod revoke;

@@ -32,7 +32,7 @@ pub struct RenderedList {
 /// A list as it is handed to anybody.
 pub struct PublishedList {
     /// Its number.
-    pub number: u32,
+    pub number: u64,
     /// The list.
     pub der: Vec<u8>,
     /// When it was made.
@@ -44,14 +44,14 @@ pub struct PublishedList {
 /// What is put to another place.
 pub struct ListsToDeliver {
     /// The number of the complete list.
-    pub number: u32,
+    pub number: u64,
     /// File names and lists.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// What a list of changes says.
 struct ListChanges {
-    base_number: u32,
+    base_number: u64,
     base_at: Time,
     entries: Vec<RevokedCertificate>,
 }
@@ -109,20 +109,7 @@ impl Context {
         const ATTEMPTS_MAX: usize = 5;
         for _ in 0..ATTEMPTS_MAX {
             let record = self.list_record(id).await?;
-            let certificate = store::authority::newest_certificate_of(&self.db, record.key).await.map_err(failed)?;
-            let next = match certificate {
-                Some(certificate) => {
-                    let certificate = Certificate::from_der(certificate.der)
-                        .map_err(|error| Error::failed_because("an authority's certificate does not read", error))?;
-                    self.list_under(record, &certificate).await?
-                }
-                None => {
-                    let authority = store::authority::by_id_even_deleted(&self.db, record.authority).await;
-                    let authority = authority.map_err(failed)?;
-                    let authority = authority.ok_or_else(|| Error::failed("a list without its authority"))?;
-                    self.next_list(record, subject_of(&authority.configuration)?, None).await?
-                }
-            };
+            let next = self.list_after(record, 0).await?;
             let mut changes = Changes::new().statement(store::authority::publish_crl(&next));
             if !self.outward.list_targets.is_empty() {
                 let now = self.now();
@@ -135,6 +122,34 @@ impl Context {
             }
         }
         Err(Error::unavailable("other lists are published all the time", 1))
+    }
+
+    /// Signs and publishes a list whose number is not below this one, after a restore: what there was of changes begins anew
+    /// with it, because it may follow lists that are not known here. Gives its number.
+    pub(crate) async fn publish_list_from(&self, id: CrlId, number_min: u64) -> Result<u64> {
+        let record = CrlRecord { delta: None, ..self.list_record(id).await? };
+        let before = record.number;
+        let next = self.list_after(record, number_min).await?;
+        self.commit(Changes::new().statement(store::authority::publish_crl_after(&next, before))).await?;
+        Ok(next.number)
+    }
+
+    /// The list after a record's newest one, with a number that is not below `number_min`.
+    async fn list_after(&self, record: CrlRecord, number_min: u64) -> Result<CrlRecord> {
+        let certificate = store::authority::newest_certificate_of(&self.db, record.key).await.map_err(failed)?;
+        match certificate {
+            Some(certificate) => {
+                let certificate = Certificate::from_der(certificate.der)
+                    .map_err(|error| Error::failed_because("an authority's certificate does not read", error))?;
+                self.list_under(record, &certificate, number_min).await
+            }
+            None => {
+                let authority = store::authority::by_id_even_deleted(&self.db, record.authority).await;
+                let authority = authority.map_err(failed)?;
+                let authority = authority.ok_or_else(|| Error::failed("a list without its authority"))?;
+                self.next_list(record, subject_of(&authority.configuration)?, None, number_min).await
+            }
+        }
     }
 
     /// Signs and publishes all lists of an authority now.
@@ -151,12 +166,12 @@ impl Context {
     /// The list of a key with the name and key identifier of a certificate that is about to become active, so that both
     /// are committed together: relying parties find the list's issuer by them.
     pub(crate) async fn list_for(&self, key: &AuthorityKey, certificate: &Certificate) -> Result<CrlRecord> {
-        self.list_under(self.list_record(key.crl).await?, certificate).await
+        self.list_under(self.list_record(key.crl).await?, certificate, 0).await
     }
 
-    async fn list_under(&self, record: CrlRecord, certificate: &Certificate) -> Result<CrlRecord> {
+    async fn list_under(&self, record: CrlRecord, certificate: &Certificate, number_min: u64) -> Result<CrlRecord> {
         let key_id = certificate.extensions().subject_key_id().ok().flatten();
-        self.next_list(record, certificate.subject().clone(), key_id.map(<[u8]>::to_vec)).await
+        self.next_list(record, certificate.subject().clone(), key_id.map(<[u8]>::to_vec), number_min).await
     }
 
     /// The list after a record's newest one. It is not stored yet. Reading, comparing and signing it takes as long as
@@ -166,9 +181,10 @@ impl Context {
         record: CrlRecord,
         name: DistinguishedName,
         key_id: Option<Vec<u8>>,
+        number_min: u64,
     ) -> Result<CrlRecord> {
         let context = Self { db: self.db.patiently(), ..self.clone() };
-        patiently(async move { context.make_list(record, name, key_id).await }).await
+        patiently(async move { context.make_list(record, name, key_id, number_min).await }).await
     }
 
     async fn make_list(
@@ -176,6 +192,7 @@ impl Context {
         record: CrlRecord,
         name: DistinguishedName,
         key_id: Option<Vec<u8>>,
+        number_min: u64,
     ) -> Result<CrlRecord> {
         let now = self.clock.now_to_sign()?;
         if record.this_update.is_some_and(|previous| now < previous) {
@@ -187,7 +204,7 @@ impl Context {
         let key = self.authority_key(record.key).await?;
         let public = PublicKey::from_spki_der(&key.spki)
             .map_err(|problem| Error::failed(format!("a stored authority key is not usable: {problem}")))?;
-        let number = record.number + 1;
+        let number = number_min.max(record.number + 1);
         let key_id = key_id.unwrap_or_else(|| public.key_id_sha1().to_vec());
         let urls = self.scope_of(&record).await?;
         // Changes first: what is committed while both are read is then on the complete list at least.
@@ -202,7 +219,7 @@ impl Context {
             name: &name,
             key_id: &key_id,
             key_algorithm: key.algorithm,
-            number: number.into(),
+            number,
             urls: &urls,
             delta_urls: &delta_urls,
         };
@@ -210,7 +227,7 @@ impl Context {
         let delta = match changes {
             None => None,
             Some(changes) => {
-                let list = ListToBeSigned::changes_since(changes.base_number.into(), &issuer, changes.entries, now);
+                let list = ListToBeSigned::changes_since(changes.base_number, &issuer, changes.entries, now);
                 let der = signer.revocation_list(list).await?;
                 Some(DeltaRecord { der, base_number: changes.base_number, base_at: changes.base_at })
             }
@@ -230,7 +247,7 @@ impl Context {
     async fn changes_since_base(
         &self,
         record: &CrlRecord,
-        number: u32,
+        number: u64,
         urls: &[Uri],
         now: Time,
     ) -> Result<Option<ListChanges>> {
@@ -481,7 +498,7 @@ impl Context {
 
     /// The numbers of the newest lists.
     #[compiled_here]
-    pub async fn list_numbers(&self) -> Result<Vec<(CrlId, u32)>> {
+    pub async fn list_numbers(&self) -> Result<Vec<(CrlId, u64)>> {
         store::authority::crl_numbers(&self.db).await.map_err(failed)
     }
 

@@ -26,6 +26,20 @@ pub struct Withdrawn {
     pub revoked_at: Time,
 }
 
+/// Why a certificate is revoked now.
+#[derive(Clone, Copy)]
+pub(crate) enum Occasion {
+    /// Somebody asked for it.
+    Asked,
+    /// It stands on a list that was published after the backup that this database was restored from.
+    ReadBack {
+        /// When it was revoked.
+        revoked_at: Time,
+        /// The number of that list.
+        list_number: u64,
+    },
+}
+
 /// How often something is decided anew because the certificate changed in between.
 const ATTEMPTS_MAX: usize = 5;
 
@@ -39,7 +53,7 @@ impl Context {
         for _ in 0..ATTEMPTS_MAX {
             let record = self.certificate_for(caller, name, Action::DeleteCertificate).await?;
             self.must_rule_over(caller, &record).await?;
-            if let Some(revoked) = self.try_to_revoke(caller, &record, reason).await? {
+            if let Some(revoked) = self.try_to_revoke(caller, &record, reason, Occasion::Asked).await? {
                 return Ok(revoked);
             }
         }
@@ -71,7 +85,7 @@ impl Context {
             if !is_authority(&record.certificate) {
                 return Err(missing());
             }
-            if let Some(revoked) = self.try_to_revoke(caller, &record, reason).await? {
+            if let Some(revoked) = self.try_to_revoke(caller, &record, reason, Occasion::Asked).await? {
                 return Ok(revoked);
             }
         }
@@ -118,11 +132,12 @@ impl Context {
     }
 
     /// Nothing when the certificate changed after it was read.
-    async fn try_to_revoke(
+    pub(crate) async fn try_to_revoke(
         &self,
         caller: &Caller,
         record: &Record,
         reason: RevocationReason,
+        occasion: Occasion,
     ) -> Result<Option<Withdrawn>> {
         let issued = &record.row.issued;
         let certificate = &record.certificate;
@@ -133,9 +148,16 @@ impl Context {
         let now = self.now();
         let serial_number = serial_hex(certificate);
         let mut detail = json!({ "serialNumber": serial_number, "reason": reason.as_str() });
+        let revoked_at = match occasion {
+            Occasion::Asked => now,
+            Occasion::ReadBack { revoked_at, list_number } => {
+                detail["readBackFromListNumber"] = list_number.into();
+                revoked_at
+            }
+        };
         let (mut changes, event) = match RevocationStep::of(record.row.revocation_reason, reason)? {
             RevocationStep::Revoke => {
-                let insert = store::revocation::insert(issued, &by, certificate, reason, now);
+                let insert = store::revocation::insert(issued, &by, certificate, reason, revoked_at, now);
                 // A device that is connected with it is disconnected, on every node.
                 let id = self.random.id(now);
                 let end = store::registry::access_end::insert_if_registered(id, &certificate.sha256(), now);
@@ -174,7 +196,7 @@ impl Context {
                     self.state.revoked.fetch_add(1, Ordering::Relaxed);
                 }
                 self.clock.note_committed(now);
-                Ok(Some(Withdrawn { serial_number, revoked_at: record.row.revoked_at.unwrap_or(now) }))
+                Ok(Some(Withdrawn { serial_number, revoked_at: record.row.revoked_at.unwrap_or(revoked_at) }))
             }
             Err(StoreError::Stale(_)) => Ok(None),
             Err(error) => Err(failed(error)),

@@ -1,7 +1,7 @@
 //! Authorities, their keys, their certificates and their revocation lists.
 
 use crate::changes::{Changes, Statement};
-use crate::columns::{document, number, opt_time, parse_document, time, word};
+use crate::columns::{document, long_number, number, opt_time, parse_document, time, word};
 use crate::db::Db;
 use crate::error::StoreError;
 use crate::params;
@@ -388,7 +388,7 @@ pub struct CrlRecord {
     /// The shard.
     pub shard: u32,
     /// The number of the newest list; 0 before the first.
-    pub number: u32,
+    pub number: u64,
     /// The newest list.
     pub der: Option<Vec<u8>>,
     /// When the newest list was made.
@@ -405,7 +405,7 @@ pub struct DeltaRecord {
     /// The list.
     pub der: Vec<u8>,
     /// The number of the complete list that it begins from.
-    pub base_number: u32,
+    pub base_number: u64,
     /// When that one was made.
     pub base_at: Time,
 }
@@ -441,6 +441,11 @@ pub fn insert_crl(record: &CrlRecord) -> Statement {
 
 /// Publishes the next list; a list with that number is there already when somebody else was faster.
 pub fn publish_crl(record: &CrlRecord) -> Statement {
+    publish_crl_after(record, record.number - 1)
+}
+
+/// Publishes a list that comes after the one with that number, and leaves numbers out in between.
+pub fn publish_crl_after(record: &CrlRecord, before: u64) -> Statement {
     Statement::new(
         "UPDATE crls SET number = $2, der = $3, this_update = $4, next_update = $5, delta = $7, delta_base_number = $8,
          delta_base_at = $9 WHERE id = $1 AND number = $6",
@@ -450,7 +455,7 @@ pub fn publish_crl(record: &CrlRecord) -> Statement {
             record.der.clone(),
             record.this_update,
             record.next_update,
-            record.number - 1,
+            before,
             record.delta.as_ref().map(|delta| delta.der.clone()),
             record.delta.as_ref().map(|delta| delta.base_number),
             record.delta.as_ref().map(|delta| delta.base_at),
@@ -495,19 +500,19 @@ fn settings_from(row: &Row, at: usize) -> Result<ListSettings, StoreError> {
 }
 
 /// The numbers of the newest lists.
-pub async fn crl_numbers(db: &Db) -> Result<Vec<(CrlId, u32)>, StoreError> {
+pub async fn crl_numbers(db: &Db) -> Result<Vec<(CrlId, u64)>, StoreError> {
     let rows = db.rows("SELECT id, number FROM crls WHERE next_update IS NOT NULL ORDER BY id", vec![]).await?;
-    rows.iter().map(|row| Ok((CrlId(row.uuid(0)?), number(row, 1)?))).collect()
+    rows.iter().map(|row| Ok((CrlId(row.uuid(0)?), long_number(row, 1)?))).collect()
 }
 
 /// The number of a list that was put to a place last; 0 before the first.
-pub async fn crl_delivered(db: &Db, crl: CrlId, target: &str) -> Result<u32, StoreError> {
+pub async fn crl_delivered(db: &Db, crl: CrlId, target: &str) -> Result<u64, StoreError> {
     let sql = "SELECT number FROM crl_deliveries WHERE crl_id = $1 AND target = $2";
-    db.row(sql, params![crl, target]).await?.map_or(Ok(0), |row| number(&row, 0))
+    db.row(sql, params![crl, target]).await?.map_or(Ok(0), |row| long_number(&row, 0))
 }
 
 /// Notes that a list was put to a place; a later one that was put there stays noted.
-pub fn note_crl_delivered(crl: CrlId, target: &str, number: u32) -> Statement {
+pub fn note_crl_delivered(crl: CrlId, target: &str, number: u64) -> Statement {
     Statement::new(
         "INSERT INTO crl_deliveries (crl_id, target, number) VALUES ($1, $2, $3)
          ON CONFLICT (crl_id, target) DO UPDATE SET number = excluded.number
@@ -686,13 +691,13 @@ fn crl_from(row: &Row) -> Result<CrlRecord, StoreError> {
         authority: AuthorityId(row.uuid(2)?),
         key: AuthorityKeyId(row.uuid(3)?),
         shard: number(row, 4)?,
-        number: number(row, 5)?,
+        number: long_number(row, 5)?,
         der: row.opt_blob(6)?.map(<[u8]>::to_vec),
         this_update: opt_time(row, 7)?,
         next_update: opt_time(row, 8)?,
         delta: match (row.opt_blob(9)?, row.opt_int(10)?, opt_time(row, 11)?) {
             (Some(der), Some(_), Some(base_at)) => {
-                Some(DeltaRecord { der: der.to_vec(), base_number: number(row, 10)?, base_at })
+                Some(DeltaRecord { der: der.to_vec(), base_number: long_number(row, 10)?, base_at })
             }
             _ => None,
         },

@@ -89,6 +89,11 @@ pub(crate) fn number(row: &Row, column: usize) -> Result<u32, StoreError> {
         .map_err(|_| StoreError::Corrupt(format!("column {column} is not a number of 32 bits")))
 }
 
+/// A number that is not negative.
+pub(crate) fn long_number(row: &Row, column: usize) -> Result<u64, StoreError> {
+    u64::try_from(row.int(column)?).map_err(|_| StoreError::Corrupt(format!("column {column} is a negative number")))
+}
+
 /// A number that fits 32 bits, or nothing.
 pub(crate) fn opt_number(row: &Row, column: usize) -> Result<Option<u32>, StoreError> {
     row.opt_int(column)?.map(|_| number(row, column)).transpose()

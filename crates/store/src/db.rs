@@ -2,12 +2,14 @@
 //!
 //! This is the only file that tells SQLite and PostgreSQL apart. It holds no statement of a noun.
 
+pub(crate) mod transfer;
+
 use crate::announcement::Ear;
 use crate::audit_chain::AuditKey;
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
 use crate::{Changes, Row, StoreError, Value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -232,6 +234,25 @@ impl Db {
             Engine::Postgres { url } => Handle::Postgres(Arc::new(Postgres::open_read_only(url, settings).await?)),
         };
         Ok(Self { handle, patience: Patience::None, shared: Arc::default(), _poller: None })
+    }
+
+    /// Writes a consistent copy of a database file into another file, which must be there and empty, while a server may be
+    /// running on it. Counts on nothing but the file: what was committed when this began is in the copy.
+    pub async fn copy(settings: &Settings, to: &Path) -> Result<(), StoreError> {
+        match &settings.engine {
+            Engine::Sqlite { path } => crate::sqlite::copy(path, to).await,
+            Engine::SqliteInMemory | Engine::Postgres { .. } => {
+                Err(StoreError::Refused("only a database file is copied here; PostgreSQL has tools of its own".into()))
+            }
+        }
+    }
+
+    /// How many others work on the database at the moment. Nobody knows it of a SQLite file, which is locked by its server.
+    pub async fn count_others(settings: &Settings) -> Result<u64, StoreError> {
+        match &settings.engine {
+            Engine::Sqlite { .. } | Engine::SqliteInMemory => Ok(0),
+            Engine::Postgres { url } => crate::postgres::count_others(url).await,
+        }
     }
 
     /// The same database for work that no request waits for: on SQLite, its queries run on a thread that gives way to all

@@ -24,7 +24,7 @@ const RECONNECT: Duration = Duration::from_millis(200);
 const BATCH_MAX: usize = 512;
 
 /// Chosen at random once, like that of the migrations.
-const FIRST_START_LOCK: i64 = 0x4c1d_27f0_93ab_58e6;
+pub(crate) const FIRST_START_LOCK: i64 = 0x4c1d_27f0_93ab_58e6;
 
 /// How often a transaction is run that is not at fault itself.
 const ATTEMPTS: usize = 5;
@@ -127,6 +127,15 @@ impl Postgres {
         }
         self.readers.close().await;
     }
+}
+
+/// How many other connections of this program work on the database.
+pub(crate) async fn count_others(url: &str) -> Result<u64, StoreError> {
+    let link = Connector::read_only(url)?.connect().await?;
+    let sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+        AND application_name = current_setting('application_name') AND backend_type = 'client backend'";
+    let rows = link.rows(sql, &[]).await?;
+    rows.first().map_or(Ok(0), |row| Ok(row.int(0)?.unsigned_abs()))
 }
 
 /// A place for one connection, which is made again when it has ended.

@@ -13,6 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::config::{Config, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
@@ -251,6 +252,22 @@ impl Link {
         let prepared = self.prepare(sql, params).await?;
         let rows = self.client.query(&prepared.statement, &borrowed(params)).await.map_err(LinkError::from)?;
         rows.iter().map(|row| row_of(row).map_err(LinkError::from)).collect()
+    }
+
+    /// Runs a query that is made up at run time and takes no parameters. It is not kept prepared.
+    pub(crate) async fn rows_of(&self, sql: &str) -> Result<Vec<Row>, LinkError> {
+        let rows = self.client.query(sql, &[]).await.map_err(LinkError::from)?;
+        rows.iter().map(|row| row_of(row).map_err(LinkError::from)).collect()
+    }
+
+    /// Runs a `COPY … FROM STDIN BINARY` with these rows, whose columns have these types.
+    pub(crate) async fn copy_in(&self, sql: &str, types: &[Type], rows: &[Vec<Value>]) -> Result<(), LinkError> {
+        let sink = self.client.copy_in(sql).await.map_err(LinkError::from)?;
+        let mut writer = std::pin::pin!(BinaryCopyInWriter::new(sink, types));
+        for row in rows {
+            writer.as_mut().write_raw(row.iter()).await.map_err(LinkError::from)?;
+        }
+        writer.finish().await.map(drop).map_err(LinkError::from)
     }
 
     /// A statement as this connection has it prepared.

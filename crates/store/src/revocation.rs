@@ -13,18 +13,19 @@ use domain::inventory::{CertificateStatus, DerivedColumns, IssuedBy, IssuedCerti
 use domain::{AuthorityKeyId, OrganizationId, Time};
 use x509::{Certificate, ListedReason, RevocationReason, RevokedCertificate, SerialNumber};
 
-/// Revokes a certificate that is active.
+/// Revokes a certificate that is active, as of a time that may be before now.
 pub fn insert(
     issued: &IssuedCertificate,
     by: &IssuedBy,
     certificate: &Certificate,
     reason: RevocationReason,
-    at: Time,
+    revoked_at: Time,
+    now: Time,
 ) -> Changes {
     let mark = set_status(issued, certificate, CertificateStatus::Active, CertificateStatus::Revoked);
     let insert = Statement::new(
         "INSERT INTO revocations (authority_key_id, serial, project_id, shard, not_after, reason, revoked_at, changed_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (authority_key_id, serial) DO UPDATE SET reason = excluded.reason,
          revoked_at = excluded.revoked_at, changed_at = excluded.changed_at, released_at = NULL
          WHERE revocations.released_at IS NOT NULL",
@@ -35,7 +36,8 @@ pub fn insert(
             by.shard,
             Time::from_seconds(certificate.not_after()),
             i64::from(reason.code()),
-            at,
+            revoked_at,
+            now,
         ],
     )
     .expect_one("the certificate is not revoked");

@@ -173,6 +173,17 @@ impl Sqlite {
     }
 }
 
+/// Copies a file as it is at this moment into another one that is empty, and makes the copy durable.
+pub(crate) async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    blocking(move || {
+        let mut link = Link::open_reader(&from)?;
+        crate::migrate::check_complete(&link.rows(crate::migrate::SELECT_APPLIED, &[])?)?;
+        link.copy_into(&to)
+    })
+    .await
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {

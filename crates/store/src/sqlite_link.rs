@@ -130,6 +130,17 @@ impl Link {
         Ok(())
     }
 
+    /// Writes the whole database as one read transaction sees it into a file that is there and empty.
+    pub(crate) fn copy_into(&self, path: &Path) -> Result<(), StoreError> {
+        let failed = |error: io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
+        let name = path.to_str().ok_or_else(|| StoreError::Refused("the path of the copy is not text".into()))?;
+        // The file itself is opened to be read only; this lets another one be written.
+        self.set_pragma("query_only", "OFF")?;
+        self.connection.execute("VACUUM INTO ?1", [name]).map_err(|error| self.store_error(&error))?;
+        File::open(path).and_then(|file| file.sync_all()).map_err(failed)?;
+        File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
+    }
+
     /// How many pages the write-ahead log holds that were not all copied yet.
     pub(crate) fn log_pages(&mut self) -> Result<i64, StoreError> {
         self.rows("PRAGMA wal_checkpoint(NOOP)", &[])?.first().map_or(Ok(0), |row| row.int(1))
@@ -203,7 +214,8 @@ impl Link {
         collect(statement, params).map_err(|error| store_error(&self.connection, &error))
     }
 
-    fn store_error(&self, error: &rusqlite::Error) -> StoreError {
+    /// What an error of SQLite means to a caller.
+    pub(crate) fn store_error(&self, error: &rusqlite::Error) -> StoreError {
         store_error(&self.connection, error)
     }
 }
@@ -245,7 +257,8 @@ impl rusqlite::ToSql for Value {
     }
 }
 
-fn value_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Value> {
+/// The value of a column of a row.
+pub(crate) fn value_of(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Value> {
     Ok(match row.get_ref(column)? {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(value) => Value::Int(value),

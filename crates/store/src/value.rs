@@ -69,6 +69,13 @@ impl From<u32> for Value {
     }
 }
 
+/// Numbers of lists and the like, which never come near the end of what a column holds.
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
 impl From<bool> for Value {
     fn from(value: bool) -> Self {
         Self::Int(value.into())

@@ -26,6 +26,14 @@ pub(crate) fn drop_database(url: &str) {
     drop(run_sql(&format!("{base}/postgres"), &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")));
 }
 
+/// A client program of PostgreSQL, as `pg_dump`, run as whoever runs the test.
+///
+/// # Panics
+/// If PostgreSQL is not installed; the message names the package.
+pub fn client(program: &str) -> Command {
+    Command::new(binaries().join(program))
+}
+
 /// A server of one test's own.
 #[derive(Debug)]
 pub struct PrivateCluster {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod backup;
 mod clock;
 mod crash;
 mod damaged;
@@ -22,10 +23,12 @@ mod operation;
 mod package;
 mod random;
 mod registry;
+mod restores;
 mod revocation;
 mod secrets;
 mod site;
 mod syncs;
 mod tls;
+mod transfer;
 mod walk;
 mod withdrawal;

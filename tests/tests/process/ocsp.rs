@@ -44,7 +44,7 @@ fn request(issued: &Value, nonce: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// What a server says of a certificate; nothing when it says to come later.
-async fn status(api: &Api, issued: &Value, nonce: Option<&[u8]>) -> Option<CertificateStatus> {
+pub async fn status(api: &Api, issued: &Value, nonce: Option<&[u8]>) -> Option<CertificateStatus> {
     let asked = api.client.post(format!("{}{OCSP}", api.url)).body(request(issued, nonce)).send().await.unwrap();
     let der = asked.bytes().await.unwrap();
     match OcspRefusal::from_der(&der) {

@@ -27,15 +27,15 @@ pub async fn list(api: &Api, site: &Site) -> Crl {
     Crl::from_der(response.bytes().await.unwrap().to_vec()).unwrap()
 }
 
-fn names(list: &Crl, serial: &str) -> bool {
+pub fn names(list: &Crl, serial: &str) -> bool {
     list.find(&SerialNumber::from_hex(serial).unwrap().integer_content()).is_some()
 }
 
-fn number(list: &Crl) -> u64 {
+pub fn number(list: &Crl) -> u64 {
     list.number().unwrap().unwrap().iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
 }
 
-async fn revoke(api: &Api, id: &str, reason: RevocationReason) -> Answer {
+pub async fn revoke(api: &Api, id: &str, reason: RevocationReason) -> Answer {
     let body = json!({"revocationReason": reason.as_str()});
     api.post(&format!("{CERTIFICATES}/{id}/revoke"), &body).await.unwrap()
 }

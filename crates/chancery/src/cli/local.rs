@@ -1,6 +1,7 @@
 //! Commands that work on this machine's own data, server running or stopped: how they are typed. What they do is
 //! elsewhere; this file hands over a [`LocalCommand`].
 
+use super::backup::{BackupArguments, ExportArguments, ImportArguments, RestoreArguments};
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -42,6 +43,34 @@ pub enum LocalCommand {
     RotateMaster {
         /// Where the data is.
         database: DatabaseArguments,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Copy the embedded database into a folder.
+    Backup {
+        /// Which, and where to.
+        arguments: BackupArguments,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Bring a backup back.
+    Restore {
+        /// Which, and where to.
+        arguments: RestoreArguments,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Write everything into a file.
+    Export {
+        /// Which, and where to.
+        arguments: ExportArguments,
+        /// Print JSON.
+        json: bool,
+    },
+    /// Read everything from a file.
+    Import {
+        /// Which, and where to.
+        arguments: ImportArguments,
         /// Print JSON.
         json: bool,
     },
@@ -300,6 +329,10 @@ pub(crate) enum LocalSubcommand {
     #[command(after_help = "Example:\n  chancery fsck")]
     Fsck(DatabaseArguments),
     Audit(AuditArguments),
+    Backup(BackupArguments),
+    Restore(RestoreArguments),
+    Export(ExportArguments),
+    Import(ImportArguments),
 }
 
 impl LocalSubcommand {
@@ -318,6 +351,10 @@ impl LocalSubcommand {
             Self::Audit(AuditArguments { command: AuditCommand::Verify(database) }) => {
                 LocalCommand::AuditVerify { database, json }
             }
+            Self::Backup(arguments) => LocalCommand::Backup { arguments, json },
+            Self::Restore(arguments) => LocalCommand::Restore { arguments, json },
+            Self::Export(arguments) => LocalCommand::Export { arguments, json },
+            Self::Import(arguments) => LocalCommand::Import { arguments, json },
         }
     }
 }

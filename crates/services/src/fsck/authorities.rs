@@ -226,7 +226,7 @@ fn check_list(
         .ok()
         .flatten()
         .map(|octets| octets.iter().fold(0_u64, |number, octet| number << 8 | u64::from(*octet)));
-    let is_derived = number == Some(list.number.into())
+    let is_derived = number == Some(list.number)
         && list.this_update.map(Time::seconds) == Some(crl.this_update())
         && list.next_update.map(Time::seconds) == crl.next_update();
     if !is_derived {
