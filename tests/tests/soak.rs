@@ -43,7 +43,7 @@ const WHOLE: Plan = Plan { kills: 50, acknowledged_min: 1000, load_millis_max: 1
 #[ignore = "takes minutes: make soak"]
 fn backup_twenty_restores_under_load_on_each_engine() {
     for site in [Site::sqlite(), Site::postgres()] {
-        let plan = restores::Plan { restores: 20, load_millis_max: 2000, seed: 0x5eed_0031 };
+        let plan = restores::Plan { restores: 20, load_millis_max: 600, seed: 0x5eed_0031 };
         let seen = restores::run(&site, &plan);
         println!("{}: {seen:?}; fsck was clean after each, and no serial number came twice", site.engine());
     }
