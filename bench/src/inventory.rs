@@ -345,18 +345,18 @@ fn page(options: &Options, columns: &[Column]) -> String {
             page += &format!(" {:.1} | {:.1} | {:.1} |", at(500), at(990), at(1000));
         }
     }
-    page += "\n\n| certificates | issued per second | p50 ms | p99 ms | octets on disk for each | first answer s | MiB held | filled in s |\n\
+    page += "\n\n| certificates | issued per second | p50 ms | p99 ms | octets on disk for each | first answer ms | MiB held | filled in s |\n\
              |---:|---:|---:|---:|---:|---:|---:|---:|\n";
     for column in columns {
         let at = |per_mille| column.issue.latencies.milliseconds_at(per_mille);
         page += &format!(
-            "| {} | {:.0} | {:.1} | {:.1} | {:.0} | {:.1} | {:.0} | {:.0} |\n",
+            "| {} | {:.0} | {:.1} | {:.1} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
             column.certificates,
             column.issue.rate,
             at(500),
             at(990),
             column.octets as f64 / column.certificates.max(1) as f64,
-            column.start.as_secs_f64(),
+            column.start.as_secs_f64() * 1000.0,
             column.resident_kib as f64 / 1024.0,
             column.filling.as_secs_f64(),
         );
