@@ -55,8 +55,8 @@ pub(crate) struct FileFacts {
 const POSTGRES_WAYS: &str = "a PostgreSQL database is backed up by PostgreSQL's own tools, also while the servers run:
   pg_dump --format=custom --file=chancery.dump \"$CHANCERY_DATABASE_URL\"
   pg_basebackup --pgdata=base --wal-method=stream --checkpoint=fast
-Keep the master key beside neither of them. docs/backup.md says how they are brought back; `chancery restore --finish` is
-the last step of it";
+Keep the master key beside neither of them. docs/backup.md says how they are brought back; `chancery restore --finish`
+is the last step of it";
 
 /// Makes a backup.
 pub(crate) async fn backup(arguments: &BackupArguments, json: bool) -> Result<ExitCode, String> {

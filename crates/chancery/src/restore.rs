@@ -1,5 +1,5 @@
-//! `chancery restore`: a backup becomes the data of a server again. Everything is made ready in a folder of its own inside
-//! the data folder, and then moved into place.
+//! `chancery restore`: a backup becomes the data of a server again. Everything is made ready in a folder of its own
+//! inside the data folder, and then moved into place.
 
 use crate::backup::{DATABASE, FACTS, HalfMade, MASTER_KEY, Manifest, sync_folder};
 use crate::cli::backup::RestoreArguments;

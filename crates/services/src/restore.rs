@@ -1,8 +1,9 @@
-//! The end of a restore (invariant I17): a database that is an older copy of itself becomes the server's database again.
+//! The end of a restore (invariant I17): a database that is an older copy of itself becomes the server's database
+//! again.
 //!
-//! What was published after the copy was made is not in it. So every revocation list jumps to a number that none can have
-//! had, what later lists say is read back, and nothing of the old life counts as under way. Serial numbers need no such
-//! jump: they are drawn from 2^120 and more.
+//! What was published after the copy was made is not in it. So every revocation list jumps to a number that none can
+//! have had, what later lists say is read back, and nothing of the old life counts as under way. Serial numbers need no
+//! such jump: they are drawn from 2^120 and more.
 
 use crate::audit::{self, Object};
 use crate::certificates::Record;
@@ -239,7 +240,8 @@ impl Context {
         Ok(())
     }
 
-    /// The record of a list; one that was opened after the copy was made is opened once more, where certificates name it.
+    /// The record of a list; one that was opened after the copy was made is opened once more, where certificates name
+    /// it.
     async fn record_for(&self, list: &LaterList) -> Result<CrlRecord> {
         if let Some(record) = store::authority::crl(&self.db, list.record).await.map_err(failed)? {
             return Ok(record);
@@ -358,8 +360,8 @@ fn unread(error: x509::ParseError) -> Error {
     Error::invalid(format!("it is not a revocation list: {error}"))
 }
 
-/// The first number of lists after a restore at this time: microseconds since 1970. A list counts up by one from there, and
-/// no authority signs a million lists a second.
+/// The first number of lists after a restore at this time: microseconds since 1970. A list counts up by one from there,
+/// and no authority signs a million lists a second.
 fn epoch_of(now: Time) -> u64 {
     u64::try_from(now.millis()).unwrap_or(0).saturating_mul(1000)
 }

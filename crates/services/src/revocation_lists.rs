@@ -124,8 +124,8 @@ impl Context {
         Err(Error::unavailable("other lists are published all the time", 1))
     }
 
-    /// Signs and publishes a list whose number is not below this one, after a restore: what there was of changes begins anew
-    /// with it, because it may follow lists that are not known here. Gives its number.
+    /// Signs and publishes a list whose number is not below this one, after a restore: what there was of changes begins
+    /// anew with it, because it may follow lists that are not known here. Gives its number.
     pub(crate) async fn publish_list_from(&self, id: CrlId, number_min: u64) -> Result<u64> {
         let record = CrlRecord { delta: None, ..self.list_record(id).await? };
         let before = record.number;

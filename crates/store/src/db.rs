@@ -236,8 +236,8 @@ impl Db {
         Ok(Self { handle, patience: Patience::None, shared: Arc::default(), _poller: None })
     }
 
-    /// Writes a consistent copy of a database file into another file, which must be there and empty, while a server may be
-    /// running on it. Counts on nothing but the file: what was committed when this began is in the copy.
+    /// Writes a consistent copy of a database file into another file, which must be there and empty, while a server may
+    /// be running on it. What was committed when this began is in the copy.
     pub async fn copy(settings: &Settings, to: &Path) -> Result<(), StoreError> {
         match &settings.engine {
             Engine::Sqlite { path } => crate::sqlite::copy(path, to).await,
@@ -247,7 +247,7 @@ impl Db {
         }
     }
 
-    /// How many others work on the database at the moment. Nobody knows it of a SQLite file, which is locked by its server.
+    /// How many others work on the database at the moment; 0 for a SQLite file, which its server locks.
     pub async fn count_others(settings: &Settings) -> Result<u64, StoreError> {
         match &settings.engine {
             Engine::Sqlite { .. } | Engine::SqliteInMemory => Ok(0),

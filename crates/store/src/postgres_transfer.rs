@@ -78,7 +78,8 @@ impl PostgresTarget {
             }
         }
         let own = "SELECT conrelid::regclass::text, conname::text FROM pg_constraint \
-            WHERE contype = 'f' AND conrelid = confrelid AND connamespace = current_schema()::regnamespace ORDER BY 1, 2";
+            WHERE contype = 'f' AND conrelid = confrelid AND connamespace = current_schema()::regnamespace \
+            ORDER BY 1, 2";
         for row in self.link.rows(own, &[]).await? {
             let (table, constraint) = (row.string(0)?, quoted(row.text(1)?));
             self.link.control(&format!("ALTER TABLE {table} ALTER CONSTRAINT {constraint} DEFERRABLE")).await?;

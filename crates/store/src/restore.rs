@@ -9,8 +9,8 @@ use crate::revocation::reason_from;
 use domain::{AuthorityKeyId, CrlId, ProjectId, Time};
 use x509::RevocationReason;
 
-/// Ends what was under way when the copy was made: leases of jobs, letters between nodes, news of ended access, and marks of
-/// requests that nobody answers any more.
+/// Ends what was under way when the copy was made: leases of jobs, letters between nodes, news of ended access, and
+/// marks of requests that nobody answers any more.
 pub fn end_old_life() -> Changes {
     [
         "UPDATE jobs SET lease_until = 0, lease_owner = NULL WHERE lease_owner IS NOT NULL OR lease_until <> 0",
@@ -89,8 +89,8 @@ pub fn keep_revoked(unknown: &UnknownRevoked, now: Time) -> [Statement; 2] {
     let reason = i64::from(reason.code());
     [
         Statement::new(
-            "INSERT INTO revocations (authority_key_id, serial, project_id, shard, not_after, reason, revoked_at, changed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            "INSERT INTO revocations (authority_key_id, serial, project_id, shard, not_after, reason, revoked_at,
+             changed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (authority_key_id, serial) DO UPDATE SET reason = excluded.reason,
              revoked_at = excluded.revoked_at, changed_at = excluded.changed_at, released_at = NULL",
             params![*key, serial.as_slice(), *project, *shard, *not_after, reason, *revoked_at, now],

@@ -49,7 +49,8 @@ impl SqliteSource {
     }
 }
 
-/// A new file. Nobody else knows it, so it may be filled in several transactions: it is there as a whole, or it is removed.
+/// A new file. Nobody else knows it, so it may be filled in several transactions: it is there as a whole, or it is
+/// removed.
 pub(crate) struct SqliteTarget {
     link: Link,
     path: PathBuf,

@@ -1,8 +1,8 @@
-//! Moves everything from one database to another of either engine, by a file in between: every table, row by row, in an order
-//! in which each row follows those that it refers to.
+//! Moves everything from one database to another of either engine, by a file in between: every table, row by row, in an
+//! order in which each row follows those that it refers to.
 //!
-//! It knows no noun: which tables and columns there are is read from the database. Rows are handed on one by one, so that
-//! memory does not grow with what there is.
+//! It knows no noun: which tables and columns there are is read from the database. Rows are handed on one by one, so
+//! that memory does not grow with what there is.
 
 mod file;
 
@@ -276,8 +276,8 @@ fn must_have_this_schema(header: &Header) -> Result<(), StoreError> {
     let known = crate::backup::schema_version();
     if header.schema_version != known || header.schema != schema_digest() {
         return Err(StoreError::Refused(format!(
-            "the export is of chancery {} with schema version {}, and this program has schema version {known}: export and \
-             import with the same release",
+            "the export is of chancery {} with schema version {}, and this program has schema version {known}: export \
+             and import with the same release",
             header.program, header.schema_version
         )));
     }

@@ -119,11 +119,12 @@ fn leases_letters_and_requests_under_way_are_not_taken_for_live() {
         site.start().stop();
         let blob = |octet: u8| site.literal(&[octet; 16]);
         site.execute(&format!(
-            "INSERT INTO jobs (id, kind, payload, status, run_at, attempts, lease_owner, lease_until, created_at, updated_at)
-             VALUES ({0}, 'x', '{{}}', 'queued', 4000000000000, 0, 'gone', 4000000000000, 1, 1);
+            "INSERT INTO jobs (id, kind, payload, status, run_at, attempts, lease_owner, lease_until, created_at,
+             updated_at) VALUES ({0}, 'x', '{{}}', 'queued', 4000000000000, 0, 'gone', 4000000000000, 1, 1);
              INSERT INTO node_letters (id, node, octets, at) VALUES ({0}, 'gone', {0}, 1);
              INSERT INTO idempotency_keys (id, project_id, body_sha256, created_at) VALUES ({0}, {0}, {0}, 1);
-             INSERT INTO idempotency_keys (id, project_id, body_sha256, sealed, created_at) VALUES ({1}, {0}, {0}, {0}, 1)",
+             INSERT INTO idempotency_keys (id, project_id, body_sha256, sealed, created_at)
+             VALUES ({1}, {0}, {0}, {0}, 1)",
             blob(1),
             blob(2)
         ));

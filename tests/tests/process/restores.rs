@@ -1,5 +1,5 @@
-//! Backups of a server that works, restored again and again (invariant I17): what was acknowledged before a backup is in it,
-//! what later lists say is read back, numbers of lists only grow, and no serial number comes twice.
+//! Backups of a server that works, restored again and again (invariant I17): what was acknowledged before a backup is
+//! in it, what later lists say is read back, numbers of lists only grow, and no serial number comes twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

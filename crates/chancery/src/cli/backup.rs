@@ -1,5 +1,5 @@
-//! `chancery backup`, `restore`, `export` and `import`: how they are typed. They work on this machine's own data, and what
-//! they do is elsewhere.
+//! `chancery backup`, `restore`, `export` and `import`: how they are typed. They work on this machine's own data, and
+//! what they do is elsewhere.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,9 @@ use super::local::DatabaseArguments;
 
 /// Copy the embedded database into a folder, also while the server runs.
 ///
-/// The copy is the database as it is at one moment, with a manifest that has the SHA-256 of every file. The folder must not
-/// be there yet. The MASTER KEY IS NOT IN IT, unless --with-secrets asks for it: keep a copy of it elsewhere, since without it
-/// nothing in a backup opens. For PostgreSQL the command says which of its tools to use.
+/// The copy is the database as it is at one moment, with a manifest that has the SHA-256 of every file. The folder must
+/// not be there yet. The MASTER KEY IS NOT IN IT, unless --with-secrets asks for it: keep a copy of it elsewhere, since
+/// without it nothing in a backup opens. For PostgreSQL the command says which of its tools to use.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   chancery backup /var/backups/chancery/2026-11-28
@@ -30,8 +30,9 @@ pub struct BackupArguments {
 
 /// Bring a backup back as the data of a server, or end the restore of a PostgreSQL database.
 ///
-/// After a restore every revocation list jumps to a number that none has had, access tokens end, and nothing that was under
-/// way counts any more. Lists that were published after the backup say what was revoked since: name them with --list.
+/// After a restore every revocation list jumps to a number that none has had, access tokens end, and nothing that was
+/// under way counts any more. Lists that were published after the backup say what was revoked since: name them with
+/// --list.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   chancery restore /var/backups/chancery/2026-11-28 --data data
@@ -60,8 +61,8 @@ pub struct RestoreArguments {
 
 /// Write everything that is in the database into one file, to move it to the other engine.
 ///
-/// Stop the server before: what is done after this begins is not in the file. Secrets stay sealed, and the master key is not
-/// in it.
+/// Stop the server before: what is done after this begins is not in the file. Secrets stay sealed, and the master key
+/// is not in it.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   chancery export chancery.export
@@ -77,8 +78,8 @@ pub struct ExportArguments {
 
 /// Read everything that was exported into an empty database of either engine.
 ///
-/// All of it or nothing. The program must have the schema of the one that wrote the file. The master key goes with the data:
-/// copy it, too.
+/// All of it or nothing. The program must have the schema of the one that wrote the file. The master key goes with the
+/// data: copy it, too.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   chancery import chancery.export --database postgres://chancery@db/chancery

@@ -80,7 +80,8 @@ impl Target {
         }
     }
 
-    /// Begins, and refuses a database that is not empty. `seeded` are the tables that an empty one has rows in; they go.
+    /// Begins, and refuses a database that is not empty. `seeded` are the tables that an empty one has rows in; they
+    /// go.
     pub(crate) async fn begin(&mut self, tables: &[Table], seeded: &[&str]) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(target) => target.begin(tables, seeded),

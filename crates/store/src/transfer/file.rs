@@ -1,5 +1,5 @@
-//! The file of an export: a line that says what it is, a header, the rows of each table, their counts, and SHA-256 over all
-//! of it.
+//! The file of an export: a line that says what it is, a header, the rows of each table, their counts, and SHA-256 over
+//! all of it.
 //!
 //! ```text
 //! "chancery export 1\n"
