@@ -84,6 +84,7 @@ pub(crate) struct State {
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
     pub(crate) publishing: Turns,
+    pub(crate) shelf: crate::list_shelf::ListShelf,
     pub(crate) bookmarks: crate::bookmarks::Bookmarks,
     pub(crate) ocsp: crate::ocsp::OcspState,
     /// Certificates that this node delivered and did not see being served in time.
@@ -131,6 +132,7 @@ impl Context {
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
+            shelf: crate::list_shelf::ListShelf::default(),
             bookmarks: crate::bookmarks::Bookmarks::default(),
             ocsp: crate::ocsp::OcspState::default(),
             unproven: AtomicU64::new(0),
@@ -358,8 +360,17 @@ pub(crate) fn failed(error: StoreError) -> Error {
         }
         StoreError::Unavailable(cause) => {
             tracing::warn!(%cause, "the database does not answer");
-            Error::unavailable(
-                "the database does not answer at the moment; nothing was done, or its outcome is unknown",
+            Error::unavailable("the database does not answer at the moment; ask again later", 5)
+        }
+        StoreError::ReadOnly(cause) => {
+            tracing::warn!(%cause, "the database takes no changes");
+            Error::unavailable("the database is read-only at the moment, so nothing can be changed; ask again later", 10)
+        }
+        StoreError::Unknown(cause) => {
+            tracing::warn!(%cause, "the outcome of a commit is unknown");
+            Error::outcome_unknown(
+                "the database did not say whether this was done: look, or ask again with the same Idempotency-Key if \
+                 the request had one",
                 5,
             )
         }
