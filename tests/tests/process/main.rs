@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod away;
 mod clock;
 mod crash;
 mod damaged;
