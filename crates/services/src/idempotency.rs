@@ -11,7 +11,7 @@ use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
 use domain::{CertificateId, Error, Result, Time};
 use keys::{Place, Secret};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::idempotency::KeptAnswer;
@@ -35,7 +35,7 @@ const KEY_CHARACTERS_MAX: usize = 255;
 pub(crate) struct Running {
     locks: Mutex<HashMap<[u8; 16], Arc<tokio::sync::Mutex<()>>>>,
     /// Marks of this process on which nobody works any more, and which could not be forgotten.
-    left: Mutex<HashMap<[u8; 16], Time>>,
+    left: Mutex<HashSet<Mark>>,
 }
 
 /// How many marks that could not be forgotten are remembered; others count as dead after a minute.
@@ -47,12 +47,12 @@ impl Running {
         if left.len() >= LEFT_MAX {
             left.clear();
         }
-        left.insert(mark.id, mark.created_at);
+        left.insert(mark);
     }
 
     fn has_left(&self, mark: &Mark) -> bool {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.get(&mark.id).is_some_and(|at| *at == mark.created_at)
+        left.contains(mark)
     }
 }
 
@@ -98,8 +98,9 @@ impl Context {
                 Ok(()) => return Ok(Begun::Run(Slot { mark, _running: running })),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => {
-                    // It may be there.
-                    self.state.running.leave(mark);
+                    if matches!(error, StoreError::Unknown(_)) {
+                        self.state.running.leave(mark);
+                    }
                     return Err(failed(error));
                 }
             }

@@ -16,6 +16,7 @@ mod fsck;
 mod iot;
 mod keys_rotation;
 mod kill;
+mod lost_commit;
 mod mutations;
 mod ocsp;
 mod operation;
