@@ -10,8 +10,8 @@ use crate::changes::{Lasting, Tally};
 use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
 use crate::postgres_link::{CommitError, Connector, Link, LinkError, Remedy, Work};
 use crate::postgres_slot::{Readers, Slot};
-use crate::postgres_watch::Watch;
-use crate::{Changes, Row, Settings, Statement, StoreError, Value, postgres_listen};
+use crate::postgres_watch::{Confirmations, Watch};
+use crate::{Announcement, Changes, Row, Settings, Statement, StoreError, Value, postgres_listen};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +36,9 @@ pub(crate) struct Postgres {
     /// For whoever reads.
     read_connector: Arc<Connector>,
     watch: Watch,
+    /// The connection of the watch.
+    watching: Arc<Slot>,
+    confirmations: Confirmations,
     /// Nothing when the database is only read.
     write: Option<UnboundedSender<Message>>,
     readers: Readers,
@@ -65,7 +68,9 @@ impl Postgres {
         let committer = Committer { slot, node, head: None, lasting, shared, watch: watch.clone() };
         let committer = Mutex::new(Some(tokio::spawn(committer.run(requests))));
         let readers = Readers::new(&read_connector, settings.readers, watch.clone());
-        Ok(Self { connector, read_connector, watch, write: Some(write), readers, committer })
+        let watching = Arc::new(Slot::new(read_connector.clone(), None));
+        let confirmations = Confirmations::new(watching.clone());
+        Ok(Self { connector, read_connector, watch, watching, confirmations, write: Some(write), readers, committer })
     }
 
     /// Opens a database to read it.
@@ -74,13 +79,15 @@ impl Postgres {
         let watch = Watch::default();
         let readers = Readers::new(&connector, settings.readers, watch.clone());
         crate::migrate::check_complete(&readers.rows(crate::migrate::SELECT_APPLIED, &[]).await?)?;
-        let committer = Mutex::new(None);
-        Ok(Self { read_connector: connector.clone(), connector, watch, write: None, readers, committer })
+        let (read_connector, committer) = (connector.clone(), Mutex::new(None));
+        let watching = Arc::new(Slot::new(read_connector.clone(), None));
+        let confirmations = Confirmations::new(watching.clone());
+        Ok(Self { connector, read_connector, watch, watching, confirmations, write: None, readers, committer })
     }
 
     /// Watches whether the server answers, and what others change of the configuration, for as long as it is awaited.
     pub(crate) fn watch(&self, shared: Arc<Shared>) -> impl Future<Output = ()> + Send + 'static {
-        self.watch.clone().keep(self.read_connector.clone(), shared)
+        self.watch.clone().keep(self.watching.clone(), shared)
     }
 
     /// Waits until no other node starts for the first time, and keeps others waiting for as long as the connection lives.
@@ -90,6 +97,11 @@ impl Postgres {
         link.control("SET lock_timeout = '5min'; SET statement_timeout = '6min'").await?;
         link.rows("SELECT pg_advisory_lock($1) IS NULL", &[FIRST_START_LOCK.into()]).await?;
         Ok(link)
+    }
+
+    /// Makes sure that what is known of the configuration is as new as what was committed before this was called.
+    pub(crate) async fn confirm_epoch(&self, shared: &Shared) -> Result<(), StoreError> {
+        self.confirmations.confirm(&self.watch, shared).await
     }
 
     /// Hands changes to the committer.
@@ -112,9 +124,9 @@ impl Postgres {
     }
 
     /// Listens to what the nodes announce, on a connection of its own.
-    pub(crate) fn listen(&self) -> Ear {
+    pub(crate) fn listen(&self, shared: Arc<Shared>) -> Ear {
         let (heard, ear) = channel(HEARD_MAX);
-        tokio::spawn(postgres_listen::listen(self.read_connector.clone(), heard));
+        tokio::spawn(postgres_listen::listen(self.read_connector.clone(), heard, shared));
         Ear::new(ear)
     }
 
@@ -131,6 +143,7 @@ impl Postgres {
             tracing::error!("the committer panicked");
         }
         self.readers.close().await;
+        self.watching.close().await;
     }
 }
 
@@ -394,7 +407,12 @@ impl<'a> Plan<'a> {
             return Ok(None);
         }
         let raised = link.rows(RAISE_EPOCH, &[]).await?;
-        Ok(raised.first().map(|row| row.int(0)).transpose()?)
+        let epoch = raised.first().map(|row| row.int(0)).transpose()?;
+        if let Some(epoch) = epoch {
+            let told = Announcement::Configuration { epoch };
+            link.execute(NOTIFY, &[CHANNEL.into(), told.to_string().into()]).await?;
+        }
+        Ok(epoch)
     }
 }
 

@@ -335,6 +335,12 @@ impl Link {
         rows.iter().map(|row| row_of(row).map_err(LinkError::from)).collect()
     }
 
+    /// Runs a statement, whatever it answers.
+    pub(crate) async fn execute(&self, sql: &'static str, params: &[Value]) -> Result<u64, LinkError> {
+        let prepared = self.prepare(sql, params).await?;
+        self.client.execute_raw(&prepared.statement, params).await.map_err(LinkError::from)
+    }
+
     /// A statement as this connection has it prepared.
     pub(crate) async fn prepare<'a>(&self, sql: &'static str, params: &'a [Value]) -> Result<Prepared<'a>, LinkError> {
         let known = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();

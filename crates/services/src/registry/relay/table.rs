@@ -115,6 +115,7 @@ impl Context {
                     self.state.registry.relay.access_ends.notify_one();
                     continue;
                 }
+                Some(Heard::Told(Announcement::Configuration { .. })) => continue,
                 Some(Heard::Told(Announcement::Status { key, serial })) => {
                     self.state.ocsp.forget(key, &serial);
                     continue;
