@@ -7,6 +7,7 @@ pub mod mail;
 pub mod moto;
 pub mod nats;
 pub mod nginx;
+pub mod pgbouncer;
 pub mod postgres;
 mod programs;
 pub mod sshd;
