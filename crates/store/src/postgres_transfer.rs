@@ -2,7 +2,7 @@
 
 use crate::db::transfer::Take;
 use crate::error::StoreError;
-use crate::postgres_link::{Connector, Link};
+use crate::postgres_link::{Connector, Link, Work};
 use crate::transfer::{Column, Described, Kind, MIGRATIONS_TABLE, Table, list, must_be_all, quoted};
 use crate::{Value, migrate};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ pub(crate) struct PostgresSource {
 
 impl PostgresSource {
     pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
-        let link = Connector::read_only(url)?.connect().await?;
+        let link = Connector::unhurried(url, Work::ReadAnywhere)?.connect().await?;
         link.control("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         migrate::check_complete(&link.rows(migrate::SELECT_APPLIED, &[]).await?)?;
         Ok(Self { link })
@@ -55,7 +55,7 @@ pub(crate) struct PostgresTarget {
 
 impl PostgresTarget {
     pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
-        let link = Connector::new(url)?.connect().await?;
+        let link = Connector::unhurried(url, Work::Write)?.connect().await?;
         link.migrate().await?;
         // A server that starts on the database for the first time waits, or is waited for.
         link.rows("SELECT pg_advisory_lock($1) IS NULL", &[crate::postgres::FIRST_START_LOCK.into()]).await?;

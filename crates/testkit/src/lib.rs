@@ -2,10 +2,12 @@
 
 pub mod chains;
 pub mod database;
+pub mod database_proxy;
 pub mod mail;
 pub mod moto;
 pub mod nats;
 pub mod nginx;
+pub mod pgbouncer;
 pub mod postgres;
 mod programs;
 pub mod sshd;

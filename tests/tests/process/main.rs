@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod away;
 mod backup;
 mod clock;
 mod crash;
@@ -17,7 +18,9 @@ mod fsck;
 mod iot;
 mod keys_rotation;
 mod kill;
+mod lost_commit;
 mod mutations;
+mod nodes;
 mod ocsp;
 mod operation;
 mod package;
@@ -28,6 +31,7 @@ mod revocation;
 mod secrets;
 mod site;
 mod syncs;
+mod three_nodes;
 mod tls;
 mod transfer;
 mod walk;

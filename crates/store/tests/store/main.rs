@@ -4,6 +4,7 @@
 mod audit_chain;
 mod engine;
 mod jobs;
+mod pgbouncer;
 mod postgres;
 mod sqlite;
 
