@@ -29,5 +29,6 @@ mod site;
 mod syncs;
 mod three_nodes;
 mod tls;
+mod upgrade;
 mod walk;
 mod withdrawal;
