@@ -10,6 +10,11 @@ impl Latencies {
         Self(microseconds)
     }
 
+    /// All of them, in order.
+    pub fn into_microseconds(self) -> Vec<u32> {
+        self.0
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()

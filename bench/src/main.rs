@@ -28,6 +28,7 @@ mod limits;
 mod load;
 mod mqtt;
 mod mqtt_fleet;
+mod nodes;
 mod ocsp;
 mod place;
 mod postgres;
@@ -58,6 +59,8 @@ enum Arguments {
     Inventory(inventory::Options),
     /// Measure MQTT beside mosquitto.
     Mqtt(mqtt::Options),
+    /// Measure one, two and three servers on one PostgreSQL.
+    Nodes(nodes::Options),
 }
 
 #[derive(clap::Args)]
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Arguments::Ocsp(options) => ocsp::run(&options).map(|()| Vec::new()),
         Arguments::Inventory(options) => inventory::run(&options).map(|()| Vec::new()),
         Arguments::Mqtt(options) => mqtt::run(&options).map(|()| Vec::new()),
+        Arguments::Nodes(options) => nodes::run(&options).map(|()| Vec::new()),
     };
     match outcome {
         Ok(failures) if failures.is_empty() => ExitCode::SUCCESS,

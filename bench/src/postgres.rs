@@ -25,6 +25,30 @@ impl Database {
         &self.url
     }
 
+    /// How many transactions it has ended.
+    pub fn transactions(&self) -> Outcome<u64> {
+        let sql = format!("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{}'", self.name);
+        psql(&self.maintenance_url, &sql)?.trim().parse().map_err(saying("pg_stat_database"))
+    }
+
+    /// How many rows so many clients insert and commit in it by themselves, one in each transaction, by `pgbench`.
+    pub fn commits_per_second(&self, clients: usize, seconds: u64) -> Outcome<f64> {
+        psql(&self.url, "CREATE TABLE IF NOT EXISTS bench_commits (octets BYTEA NOT NULL)")?;
+        let script = tempfile::NamedTempFile::new().map_err(saying("a script"))?;
+        let insert = "INSERT INTO bench_commits VALUES (decode(repeat('ab', 600), 'hex'));\n";
+        std::fs::write(script.path(), insert).map_err(saying("a script"))?;
+        let (clients, seconds) = (clients.to_string(), seconds.to_string());
+        let output = Command::new("pgbench")
+            .args(["--no-vacuum", "--protocol=prepared", "--jobs=1", "--client", &clients, "--time", &seconds, "--file"])
+            .arg(script.path())
+            .arg(&self.url)
+            .output()
+            .map_err(saying("pgbench"))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        rate.ok_or_else(|| format!("pgbench: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+
     /// Octets of its tables and indexes, the write-ahead log left out: that is the whole cluster's.
     pub fn octets_on_disk(&self) -> Outcome<u64> {
         let name = &self.name;

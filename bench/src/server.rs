@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub enum Engine {
     Sqlite,
     /// A database made for this installation.
     Postgres(Database),
+    /// A database that somebody else made, by its URL.
+    PostgresAt(String),
 }
 
 impl Installation {
@@ -65,8 +68,8 @@ impl Installation {
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(saying("the server's log"))?)
             .stderr(log);
-        if let Engine::Postgres(database) = &self.engine {
-            command.args(["--database", database.url()]);
+        if let Some(url) = self.database_url() {
+            command.args(["--database", url]);
         }
         let spawned = Instant::now();
         let child = command.spawn().map_err(saying(&self.binary.display().to_string()))?;
@@ -95,6 +98,25 @@ impl Installation {
         match &self.engine {
             Engine::Sqlite => octets_under(&self.data()),
             Engine::Postgres(database) => database.octets_on_disk(),
+            Engine::PostgresAt(_) => Err("it is asked where the database was made".to_owned()),
+        }
+    }
+
+    /// Another node of the same database, with the same master key; `folder` must exist and be empty.
+    pub fn beside(&self, folder: &Path) -> Outcome<Self> {
+        let url = self.database_url().ok_or("SQLite has one node")?.to_owned();
+        let node = Self::new(&self.binary, folder, Engine::PostgresAt(url));
+        std::fs::DirBuilder::new().mode(0o700).create(node.data()).map_err(saying("a data folder"))?;
+        let key = "master.key";
+        std::fs::copy(self.data().join(key), node.data().join(key)).map_err(saying("the master key"))?;
+        Ok(node)
+    }
+
+    fn database_url(&self) -> Option<&str> {
+        match &self.engine {
+            Engine::Sqlite => None,
+            Engine::Postgres(database) => Some(database.url()),
+            Engine::PostgresAt(url) => Some(url),
         }
     }
 

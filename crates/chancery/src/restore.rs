@@ -139,7 +139,8 @@ impl Restore<'_> {
             self.manifest.copy(self.from, name, &staged(name))?;
         }
         let master_key_file = if brings_key { staged(MASTER_KEY) } else { self.location.master_key_file.clone() };
-        let at_stage = DataLocation { folder: stage.path().to_owned(), database_url: None, master_key_file };
+        let folder = stage.path().to_owned();
+        let at_stage = DataLocation { folder, database_url: None, master_key_file, ..self.location.clone() };
         let report = finish_at(&at_stage, order).await?;
         if fs::metadata(staged("chancery.db-wal")).is_ok_and(|log| log.len() > 0) {
             return Err("the restored database was not closed well: try again".into());

@@ -2,6 +2,10 @@
 //!
 //! One folder for both engines. A migration is never edited once it was released: its checksum is kept and compared.
 //! Each runs in one transaction, so a process that is killed leaves all of it or nothing.
+//!
+//! A migration that only adds says on its first line which programs may go on working beside it: `-- serves: 15` are those
+//! whose newest migration is 15 or later. That is written beside its name in the database, where an older program finds it; what
+//! does not say so is for programs that know it only (docs/upgrades.md).
 
 use crate::{Row, StoreError};
 use aws_lc_rs::digest;
@@ -44,7 +48,12 @@ pub(crate) const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrati
     (version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at BIGINT NOT NULL)";
 
 /// Reads what [`pending`] wants to know.
-pub(crate) const SELECT_APPLIED: &str = "SELECT version, checksum FROM schema_migrations ORDER BY version";
+pub(crate) const SELECT_APPLIED: &str = "SELECT version, checksum, name FROM schema_migrations ORDER BY version";
+
+/// Stands between the name of a migration and the oldest program that it serves.
+const SERVES: &str = " serves ";
+/// How a migration says it.
+const SERVES_LINE: &str = "-- serves: ";
 
 /// The migrations that are still to be applied, or why this program must not touch the database.
 pub(crate) fn pending(applied: &[Row]) -> Result<&'static [Migration], StoreError> {
@@ -52,6 +61,10 @@ pub(crate) fn pending(applied: &[Row]) -> Result<&'static [Migration], StoreErro
     for (position, row) in applied.iter().enumerate() {
         let (version, checksum) = (row.int(0)?, row.text(1)?);
         let Some(migration) = MIGRATIONS.get(position) else {
+            let serves = row.text(2)?.rsplit_once(SERVES).and_then(|(_, oldest)| oldest.parse::<i64>().ok());
+            if serves.is_some_and(|oldest| oldest <= known) {
+                continue;
+            }
             return Err(StoreError::SchemaTooNew { found: version, known });
         };
         if migration.version != version {
@@ -64,7 +77,7 @@ pub(crate) fn pending(applied: &[Row]) -> Result<&'static [Migration], StoreErro
             )));
         }
     }
-    Ok(&MIGRATIONS[applied.len()..])
+    Ok(MIGRATIONS.get(applied.len()..).unwrap_or_default())
 }
 
 /// Whether a program that only reads can use the database: the schema must be the one that it knows.
@@ -83,6 +96,12 @@ impl Migration {
     pub(crate) fn checksum(&self) -> String {
         let digest = digest::digest(&digest::SHA256, self.sql.as_bytes());
         digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    /// The name as it is written in the database.
+    pub(crate) fn recorded_name(&self) -> String {
+        let serves = self.sql.strip_prefix(SERVES_LINE).and_then(|rest| rest.lines().next());
+        serves.map_or_else(|| self.name.to_owned(), |oldest| format!("{}{SERVES}{}", self.name, oldest.trim()))
     }
 
     /// The text for PostgreSQL: other words for the types, and text ordered by its octets as SQLite does.
@@ -215,7 +234,8 @@ mod tests {
     }
 
     fn applied(migrations: &[Migration]) -> Vec<Row> {
-        migrations.iter().map(|one| Row::new(vec![one.version.into(), one.checksum().into()])).collect()
+        let row = |one: &Migration| vec![one.version.into(), one.checksum().into(), one.recorded_name().into()];
+        migrations.iter().map(|one| Row::new(row(one))).collect()
     }
 
     #[test]
@@ -236,13 +256,36 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_schema_that_serves_this_program_is_used() {
+        let known = MIGRATIONS.len() as i64 - 1;
+        let later = |version: i64, serves: Option<i64>| {
+            let text = serves.map_or_else(String::new, |oldest| format!("-- serves: {oldest}\n"));
+            let sql: &'static str = Box::leak((text + "CREATE TABLE t (a INTEGER);").into_boxed_str());
+            Migration { version, name: "later", sql }
+        };
+        let check = |beyond: &[Migration], is_used: bool| {
+            let rows: Vec<Row> = applied(MIGRATIONS).into_iter().chain(applied(beyond)).collect();
+            assert_eq!(pending(&rows).is_ok_and(<[Migration]>::is_empty), is_used);
+            assert_eq!(check_complete(&rows).is_ok(), is_used);
+        };
+        check(&[later(known + 1, Some(known))], true);
+        check(&[later(known + 1, Some(0)), later(known + 2, Some(known))], true);
+        check(&[later(known + 1, Some(known)), later(known + 2, Some(known + 1))], false);
+        check(&[later(known + 1, Some(known)), later(known + 2, None)], false);
+        for migration in MIGRATIONS {
+            let said = migration.recorded_name().rsplit_once(SERVES).map(|(_, oldest)| oldest.parse::<i64>());
+            assert!(said.is_none_or(|oldest| oldest.is_ok_and(|oldest| oldest < migration.version)), "{}", migration.name);
+        }
+    }
+
+    #[test]
     fn a_newer_an_edited_and_a_missing_migration_are_refused() {
         let known = MIGRATIONS.len() as i64 - 1;
         let mut newer = applied(MIGRATIONS);
-        newer.push(Row::new(vec![9999.into(), "0".into()]));
+        newer.push(Row::new(vec![9999.into(), "0".into(), "later".into()]));
         assert_eq!(pending(&newer).err(), Some(StoreError::SchemaTooNew { found: 9999, known }));
 
-        let edited = [Row::new(vec![0.into(), "0".into()])];
+        let edited = [Row::new(vec![0.into(), "0".into(), "0000_engine".into()])];
         assert!(matches!(pending(&edited), Err(StoreError::Refused(_))));
 
         let missing = applied(&MIGRATIONS[1..]);

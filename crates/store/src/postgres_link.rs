@@ -35,6 +35,10 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(5), Duration::
 /// How long what was sent may wait to be acknowledged by the other side's network.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
+/// How often a migration is tried that does not get its locks, and how long after the time before.
+const MIGRATION_ATTEMPTS: u32 = 60;
+const MIGRATION_PAUSE: Duration = Duration::from_secs(1);
+
 /// Chosen at random once; another program is unlikely to take the same advisory lock.
 const MIGRATION_LOCK: i64 = 0x6368_616e_6365_7279;
 
@@ -289,6 +293,7 @@ impl Link {
 
     /// Brings the schema up to date, each step in its own transaction; other nodes wait for their turn.
     pub(crate) async fn migrate(&self) -> Result<(), StoreError> {
+        let mut attempts = 0;
         loop {
             self.control("BEGIN").await?;
             match self.migrate_one_step().await {
@@ -297,7 +302,12 @@ impl Link {
                 Err(error) => {
                     // The first error is the one to tell; without a connection there is nothing to roll back.
                     drop(self.control("ROLLBACK").await);
-                    return Err(error);
+                    attempts += 1;
+                    if attempts == MIGRATION_ATTEMPTS || self.is_closed() || !error.is_passing() {
+                        return Err(error);
+                    }
+                    tracing::info!(%error, "a migration waits for what the other nodes are doing");
+                    tokio::time::sleep(MIGRATION_PAUSE).await;
                 }
             }
         }
@@ -313,10 +323,12 @@ impl Link {
             return Ok(false);
         };
         tracing::info!(migration.name, "applying a migration");
+        // Who waits for a table keeps everybody waiting who comes after: other nodes are at work on it.
+        self.control("SET LOCAL lock_timeout = '2s'").await?;
         self.control(&migration.for_postgres()).await?;
         let sql = "INSERT INTO schema_migrations (version, name, checksum, applied_at) \
             VALUES ($1, $2, $3, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
-        let params = [migration.version.into(), migration.name.into(), migration.checksum().into()];
+        let params = [migration.version.into(), migration.recorded_name().into(), migration.checksum().into()];
         self.rows(sql, &params).await?;
         Ok(true)
     }

@@ -34,5 +34,6 @@ mod syncs;
 mod three_nodes;
 mod tls;
 mod transfer;
+mod upgrade;
 mod walk;
 mod withdrawal;
