@@ -34,6 +34,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tower::Service;
 
+use crate::admission::Admission;
 use crate::error::{ApiError, RequestId};
 
 /// The whole HTTP server as a service.
@@ -42,6 +43,7 @@ pub struct Edge {
     router: Router,
     family: Option<Family>,
     time_limit: Duration,
+    admission: Arc<Admission>,
     counts: Arc<Counts>,
 }
 
@@ -81,6 +83,9 @@ impl Counts {
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// How many requests of either kind are under way at once, unless something else is configured.
+pub const REQUESTS_AT_ONCE: usize = 2048;
+
 /// How long a request may take, unless something else is configured.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
@@ -88,7 +93,13 @@ impl Edge {
     /// Around all routes. Unknown paths, and known ones with another method, are 404 in the shape of every other error.
     pub fn new(router: Router) -> Self {
         let router = router.fallback(no_route).method_not_allowed_fallback(no_route);
-        Self { router, family: None, time_limit: TIME_LIMIT, counts: Arc::default() }
+        let admission = Arc::new(Admission::new(REQUESTS_AT_ONCE));
+        Self { router, family: None, time_limit: TIME_LIMIT, admission, counts: Arc::default() }
+    }
+
+    /// With other room for requests.
+    pub fn with_admission(self, admission: Arc<Admission>) -> Self {
+        Self { admission, ..self }
     }
 
     /// With the requests of another API.
@@ -115,6 +126,11 @@ impl Edge {
         trim_trailing_slashes(request.uri_mut());
         let mut family = self.family.take().filter(|family| (family.is_theirs)(&request));
         let named = Named::new(&mut request, family.is_some());
+        let Some(_entry) = self.admission.enter(&request) else {
+            let turned_away = self.admission.turn_away(request.uri());
+            let response = turned_away.unwrap_or_else(|| named.refuse(too_full(), family.as_ref()));
+            return self.counted(response, named);
+        };
         let router = family.as_mut().map_or(&mut self.router, |family| &mut family.router);
         // Called inside the guarded future, so that a panic before the first await is caught too.
         let guarded = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
@@ -127,17 +143,18 @@ impl Edge {
                 Err(domain::Error::failed(format!("a request panicked: {}", words(panic.as_ref()))))
             }
         };
-        let mut response = match (answered, &family) {
-            (Ok(response), _) => match response.extensions().get::<Arc<ApiError>>() {
+        let response = match answered {
+            Ok(response) => match response.extensions().get::<Arc<ApiError>>() {
                 Some(error) => named.say(error),
                 None => response,
             },
-            (Err(error), None) => named.say(&error.into()),
-            (Err(error), Some(family)) => {
-                named.log(&error);
-                (family.refuse)(&named.headers, error)
-            }
+            Err(error) => named.refuse(error, family.as_ref()),
         };
+        self.counted(response, named)
+    }
+
+    /// Counts an answer, and gives it the name of its request.
+    fn counted(&self, mut response: Response, named: Named) -> Response {
         let class = usize::from(response.status().as_u16() / 100);
         if let Some(count) = self.counts.answers.get(class) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -182,6 +199,17 @@ impl Named {
         error.answer(&self.request_id)
     }
 
+    /// Writes out what went wrong outside of the routes.
+    fn refuse(&self, error: domain::Error, family: Option<&Family>) -> Response {
+        match family {
+            None => self.say(&error.into()),
+            Some(family) => {
+                self.log(&error);
+                (family.refuse)(&self.headers, error)
+            }
+        }
+    }
+
     fn log(&self, error: &domain::Error) {
         if let domain::Error::Failed(cause) = error {
             // The path alone: a query may hold a secret.
@@ -212,6 +240,11 @@ where
 
 async fn no_route() -> ApiError {
     ApiError::no_route()
+}
+
+/// There are more requests than there is room for.
+fn too_full() -> domain::Error {
+    domain::Error::too_many("The server has as many requests as it takes; nothing was done", 1)
 }
 
 /// The request took longer than it may.
@@ -274,6 +307,10 @@ mod tests {
                 Some("Bearer good") => Ok(Caller("machine")),
                 Some(_) => Err(domain::Error::bad_token("not a token of ours").into()),
             }
+        }
+
+        fn admit(&self, _: &Caller) -> Result<()> {
+            Ok(())
         }
     }
 

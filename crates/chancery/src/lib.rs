@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod config;
 mod first_run;
+mod idle;
 mod listen;
 pub mod local;
 mod metrics;

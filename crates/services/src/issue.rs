@@ -85,6 +85,7 @@ impl Context {
         request: IssuanceRequest,
         options: IssueOptions,
     ) -> Result<Issued> {
+        let _place = self.place_to_issue().await?;
         let outcome = self.try_to_issue(caller, source, &request, &options).await;
         // A renewal notes its refusal in the record of the certificate.
         if let (Err(error), None) = (&outcome, options.renews) {
@@ -107,6 +108,9 @@ impl Context {
             // Decide. Nothing is written yet.
             let basis = self.basis_of(caller, source).await?;
             basis.must_allow(caller)?;
+            if attempt == 1 {
+                self.must_be_within_rate_of(basis.project(), caller)?;
+            }
             let attached = self.attached_to_issue_by(caller, basis.profile(), options).await?;
             let collection = self.collection_for(caller, &basis, options.collection).await?;
             let now = self.clock.now_to_sign()?;
