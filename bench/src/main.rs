@@ -29,6 +29,7 @@ mod load;
 mod mqtt;
 mod mqtt_fleet;
 mod ocsp;
+mod overload;
 mod place;
 mod postgres;
 mod process;
@@ -56,6 +57,8 @@ enum Arguments {
     Ocsp(ocsp::Options),
     /// Measure lists, searches, counts and issuing in an inventory of ten million certificates.
     Inventory(inventory::Options),
+    /// Measure revocation and OCSP while ten times as much is asked for as can be answered.
+    Overload(overload::Options),
     /// Measure MQTT beside mosquitto.
     Mqtt(mqtt::Options),
 }
@@ -120,6 +123,7 @@ fn main() -> ExitCode {
         Arguments::Revocation(options) => revocation::run(&options).map(|()| Vec::new()),
         Arguments::Ocsp(options) => ocsp::run(&options).map(|()| Vec::new()),
         Arguments::Inventory(options) => inventory::run(&options).map(|()| Vec::new()),
+        Arguments::Overload(options) => overload::run(&options).map(|()| Vec::new()),
         Arguments::Mqtt(options) => mqtt::run(&options).map(|()| Vec::new()),
     };
     match outcome {

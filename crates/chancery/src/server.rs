@@ -14,6 +14,7 @@ use api::docs::Documentation;
 use api::edge::{Edge, Family};
 use api::error::ApiError;
 use api::openapi::About;
+use api::route::Endpoint;
 use axum::http::{HeaderMap, Uri};
 use domain::connection::Credentials;
 use domain::secret::SecretText;
@@ -37,6 +38,9 @@ use tokio::task::JoinHandle;
 
 /// How long a client may take for the body of a request at most.
 const BODY_TIMEOUT_MAX: Duration = Duration::from_secs(20);
+
+/// Files that are open beside connections: databases, lists, what goes out.
+const FILES_BESIDE: usize = 256;
 
 /// A server that runs.
 pub struct RunningServer {
@@ -74,8 +78,10 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let handed_out = handed_out.get("clientSecret").and_then(serde_json::Value::as_str);
     let first_start = services.bootstrap(handed_out).await.map_err(|error| error.to_string())?;
 
-    let connections = Arc::new(Semaphore::new(config.connections_max));
-    let edge = edge(&services, config, &connections).await?;
+    let connections_max = connections_max(config.connections_max);
+    let connections = Arc::new(Semaphore::new(connections_max));
+    let watched = Connections { free: connections.clone(), most: connections_max };
+    let edge = edge(&services, config, watched).await?;
     let (stop, stopped) = watch::channel(false);
     let service = Service {
         edge,
@@ -167,7 +173,18 @@ impl RunningServer {
     }
 }
 
-async fn edge(services: &Context, config: &Config, connections: &Arc<Semaphore>) -> Result<Edge, String> {
+/// As many connections as are wanted and as there are files for.
+fn connections_max(wanted: usize) -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let most = files.saturating_sub(FILES_BESIDE).max(files / 2);
+    if wanted > most {
+        tracing::warn!(wanted, most, "this process may open too few files for connections_max: raise its limit");
+    }
+    wanted.min(most).min(Semaphore::MAX_PERMITS)
+}
+
+async fn edge(services: &Context, config: &Config, connections: Connections) -> Result<Edge, String> {
     let app = App { services: services.clone(), trusted_proxies: config.trusted_proxies.clone().into() };
     let routes = api::routes::routes();
     let about = About {
@@ -177,7 +194,10 @@ async fn edge(services: &Context, config: &Config, connections: &Arc<Semaphore>)
         public_url: services.addresses.public_url.clone(),
     };
     let beside = api::routes::beside();
-    let admission = Admission::new(config.limits.requests_at_once).urgent(&routes, &beside);
+    // An operator wants to see what is refused when much is.
+    let watched = Endpoint::get("/metrics", "Server", "What an operator watches").urgent();
+    let admission =
+        Admission::new(config.limits.requests_at_once).urgent(&routes, &beside).urgent::<App>(&[], &[watched]);
     let admission = Arc::new(admission.turning_away_by(enroll::publication::turned_away));
     let documentation = Documentation::new(about, &routes, beside);
     let metrics = Metrics::new(services.clone());
@@ -188,7 +208,6 @@ async fn edge(services: &Context, config: &Config, connections: &Arc<Semaphore>)
         .merge(metrics.router());
     let edge = Edge::new(router).with_time_limit(Duration::from_secs(config.request_seconds_max));
     let edge = edge.with_admission(admission.clone());
-    let connections = Connections { free: connections.clone(), most: config.connections_max };
     metrics.observe(Observed { counts: edge.counts(), admission, connections });
     Ok(edge.with_family(registry(services, config).await?))
 }

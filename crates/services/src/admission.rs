@@ -128,7 +128,7 @@ impl<K: Eq + Hash> Rates<K> {
         let too_early = (next - now).saturating_sub(BURST.max(interval));
         if too_early > Duration::ZERO {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(u32::try_from(too_early.as_secs()).unwrap_or(u32::MAX).saturating_add(1));
+            return Err(u32::try_from(too_early.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX));
         }
         *entry = next;
         Ok(())
