@@ -180,6 +180,7 @@ struct File {
 struct LimitsFile {
     requests_at_once: Option<NonZeroU32>,
     issuances_at_once: Option<NonZeroU32>,
+    issuances_waiting: Option<u32>,
     idle_seconds: Option<NonZeroU32>,
     identity_requests_per_second: Option<NonZeroU32>,
     project_certificates_per_second: Option<NonZeroU32>,
@@ -398,6 +399,7 @@ fn limits(file: &LimitsFile) -> ServerLimits {
         idle_seconds: file.idle_seconds.unwrap_or(IDLE_SECONDS),
         services: services::admission::Limits {
             issuances_at_once: chosen(file.issuances_at_once, default.issuances_at_once),
+            issuances_waiting: file.issuances_waiting.map_or(default.issuances_waiting, |number| number as usize),
             identity_requests_per_second: file.identity_requests_per_second,
             project_certificates_per_second: file.project_certificates_per_second,
         },

@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
-/// How many certificates wait for their turn.
-const ISSUANCES_WAITING_MAX: usize = 1024;
 /// How long they do.
 const ISSUANCE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// What may come at once of a rate, in seconds of it.
@@ -30,6 +28,8 @@ const REMEMBERED_MAX: usize = 10_000;
 pub struct Limits {
     /// Certificates that are made at once.
     pub issuances_at_once: usize,
+    /// Certificates that wait for their turn.
+    pub issuances_waiting: usize,
     /// Requests a second of one identity, but those that revoke.
     pub identity_requests_per_second: Option<NonZeroU32>,
     /// Certificates a second of one project, but those that the server renews by itself.
@@ -38,7 +38,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { issuances_at_once: 512, identity_requests_per_second: None, project_certificates_per_second: None }
+        Self {
+            issuances_at_once: 64,
+            issuances_waiting: 1024,
+            identity_requests_per_second: None,
+            project_certificates_per_second: None,
+        }
     }
 }
 
@@ -52,7 +57,7 @@ pub(crate) struct Admission {
 impl Admission {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            issuances: Places::new(limits.issuances_at_once, ISSUANCES_WAITING_MAX, ISSUANCE_WAIT_MAX),
+            issuances: Places::new(limits.issuances_at_once, limits.issuances_waiting, ISSUANCE_WAIT_MAX),
             requests: Rates::new(limits.identity_requests_per_second),
             certificates: Rates::new(limits.project_certificates_per_second),
         }
@@ -74,6 +79,11 @@ impl Context {
         place.ok_or_else(|| {
             Error::too_many("more certificates are asked for than the server makes; nothing was done", 2)
         })
+    }
+
+    /// A place again, for a certificate whose key was made meanwhile.
+    pub(crate) async fn place_to_go_on(&self) -> Result<SemaphorePermit<'_>> {
+        self.admission.issuances.take_again().await.ok_or_else(|| Error::failed("the places of issuances are closed"))
     }
 
     /// Refuses a certificate of a project that was given as many as it may have. What the server renews by itself is not

@@ -48,6 +48,11 @@ impl Places {
         taken
     }
 
+    /// A place again, for work that had one and gave it back. It waits behind all others, and is not sent away.
+    pub(crate) async fn take_again(&self) -> Option<SemaphorePermit<'_>> {
+        self.free.acquire().await.ok()
+    }
+
     /// How full they are at this moment.
     pub(crate) fn occupancy(&self) -> Occupancy {
         Occupancy {
