@@ -30,6 +30,7 @@ mod mqtt;
 mod mqtt_fleet;
 mod nodes;
 mod ocsp;
+mod overload;
 mod place;
 mod postgres;
 mod process;
@@ -57,6 +58,8 @@ enum Arguments {
     Ocsp(ocsp::Options),
     /// Measure lists, searches, counts and issuing in an inventory of ten million certificates.
     Inventory(inventory::Options),
+    /// Measure revocation and OCSP while ten times as much is asked for as can be answered.
+    Overload(overload::Options),
     /// Measure MQTT beside mosquitto.
     Mqtt(mqtt::Options),
     /// Measure one, two and three servers on one PostgreSQL.
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Arguments::Revocation(options) => revocation::run(&options).map(|()| Vec::new()),
         Arguments::Ocsp(options) => ocsp::run(&options).map(|()| Vec::new()),
         Arguments::Inventory(options) => inventory::run(&options).map(|()| Vec::new()),
+        Arguments::Overload(options) => overload::run(&options).map(|()| Vec::new()),
         Arguments::Mqtt(options) => mqtt::run(&options).map(|()| Vec::new()),
         Arguments::Nodes(options) => nodes::run(&options).map(|()| Vec::new()),
     };

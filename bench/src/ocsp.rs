@@ -130,13 +130,14 @@ fn fill(database: &Path, issued: &Value, count: u32) -> rusqlite::Result<Vec<[u8
 }
 
 /// Writes the requests about certificates of one issuer.
-struct Asking {
+pub struct Asking {
     name_hash: Vec<u8>,
     key_hash: Vec<u8>,
 }
 
 impl Asking {
-    fn of(issued: &Value) -> Outcome<Self> {
+    /// About those of the issuer of this one.
+    pub fn of(issued: &Value) -> Outcome<Self> {
         let issuer = issued["issuingCaCertificate"].as_str().unwrap_or_default();
         let issuer = Certificate::from_pem(issuer).map_err(saying("the issuer"))?;
         let key = issuer.verifying_key().map_err(saying("the issuer"))?;
@@ -153,7 +154,8 @@ impl Asking {
         target.get(&format!("/api/v1/pki/ocsp/{}", base64_url_encoded(&self.der(serial, None))))
     }
 
-    fn post(&self, target: &Target, serial: &[u8], nonce: &[u8]) -> Vec<u8> {
+    /// The octets of a question with a nonce.
+    pub fn post(&self, target: &Target, serial: &[u8], nonce: &[u8]) -> Vec<u8> {
         let body = self.der(serial, Some(nonce));
         let head = format!(
             "POST /api/v1/pki/ocsp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/ocsp-request\r\nContent-Length: {}\r\n\r\n",

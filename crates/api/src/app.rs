@@ -39,4 +39,8 @@ impl Application for App {
         }
         Ok(self.services.authenticate(authorization, self.address(headers, peer)).await?)
     }
+
+    fn admit(&self, caller: &Caller) -> Result<()> {
+        Ok(self.services.must_be_within_rate(caller)?)
+    }
 }

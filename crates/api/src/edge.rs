@@ -34,6 +34,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tower::Service;
 
+use crate::admission::Admission;
 use crate::error::{ApiError, RequestId};
 use crate::traffic::{RequestKind, Traffic};
 
@@ -43,6 +44,7 @@ pub struct Edge {
     router: Router,
     family: Option<Family>,
     time_limit: Duration,
+    admission: Arc<Admission>,
     counts: Arc<Counts>,
 }
 
@@ -88,6 +90,9 @@ impl Counts {
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// How many requests of either kind are under way at once, unless something else is configured.
+pub const REQUESTS_AT_ONCE: usize = 2048;
+
 /// How long a request may take, unless something else is configured.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
@@ -95,7 +100,13 @@ impl Edge {
     /// Around all routes. Unknown paths, and known ones with another method, are 404 in the shape of every other error.
     pub fn new(router: Router) -> Self {
         let router = router.fallback(no_route).method_not_allowed_fallback(no_route);
-        Self { router, family: None, time_limit: TIME_LIMIT, counts: Arc::default() }
+        let admission = Arc::new(Admission::new(REQUESTS_AT_ONCE));
+        Self { router, family: None, time_limit: TIME_LIMIT, admission, counts: Arc::default() }
+    }
+
+    /// With other room for requests.
+    pub fn with_admission(self, admission: Arc<Admission>) -> Self {
+        Self { admission, ..self }
     }
 
     /// With the requests of another API.
@@ -119,14 +130,14 @@ impl Edge {
     }
 
     async fn answer(mut self, mut request: Request<Body>) -> Response {
-        let began = Instant::now();
         trim_trailing_slashes(request.uri_mut());
         let mut family = self.family.take().filter(|family| (family.is_theirs)(&request));
-        let kind = match family {
-            Some(_) => RequestKind::Registry,
-            None => RequestKind::of(request.method(), request.uri().path()),
-        };
         let named = Named::new(&mut request, family.is_some());
+        let Some(_entry) = self.admission.enter(&request) else {
+            let turned_away = self.admission.turn_away(request.uri());
+            let response = turned_away.unwrap_or_else(|| named.refuse(too_full(), family.as_ref()));
+            return self.counted(response, named);
+        };
         let router = family.as_mut().map_or(&mut self.router, |family| &mut family.router);
         // Called inside the guarded future, so that a panic before the first await is caught too.
         let guarded = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
@@ -139,22 +150,23 @@ impl Edge {
                 Err(domain::Error::failed(format!("a request panicked: {}", words(panic.as_ref()))))
             }
         };
-        let mut response = match (answered, &family) {
-            (Ok(response), _) => match response.extensions().get::<Arc<ApiError>>() {
+        let response = match answered {
+            Ok(response) => match response.extensions().get::<Arc<ApiError>>() {
                 Some(error) => named.say(error),
                 None => response,
             },
-            (Err(error), None) => named.say(&error.into()),
-            (Err(error), Some(family)) => {
-                named.log(&error);
-                (family.refuse)(&named.headers, error)
-            }
+            Err(error) => named.refuse(error, family.as_ref()),
         };
+        self.counted(response, named)
+    }
+
+    /// Counts an answer, and gives it the name of its request.
+    fn counted(&self, mut response: Response, named: Named) -> Response {
         let class = usize::from(response.status().as_u16() / 100);
         if let Some(count) = self.counts.answers.get(class) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.counts.traffic.note(kind, began.elapsed(), response.status());
+        self.counts.traffic.note(named.kind, named.began.elapsed(), response.status());
         response.headers_mut().insert(X_REQUEST_ID, named.name);
         response
     }
@@ -162,6 +174,8 @@ impl Edge {
 
 /// A request as the log and the answers name it.
 struct Named {
+    began: Instant,
+    kind: RequestKind,
     request_id: RequestId,
     /// What stands in `x-request-id`.
     name: HeaderValue,
@@ -174,7 +188,11 @@ struct Named {
 impl Named {
     /// Names a request. The other API wants its names to be UUIDs, and looks for them in a header.
     fn new(request: &mut Request<Body>, is_of_family: bool) -> Self {
-        let request_id = RequestId::new();
+        let (began, request_id) = (Instant::now(), RequestId::new());
+        let kind = match is_of_family {
+            true => RequestKind::Registry,
+            false => RequestKind::of(request.method(), request.uri().path()),
+        };
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let text = if is_of_family { uuid::Uuid::new_v4().to_string() } else { request_id.to_string() };
         let name = HeaderValue::from_str(&text).expect("a request id is made of letters, digits and hyphens");
@@ -184,7 +202,7 @@ impl Named {
             request.headers_mut().insert(X_REQUEST_ID, name.clone());
             headers.clone_from(request.headers());
         }
-        Self { request_id, name, method, uri, headers }
+        Self { began, kind, request_id, name, method, uri, headers }
     }
 
     /// Writes an error out; a failure of ours is logged here and nowhere else.
@@ -193,6 +211,17 @@ impl Named {
             self.log(error);
         }
         error.answer(&self.request_id)
+    }
+
+    /// Writes out what went wrong outside of the routes.
+    fn refuse(&self, error: domain::Error, family: Option<&Family>) -> Response {
+        match family {
+            None => self.say(&error.into()),
+            Some(family) => {
+                self.log(&error);
+                (family.refuse)(&self.headers, error)
+            }
+        }
     }
 
     fn log(&self, error: &domain::Error) {
@@ -225,6 +254,11 @@ where
 
 async fn no_route() -> ApiError {
     ApiError::no_route()
+}
+
+/// There are more requests than there is room for.
+fn too_full() -> domain::Error {
+    domain::Error::too_many("The server has as many requests as it takes; nothing was done", 1)
 }
 
 /// The request took longer than it may.
@@ -287,6 +321,10 @@ mod tests {
                 Some("Bearer good") => Ok(Caller("machine")),
                 Some(_) => Err(domain::Error::bad_token("not a token of ours").into()),
             }
+        }
+
+        fn admit(&self, _: &Caller) -> Result<()> {
+            Ok(())
         }
     }
 

@@ -1,6 +1,7 @@
 //! The Infisical-compatible REST API.
 
 pub mod accounts;
+pub mod admission;
 pub mod alerts;
 pub mod app;
 pub mod applications;

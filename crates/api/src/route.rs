@@ -14,6 +14,7 @@
 //! #       let _ = (headers, peer);
 //!         Ok(Caller)
 //!     }
+//!     fn admit(&self, _: &Caller) -> Result<()> { Ok(()) }
 //! }
 //!
 //! pub fn routes() -> Vec<Route<App>> {
@@ -83,6 +84,12 @@ pub trait Application: Clone + Send + Sync + 'static {
         headers: &HeaderMap,
         peer: Option<SocketAddr>,
     ) -> impl Future<Output = Result<Self::Caller>> + Send;
+
+    /// Whether the caller may ask once more at this moment; not asked where an endpoint is urgent.
+    ///
+    /// # Errors
+    /// 429 when it asks too often.
+    fn admit(&self, caller: &Self::Caller) -> Result<()>;
 }
 
 /// An endpoint before it has a handler: what it is called, takes and gives.
@@ -98,6 +105,7 @@ pub struct Endpoint {
     pub(crate) body: Option<Schema>,
     pub(crate) returns: Returns,
     pub(crate) access: Access,
+    pub(crate) is_urgent: bool,
     body_limit: usize,
 }
 
@@ -173,6 +181,7 @@ impl Endpoint {
             body: None,
             returns: Returns::Json(object([])),
             access: Access::Public,
+            is_urgent: false,
             body_limit: BODY_LIMIT,
         }
     }
@@ -238,6 +247,12 @@ impl Endpoint {
         self
     }
 
+    /// With room of its own, and without a rate: it revokes, or tells what is revoked.
+    pub fn urgent(mut self) -> Self {
+        self.is_urgent = true;
+        self
+    }
+
     /// The shape of the reply.
     pub fn returns(mut self, schema: Schema) -> Self {
         self.returns = Returns::Json(schema);
@@ -262,6 +277,9 @@ impl Endpoint {
             let handler = handler.clone();
             async move {
                 let caller = app.authenticate(&parts.headers, peer(&parts)).await?;
+                if !endpoint.is_urgent {
+                    app.admit(&caller)?;
+                }
                 let input = endpoint.read(&mut parts, body).await?;
                 handler(app, caller, input).await
             }

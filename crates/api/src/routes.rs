@@ -41,16 +41,19 @@ pub fn beside() -> Vec<Endpoint> {
             .also_at("/api/v1/cert-manager/crl/{crlId}")
             .describe("For anybody. In DER, with ETag and Last-Modified (RFC 5280 §4.2.1.13).")
             .path([required("crlId", text())])
+            .urgent()
             .returns_bytes("application/pkix-crl"),
         Endpoint::get("/api/v1/pki/crl/{crlId}/delta", TAG, "Get the list of what changed since a complete list")
             .also_at("/api/v1/cert-manager/crl/{crlId}/delta")
             .describe("For anybody. In DER; only for authorities that were told to have such lists (RFC 5280 §5.2.4).")
             .path([required("crlId", text())])
+            .urgent()
             .returns_bytes("application/pkix-crl"),
         Endpoint::get("/api/v1/pki/ca/{caId}/certificates/{caCertId}/der", TAG, "Get the certificate of an authority")
             .also_at("/api/v1/cert-manager/ca/internal/{caId}/certificates/{caCertId}/der")
             .describe("For anybody. In DER (RFC 5280 §4.2.2.1).")
             .path([required("caId", text()), required("caCertId", text())])
+            .urgent()
             .returns_bytes("application/pkix-cert"),
         Endpoint::post("/api/v1/pki/ocsp", TAG, "Ask what became of a certificate (OCSP)")
             .also_at("/api/v1/cert-manager/ocsp")
@@ -58,6 +61,7 @@ pub fn beside() -> Vec<Endpoint> {
                 "For anybody; certificates name this address. The body is an OCSPRequest (RFC 6960) of at most 8 KiB and 16 \
                  certificates of one issuer, named by SHA-1 or SHA-256; a nonce of up to 32 octets is repeated.",
             )
+            .urgent()
             .returns_bytes("application/ocsp-response"),
         Endpoint::get("/api/v1/pki/ocsp/{request}", TAG, "Ask what became of a certificate by GET (OCSP)")
             .also_at("/api/v1/cert-manager/ocsp/{request}")
@@ -66,6 +70,7 @@ pub fn beside() -> Vec<Endpoint> {
                  with ETag, Last-Modified and Cache-Control (RFC 5019 §6.2).",
             )
             .path([required("request", text())])
+            .urgent()
             .returns_bytes("application/ocsp-response"),
     ]
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 pub fn routes() -> Vec<Route<App>> {
     vec![
         Endpoint::get("/api/status", "Server", "Whether the server is up")
+            .urgent()
             .describe("Answers without a token; what load balancers and readiness probes ask.")
             .returns(object([
                 required("date", date()),

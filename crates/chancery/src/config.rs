@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, before it the environment, before that the command line. Unknown keys are refused.
 
 use crate::cli::local::{AddressOrOff, DatabaseArguments, LogFormat, ServeArguments, TlsMode};
+use api::edge::REQUESTS_AT_ONCE;
 use domain::identity::TrustedNetwork;
 use domain::registry::credential::FingerprintFormat;
 use ipnet::IpNet;
@@ -66,8 +67,21 @@ pub struct Config {
     pub request_seconds_max: u64,
     /// Connections that are open at once.
     pub connections_max: usize,
+    /// What is let in.
+    pub limits: ServerLimits,
     /// The device registry.
     pub iot: services::registry::Settings,
+}
+
+/// How much is taken on at once, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Requests that are under way at once; as many that revoke, or ask what is revoked, beside them.
+    pub requests_at_once: usize,
+    /// How long nothing may happen on a connection.
+    pub idle_seconds: NonZeroU32,
+    /// What the use cases hold to.
+    pub services: services::admission::Limits,
 }
 
 /// Where a listener is to be that is there unless it is switched off.
@@ -162,7 +176,20 @@ struct File {
     log_format: Option<String>,
     request_seconds_max: Option<u64>,
     connections_max: Option<usize>,
+    limits: LimitsFile,
     iot: IotFile,
+}
+
+/// The part of the configuration file about what is let in.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsFile {
+    requests_at_once: Option<NonZeroU32>,
+    issuances_at_once: Option<NonZeroU32>,
+    issuances_waiting: Option<u32>,
+    idle_seconds: Option<NonZeroU32>,
+    identity_requests_per_second: Option<NonZeroU32>,
+    project_certificates_per_second: Option<NonZeroU32>,
 }
 
 /// The part of the configuration file about the device registry.
@@ -198,6 +225,7 @@ const DATABASE_CONNECTIONS: u16 = 8;
 const DATABASE_CONNECTIONS_MIN: u16 = 4;
 const DATABASE_CONNECTIONS_MAX: u16 = 200;
 const DATABASE_STATEMENT_SECONDS: u32 = 30;
+const IDLE_SECONDS: NonZeroU32 = NonZeroU32::new(120).expect("it is not zero");
 
 impl DataLocation {
     /// From the command line and the environment alone.
@@ -342,6 +370,7 @@ impl Config {
             log_format,
             request_seconds_max: file.request_seconds_max.unwrap_or(REQUEST_SECONDS_MAX),
             connections_max: file.connections_max.unwrap_or(CONNECTIONS_MAX),
+            limits: limits(&file.limits),
             iot: iot(arguments, file.iot)?,
         };
         config.must_be_safe()?;
@@ -399,6 +428,22 @@ impl File {
     fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
+/// What the operator chose to let in.
+fn limits(file: &LimitsFile) -> ServerLimits {
+    let default = services::admission::Limits::default();
+    let chosen = |number: Option<NonZeroU32>, default: usize| number.map_or(default, |number| number.get() as usize);
+    ServerLimits {
+        requests_at_once: chosen(file.requests_at_once, REQUESTS_AT_ONCE),
+        idle_seconds: file.idle_seconds.unwrap_or(IDLE_SECONDS),
+        services: services::admission::Limits {
+            issuances_at_once: chosen(file.issuances_at_once, default.issuances_at_once),
+            issuances_waiting: file.issuances_waiting.map_or(default.issuances_waiting, |number| number as usize),
+            identity_requests_per_second: file.identity_requests_per_second,
+            project_certificates_per_second: file.project_certificates_per_second,
+        },
     }
 }
 

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 mod doctor;
 mod first_run;
+mod idle;
 mod listen;
 pub mod local;
 mod metrics;

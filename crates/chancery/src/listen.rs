@@ -1,8 +1,10 @@
 //! The listeners: accept, speak TLS where that is asked for, hand requests to the edge, and stop in good order.
 
+use crate::idle::{Activity, Beginning, Busy};
 use api::edge::Edge;
 use axum::BoxError;
 use axum::extract::ConnectInfo;
+use axum::http::Version;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -38,6 +40,8 @@ pub struct Service {
     pub listener: ListenerAddress,
     /// How many connections may be open at once.
     pub connections: Arc<Semaphore>,
+    /// How long nothing may happen on a connection.
+    pub idle: Duration,
     /// How long a client may take for the body of a request.
     pub body_timeout: Duration,
     /// Requests that are not answered yet.
@@ -70,10 +74,20 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Ser
         tokio::spawn(async move {
             let _permit = permit;
             let _ = stream.set_nodelay(true);
-            if let Some(stream) = shake_hands(stream, tls).await {
+            let hello = HELLO_TIMEOUT.min(service.idle);
+            if let Some(stream) = shake_hands(stream, tls, hello).await {
+                let (activity, idle) = (Activity::begin(), service.idle);
+                let noted = activity.clone();
                 let answer = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
                     request.extensions_mut().insert(ConnectInfo(peer));
                     request.extensions_mut().insert(service.listener.clone());
+                    let busy = match request.version() {
+                        Version::HTTP_2 => Some(Busy::begin(&noted)),
+                        _ => {
+                            noted.speaks_http1();
+                            None
+                        }
+                    };
                     let (give_back, given_back) = oneshot::channel();
                     let request = request.map(|body| PunctualBody::new(body, service.body_timeout, give_back));
                     let (under_way, mut edge) = (UnderWay::begin(&service.under_way), service.edge.clone());
@@ -81,13 +95,20 @@ pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Ser
                         let answered = edge.call(request).await;
                         read_over(given_back).await;
                         drop(under_way);
-                        answered
+                        match busy {
+                            None => answered,
+                            Some(busy) => answered.map(|response| response.map(|body| busy.with(body))),
+                        }
                     }
                 });
-                let builder = builder();
-                let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(answer));
-                // A client that breaks off is no event.
-                let _ = watcher.watch(connection).await;
+                let builder = builder(hello);
+                let stream = TokioIo::new(Beginning::new(stream, hello));
+                let connection = builder.serve_connection(stream, TowerToHyperService::new(answer));
+                tokio::select! {
+                    // A client that breaks off is no event.
+                    _ = watcher.watch(connection) => {}
+                    () = activity.ended(idle) => {}
+                }
             }
         });
     }
@@ -205,19 +226,19 @@ impl Body for PunctualBody {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+async fn shake_hands(stream: TcpStream, tls: Option<TlsAcceptor>, hello: Duration) -> Option<Box<dyn Stream>> {
     match tls {
         None => Some(Box::new(stream)),
-        Some(acceptor) => match tokio::time::timeout(HELLO_TIMEOUT, acceptor.accept(stream)).await {
+        Some(acceptor) => match tokio::time::timeout(hello, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Some(Box::new(stream)),
             Ok(Err(_)) | Err(_) => None,
         },
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(hello: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HELLO_TIMEOUT).max_buf_size(64 * 1024);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(hello).max_buf_size(64 * 1024);
     builder
         .http2()
         .timer(TokioTimer::new())

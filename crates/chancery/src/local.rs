@@ -60,7 +60,16 @@ fn protect_process() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
+/// As many files as this process may have at all: each connection is one.
+fn raise_files() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where that is refused, fewer connections are accepted.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+}
+
 async fn serve(arguments: &ServeArguments) -> Result<ExitCode, String> {
+    raise_files();
     let config = Config::from_arguments(arguments)?;
     start_log(config.log_format);
     // Handlers first: a signal that comes during the start is not lost, and a second one does not cut the end short.

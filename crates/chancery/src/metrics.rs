@@ -2,6 +2,7 @@
 //! anyway; no name of a tenant.
 
 use crate::traffic_metrics::TrafficMetrics;
+use api::admission::Admission;
 use api::edge::Counts;
 use axum::Router;
 use axum::http::StatusCode;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// The numbers and where they come from.
 #[derive(Clone)]
@@ -28,9 +30,27 @@ pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     services: Context,
-    counts: OnceLock<Arc<Counts>>,
     data_folder: PathBuf,
     started: Time,
+    observed: OnceLock<Observed>,
+}
+
+/// What is looked at beside the use cases.
+pub struct Observed {
+    /// What the edge answered.
+    pub counts: Arc<Counts>,
+    /// The room for requests.
+    pub admission: Arc<Admission>,
+    /// The places of the listeners.
+    pub connections: Connections,
+}
+
+/// How many connections there may be.
+pub struct Connections {
+    /// A place for each that is not there.
+    pub free: Arc<Semaphore>,
+    /// All places.
+    pub most: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,13 +78,13 @@ impl Metrics {
     /// Over the use cases and their database, and the disk of the data folder.
     pub fn new(services: Context, data_folder: PathBuf) -> Self {
         let started = services.now();
-        Self(Arc::new(Inner { services, counts: OnceLock::new(), data_folder, started }))
+        Self(Arc::new(Inner { services, observed: OnceLock::new(), data_folder, started }))
     }
 
-    /// Also over what the edge counts.
-    pub fn observe(&self, counts: Arc<Counts>) {
+    /// Also over what the edge and the listeners count.
+    pub fn observe(&self, observed: Observed) {
         // A second call would be about the same edge.
-        let _ = self.0.counts.set(counts);
+        let _ = self.0.observed.set(observed);
     }
 
     /// The endpoint.
@@ -93,7 +113,7 @@ impl Metrics {
             ("commits", "Changes that were committed", statistics.commits),
             ("commit_batches", "Durable transactions that held them", statistics.batches),
             ("commit_failures", "Changes that were refused or failed", statistics.failures),
-            ("panics", "Requests that panicked", self.0.counts.get().map_or(0, |counts| counts.panics())),
+            ("panics", "Requests that panicked", self.0.observed.get().map_or(0, |observed| observed.counts.panics())),
             (
                 "sync_unproven",
                 "Certificates that were delivered and not seen being served in time",
@@ -119,7 +139,7 @@ impl Metrics {
             registry.register(name, help, gauge);
         }
         let answers = Family::<Label, Gauge>::default();
-        if let Some(counts) = self.0.counts.get() {
+        if let Some(Observed { counts, .. }) = self.0.observed.get() {
             for class in 1..=5 {
                 let label = Label { name: "class", value: format!("{class}xx") };
                 answers.get_or_create(&label).set(i64::try_from(counts.answers(class)).unwrap_or(i64::MAX));
@@ -136,10 +156,11 @@ impl Metrics {
         ] {
             registry.register(name, help, ConstCounter::new(value));
         }
-        if let Some(counts) = self.0.counts.get() {
-            registry.register_collector(Box::new(TrafficMetrics(counts.clone())));
+        if let Some(observed) = self.0.observed.get() {
+            registry.register_collector(Box::new(TrafficMetrics(observed.counts.clone())));
         }
         self.of_process(&mut registry);
+        self.of_admission(&mut registry);
         let is_up = tokio::time::timeout(DATABASE_PATIENCE, self.of_database(&mut registry)).await;
         let up: Gauge = Gauge::default();
         up.set(i64::from(matches!(is_up, Ok(Ok(())))));
@@ -164,6 +185,48 @@ impl Metrics {
             let help = "Memory that the server holds";
             registry.register_with_unit("resident_memory", help, Unit::Bytes, ConstGauge::new(resident));
         }
+    }
+
+    /// How full the queues are, and how many were refused since the start.
+    fn of_admission(&self, registry: &mut Registry) {
+        let services = &self.0.services;
+        let (issuances, answers) = (services.issuances(), services.status_answers());
+        let (requests_refused, certificates_refused) = services.refused_by_rate();
+        let (keys, signatures) = services.key_pool.waiting();
+        let commits = services.db.statistics().waiting;
+        let mut depths = vec![
+            ("issuances", issuances.taken),
+            ("issuances_waiting", issuances.waiting),
+            ("ocsp_answers", answers.taken),
+            ("ocsp_answers_waiting", answers.waiting),
+            ("rsa_keys_waiting", keys),
+            ("rsa_signatures_waiting", signatures),
+            ("commits_waiting", commits),
+        ];
+        let mut refusals = vec![
+            ("issuances", issuances.refused),
+            ("ocsp_answers", answers.refused),
+            ("identity_rate", requests_refused),
+            ("project_rate", certificates_refused),
+        ];
+        if let Some(Observed { admission, connections, .. }) = self.0.observed.get() {
+            let (ordinary, urgent) = (admission.ordinary_room(), admission.urgent_room());
+            depths.extend([("requests", ordinary.taken()), ("urgent_requests", urgent.taken())]);
+            depths.push(("connections", connections.most.saturating_sub(connections.free.available_permits())));
+            refusals.extend([("requests", ordinary.refused()), ("urgent_requests", urgent.refused())]);
+        }
+        let depth = Family::<Label, Gauge>::default();
+        for (queue, number) in depths {
+            let label = Label { name: "queue", value: queue.into() };
+            depth.get_or_create(&label).set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+        registry.register("admitted", "What is under way or waits, by its queue", depth);
+        let refused = Family::<Label, Gauge>::default();
+        for (queue, number) in refusals {
+            let label = Label { name: "queue", value: queue.into() };
+            refused.get_or_create(&label).set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+        registry.register("refused", "What was told to come later, by the queue that was full", refused);
     }
 
     /// What is counted in the database.

@@ -3,16 +3,18 @@
 use crate::config::{Bucket, Config, TlsSource};
 use crate::first_run::{self, Reachable};
 use crate::listen::{self, Service};
-use crate::metrics::Metrics;
+use crate::metrics::{Connections, Metrics, Observed};
 use crate::mqtt_listeners::MqttListeners;
 use crate::open::{self, Access};
 use crate::reach::{self, first_url, reached, tls_url};
 use crate::tls::{self, Certificates};
+use api::admission::Admission;
 use api::app::App;
 use api::docs::Documentation;
 use api::edge::{Edge, Family};
 use api::error::ApiError;
 use api::openapi::About;
+use api::route::Endpoint;
 use axum::http::{HeaderMap, Uri};
 use domain::connection::Credentials;
 use domain::secret::SecretText;
@@ -36,6 +38,9 @@ use tokio::task::JoinHandle;
 
 /// How long a client may take for the body of a request at most.
 const BODY_TIMEOUT_MAX: Duration = Duration::from_secs(20);
+
+/// Files that are open beside connections: databases, lists, what goes out.
+const FILES_BESIDE: usize = 256;
 
 /// A server that runs.
 pub struct RunningServer {
@@ -68,17 +73,21 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let first_url = first_url(config, address);
     let addresses = addresses(config, address, &first_url);
     let services = open::services(db.clone(), &config.data, Access::Server, clock, addresses, outward(config)?).await?;
-    let services = services.with_registry(config.iot.clone());
+    let services = services.with_registry(config.iot.clone()).with_limits(config.limits.services);
     let handed_out = first_run::read_facts(&config.data.folder)?;
     let handed_out = handed_out.get("clientSecret").and_then(serde_json::Value::as_str);
     let first_start = services.bootstrap(handed_out).await.map_err(|error| error.to_string())?;
 
-    let edge = edge(&services, config).await?;
+    let connections_max = connections_max(config.connections_max);
+    let connections = Arc::new(Semaphore::new(connections_max));
+    let watched = Connections { free: connections.clone(), most: connections_max };
+    let edge = edge(&services, config, watched).await?;
     let (stop, stopped) = watch::channel(false);
     let service = Service {
         edge,
         listener: ListenerAddress(reach::registry(config, address, None)),
-        connections: Arc::new(Semaphore::new(config.connections_max)),
+        connections,
+        idle: Duration::from_secs(config.limits.idle_seconds.get().into()),
         // A slow client is told so before the whole request has taken too long.
         body_timeout: BODY_TIMEOUT_MAX.min(Duration::from_secs(config.request_seconds_max) / 2),
         under_way: Arc::default(),
@@ -168,7 +177,18 @@ impl RunningServer {
     }
 }
 
-async fn edge(services: &Context, config: &Config) -> Result<Edge, String> {
+/// As many connections as are wanted and as there are files for.
+fn connections_max(wanted: usize) -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let most = files.saturating_sub(FILES_BESIDE).max(files / 2);
+    if wanted > most {
+        tracing::warn!(wanted, most, "this process may open too few files for connections_max: raise its limit");
+    }
+    wanted.min(most).min(Semaphore::MAX_PERMITS)
+}
+
+async fn edge(services: &Context, config: &Config, connections: Connections) -> Result<Edge, String> {
     let app = App { services: services.clone(), trusted_proxies: config.trusted_proxies.clone().into() };
     let routes = api::routes::routes();
     let about = About {
@@ -177,7 +197,13 @@ async fn edge(services: &Context, config: &Config) -> Result<Edge, String> {
         description: "A private certificate authority and certificate lifecycle server.".into(),
         public_url: services.addresses.public_url.clone(),
     };
-    let documentation = Documentation::new(about, &routes, api::routes::beside());
+    let beside = api::routes::beside();
+    // An operator wants to see what is refused when much is.
+    let watched = Endpoint::get("/metrics", "Server", "What an operator watches").urgent();
+    let admission =
+        Admission::new(config.limits.requests_at_once).urgent(&routes, &beside).urgent::<App>(&[], &[watched]);
+    let admission = Arc::new(admission.turning_away_by(enroll::publication::turned_away));
+    let documentation = Documentation::new(about, &routes, beside);
     let metrics = Metrics::new(services.clone(), config.data.folder.clone());
     let router = api::route::router(routes)
         .with_state(app)
@@ -185,7 +211,8 @@ async fn edge(services: &Context, config: &Config) -> Result<Edge, String> {
         .merge(enroll::publication::router::<ApiError>(services.clone()))
         .merge(metrics.router());
     let edge = Edge::new(router).with_time_limit(Duration::from_secs(config.request_seconds_max));
-    metrics.observe(edge.counts());
+    let edge = edge.with_admission(admission.clone());
+    metrics.observe(Observed { counts: edge.counts(), admission, connections });
     Ok(edge.with_family(registry(services, config).await?))
 }
 

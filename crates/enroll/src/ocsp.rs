@@ -57,6 +57,11 @@ async fn asked_in_path(State(services): State<Context>, uri: Uri, headers: Heade
     }
 }
 
+/// Come later (RFC 6960 §2.3).
+pub(crate) fn try_later() -> Response {
+    answer(OcspRefusal::TryLater.to_der().to_vec())
+}
+
 fn malformed() -> StatusReply {
     StatusReply { der: OcspRefusal::MalformedRequest.to_der().to_vec(), caching: None }
 }

@@ -3,8 +3,8 @@
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LAST_MODIFIED};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use domain::{AuthorityCertificateId, AuthorityId, CrlId, Error, Time};
@@ -24,6 +24,13 @@ pub fn router<E: From<Error> + IntoResponse + 'static>(services: Context) -> Rou
         .route("/api/v1/cert-manager/ca/internal/{p0}/certificates/{p1}/der", get(certificate::<E>))
         .with_state(services.clone())
         .merge(crate::ocsp::router(services))
+}
+
+/// What is said when there is no room for a request, where its protocol has words for that.
+pub fn turned_away(uri: &Uri) -> Option<Response> {
+    let asks = ["/api/v1/pki/ocsp", "/api/v1/cert-manager/ocsp"];
+    let rest = asks.iter().find_map(|path| uri.path().strip_prefix(path))?;
+    (rest.is_empty() || rest.starts_with('/')).then(crate::ocsp::try_later)
 }
 
 /// How long a list may be kept by those in between: a revocation is to be seen soon.

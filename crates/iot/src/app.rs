@@ -69,6 +69,7 @@ impl App {
         let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
         let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let caller = self.services.authenticate(authorization, self.address(headers, peer)).await?;
+        self.services.must_be_within_rate(&caller)?;
         let idempotency_key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
         let idempotency_key = idempotency_key.filter(|key| !key.is_empty()).map(str::to_owned);
         Ok(Call { services: self.services.clone(), caller, idempotency_key })

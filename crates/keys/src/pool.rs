@@ -55,6 +55,11 @@ impl KeyPool {
         })
     }
 
+    /// How many RSA keys, and how many RSA signatures, wait for a thread.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.generation.waiting(), self.signing.waiting())
+    }
+
     /// A new key pair. [`KeyError::Busy`] when too many RSA keys are being waited for.
     pub async fn generate(&self, algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyError> {
         match algorithm.family() {

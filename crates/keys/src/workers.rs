@@ -46,6 +46,12 @@ impl<Answer: Send + 'static> Workers<Answer> {
         Ok(workers)
     }
 
+    /// How many pieces of work wait.
+    pub(crate) fn waiting(&self) -> usize {
+        let state = self.queue.lock();
+        state.urgent.len() + state.ordinary.len()
+    }
+
     /// Hands the work to a thread and waits for the answer. Dropping the future gives the place in the queue back.
     pub(crate) async fn run(
         &self,

@@ -3,6 +3,7 @@
 //! The caches are here too. Each belongs to one epoch of the configuration and is dropped whole when that has moved on,
 //! so a cached rule is never older than the last committed change of this process, nor than a second of another node's.
 
+use crate::admission::{Admission, Limits};
 use crate::authenticate::CallerCache;
 use crate::issuer::IssuerCache;
 use domain::{CrlId, Error, Result, Time};
@@ -39,6 +40,7 @@ pub struct Context {
     pub outward: Arc<Outward>,
     /// What the operator chose for the device registry.
     pub registry_settings: Arc<crate::registry::Settings>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) state: Arc<State>,
 }
 
@@ -164,6 +166,7 @@ impl Context {
             addresses: Arc::new(addresses),
             outward: Arc::new(outward),
             registry_settings: Arc::default(),
+            admission: Arc::new(Admission::new(Limits::default())),
             state: Arc::new(state),
         }
     }
@@ -171,6 +174,11 @@ impl Context {
     /// The same context with other settings of the device registry.
     pub fn with_registry(self, settings: crate::registry::Settings) -> Self {
         Self { registry_settings: Arc::new(settings), ..self }
+    }
+
+    /// The same context, where another number is let in.
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { admission: Arc::new(Admission::new(limits)), ..self }
     }
 
     /// The time, for anything that does not sign.
@@ -399,7 +407,10 @@ pub(crate) fn failed(error: StoreError) -> Error {
         }
         StoreError::ReadOnly(cause) => {
             tracing::warn!(%cause, "the database takes no changes");
-            Error::unavailable("the database is read-only at the moment, so nothing can be changed; ask again later", 10)
+            Error::unavailable(
+                "the database is read-only at the moment, so nothing can be changed; ask again later",
+                10,
+            )
         }
         StoreError::Unknown(cause) => {
             tracing::warn!(%cause, "the outcome of a commit is unknown");
@@ -420,7 +431,7 @@ pub(crate) fn failed(error: StoreError) -> Error {
 /// What a use case says when a key cannot be used.
 pub(crate) fn key_failed(error: keys::KeyError) -> Error {
     match error {
-        keys::KeyError::Busy => Error::unavailable("too many keys are being made at the moment", 2),
+        keys::KeyError::Busy => Error::too_many("too many RSA keys or signatures are waited for; nothing was done", 2),
         keys::KeyError::Unsupported => Error::bad_key("this key cannot make that kind of signature"),
         keys::KeyError::Malformed | keys::KeyError::WrongKey | keys::KeyError::Failed(_) => {
             Error::failed_because("a private key", error)

@@ -22,6 +22,8 @@ use std::sync::atomic::Ordering;
 use store::StoreError;
 use store::application::AttachedProfile;
 use store::certificate::SealedLeafKey;
+use tokio::sync::SemaphorePermit;
+use x509::algorithm::KeyFamily;
 use x509::{AttributeType, Certificate, SerialNumber, digest, pem};
 
 /// A certificate that was made, and that is in the inventory.
@@ -86,7 +88,8 @@ impl Context {
         request: IssuanceRequest,
         options: IssueOptions,
     ) -> Result<Issued> {
-        let outcome = self.try_to_issue(caller, source, &request, &options).await;
+        let place = self.place_to_issue().await?;
+        let outcome = self.try_to_issue(place, caller, source, &request, &options).await;
         // A renewal notes its refusal in the record of the certificate.
         if let (Err(error), None) = (&outcome, options.renews) {
             self.note_failed_issuance(caller, source, &request, error).await;
@@ -94,8 +97,9 @@ impl Context {
         outcome
     }
 
-    async fn try_to_issue(
-        &self,
+    async fn try_to_issue<'a>(
+        &'a self,
+        mut place: SemaphorePermit<'a>,
         caller: &Caller,
         source: Source,
         request: &IssuanceRequest,
@@ -108,6 +112,9 @@ impl Context {
             // Decide. Nothing is written yet.
             let basis = self.basis_of(caller, source).await?;
             basis.must_allow(caller)?;
+            if attempt == 1 {
+                self.must_be_within_rate_of(basis.project(), caller)?;
+            }
             let attached = self.attached_to_issue_by(caller, basis.profile(), options).await?;
             let collection = self.collection_for(caller, &basis, options.collection).await?;
             let now = self.clock.now_to_sign()?;
@@ -115,7 +122,16 @@ impl Context {
             basis.must_allow_names(caller, &approved)?;
 
             // Make the key, build, judge the final bytes, sign. No transaction is open.
-            let made = self.subject_key(&request.subject, &approved).await?;
+            let made = match &request.subject {
+                // It takes a thousand times as long as the rest: nobody else is to wait for it.
+                Subject::Fields { .. } if approved.key_algorithm().family() == KeyFamily::Rsa => {
+                    drop(place);
+                    let made = self.subject_key(&request.subject, &approved).await?;
+                    place = self.place_to_go_on().await?;
+                    made
+                }
+                Subject::Fields { .. } | Subject::Csr(_) => self.subject_key(&request.subject, &approved).await?,
+            };
             let spki = match (&request.subject, &made) {
                 (Subject::Csr(csr), _) => csr.spki_der(),
                 (Subject::Fields { .. }, Some(key)) => key.public_spki_der(),

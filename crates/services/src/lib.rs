@@ -5,6 +5,7 @@
 //! are opened by `outbound`, and never while a transaction is.
 
 pub mod account_binding;
+pub mod admission;
 pub mod alerts;
 pub mod application_members;
 pub mod application_profiles;
@@ -37,6 +38,7 @@ pub mod login;
 pub mod members;
 pub mod ocsp;
 mod patient;
+pub mod places;
 pub mod policies;
 pub mod profiles;
 pub mod projects;

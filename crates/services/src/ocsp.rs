@@ -2,23 +2,22 @@
 //!
 //! An answer without a nonce is signed once and given again from memory (`ocsp/kept.rs`) until it is half an hour old or the
 //! certificate's status changes. Every other one is read from the database and signed on its own, so many at once and no more
-//! (`ocsp/places.rs`), so that whoever asks much keeps nobody from revoking. Issuers are found by their hashes
+//! (`places.rs`), so that whoever asks much keeps nobody from revoking. Issuers are found by their hashes
 //! (`ocsp/issuer.rs`), answers are signed by responders (`ocsp/responder.rs`), and what changes on other nodes is followed
 //! (`ocsp/follow.rs`).
 
 mod follow;
 mod issuer;
 mod kept;
-mod places;
 mod responder;
 
 use crate::context::{Context, failed};
+use crate::places::{Occupancy, Places};
 use async_recursion::async_recursion as compiled_here;
 use domain::ocsp::{AnswerPeriod, AnswerToBeSigned, RESPONDER_SIGNATURE};
 use domain::{AuthorityKeyId, Error, Reason, Result, Time};
 use issuer::{Issuers, StatusIssuer};
 use kept::{KeptAnswer, KeptAnswers, Key, Signature};
-use places::Places;
 use responder::{Responder, Responders};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +28,12 @@ use x509::{CertificateId, CertificateStatus, OcspRefusal, OcspRequest, SingleAns
 const CACHED_SECONDS: i64 = 60;
 /// How long the database may take to say what became of a certificate.
 const LOOK_UP_MAX: Duration = Duration::from_secs(2);
+/// How many answers are looked up and signed at once.
+const AT_ONCE: usize = 32;
+/// How many wait for that.
+const WAITING_MAX: usize = 1024;
+/// How long they do.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often an answer is made anew because the status changed while it was.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -51,12 +56,18 @@ pub struct StatusCaching {
 }
 
 /// What is remembered for answers.
-#[derive(Default)]
 pub(crate) struct OcspState {
     issuers: Issuers,
     responders: Responders,
     kept: KeptAnswers,
     places: Places,
+}
+
+impl Default for OcspState {
+    fn default() -> Self {
+        let places = Places::new(AT_ONCE, WAITING_MAX, WAIT_MAX);
+        Self { issuers: Issuers::default(), responders: Responders::default(), kept: KeptAnswers::default(), places }
+    }
 }
 
 impl OcspState {
@@ -90,6 +101,11 @@ impl Context {
         let single = single(&id, kept.status, period);
         let tbs = responder.template(period.this_update, None).to_be_signed(&[single]);
         Some(reply(&tbs, kept.signature.octets(), responder, Some((period, now))))
+    }
+
+    /// How many answers are made, wait, and were put off.
+    pub fn status_answers(&self) -> Occupancy {
+        self.state.ocsp.places.occupancy()
     }
 
     /// The answer to a request in DER.

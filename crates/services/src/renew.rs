@@ -101,7 +101,8 @@ impl Context {
 
     /// Writes a refusal into the record of the certificate, and when it is tried again. A failure of ours is none.
     async fn note_refusal(&self, record: &Record, error: &Error) -> Result<()> {
-        if error.reason().is_none() {
+        // A server that is busy says nothing about the certificate.
+        if matches!(error.reason(), None | Some(Reason::TooMany { .. })) {
             return Ok(());
         }
         let next = next_try(&record.certificate, self.now());
@@ -245,7 +246,9 @@ impl Context {
         match outcome {
             Ok(_) => Ok(()),
             Err(error) => match error.reason() {
-                Some(Reason::Unavailable { .. } | Reason::OutcomeUnknown { .. }) | None => Err(error),
+                Some(Reason::Unavailable { .. } | Reason::OutcomeUnknown { .. } | Reason::TooMany { .. }) | None => {
+                    Err(error)
+                }
                 Some(_) => {
                     tracing::warn!(certificate.id = %id, %error, "a certificate was not renewed");
                     Ok(())

@@ -122,7 +122,7 @@ impl Context {
                 let now = self.now();
                 changes = changes.statement(store::job::enqueue(self.new_id(), &Job::DeliverCrl { crl: id }, now, now));
             }
-            match self.db.commit(changes).await {
+            match self.db.commit(changes.urgent()).await {
                 Ok(()) => return Ok(()),
                 Err(StoreError::Stale(_)) => {}
                 Err(error) => return Err(failed(error)),

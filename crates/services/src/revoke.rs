@@ -112,7 +112,7 @@ impl Context {
                 .with(self.list_follows(&by, now).await?)
                 .with(self.syncs_follow(issued.id).await?)
                 .audit(audit::record(caller, Some(issued.project), "certificate-released", object, &detail, now));
-            let outcome = self.db.commit(changes).await;
+            let outcome = self.db.commit(changes.urgent()).await;
             self.state.ocsp.forget(by.key, serial);
             match outcome {
                 Ok(()) => return Ok(Withdrawn { serial_number, revoked_at }),
@@ -187,7 +187,7 @@ impl Context {
             &detail,
             now,
         ));
-        let outcome = self.db.commit(changes).await;
+        let outcome = self.db.commit(changes.urgent()).await;
         // Also when the outcome is not known: what is kept must not outlive what may have been committed.
         self.state.ocsp.forget(by.key, certificate.serial_content());
         match outcome {

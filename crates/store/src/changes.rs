@@ -166,6 +166,7 @@ pub struct Changes {
     pub(crate) audit: Vec<AuditRecord>,
     pub(crate) changes_configuration: bool,
     pub(crate) announcements: Vec<Announcement>,
+    pub(crate) is_urgent: bool,
 }
 
 impl Changes {
@@ -199,12 +200,19 @@ impl Changes {
         self.audit.extend(other.audit);
         self.announcements.extend(other.announcements);
         self.changes_configuration |= other.changes_configuration;
+        self.is_urgent |= other.is_urgent;
         self
     }
 
     /// Marks that something that callers keep in memory changes: see [`Db::configuration_epoch`](crate::Db::configuration_epoch).
     pub fn configuration(mut self) -> Self {
         self.changes_configuration = true;
+        self
+    }
+
+    /// Goes before what is not marked so: it revokes, or publishes what is revoked.
+    pub fn urgent(mut self) -> Self {
+        self.is_urgent = true;
         self
     }
 

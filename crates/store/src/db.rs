@@ -10,7 +10,7 @@ use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
 use crate::{Changes, Row, StoreError, Value};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -63,7 +63,12 @@ const STATEMENT_TIME: Duration = Duration::from_secs(30);
 impl Settings {
     /// A database file.
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self { engine: Engine::Sqlite { path: path.into() }, node: "main".into(), readers: 2, statement_time: STATEMENT_TIME }
+        Self {
+            engine: Engine::Sqlite { path: path.into() },
+            node: "main".into(),
+            readers: 2,
+            statement_time: STATEMENT_TIME,
+        }
     }
 
     /// A database that is gone when it is closed.
@@ -167,6 +172,7 @@ pub(crate) struct Counters {
     pub(crate) batches: AtomicU64,
     pub(crate) statements: AtomicU64,
     pub(crate) failures: AtomicU64,
+    pub(crate) waiting: AtomicUsize,
 }
 
 /// Counts since the database was opened.
@@ -180,6 +186,8 @@ pub struct Statistics {
     pub statements: u64,
     /// [`Changes`] that failed, for whatever reason.
     pub failures: u64,
+    /// [`Changes`] that wait at this moment, or are being committed.
+    pub waiting: usize,
 }
 
 /// What a database server allows.
@@ -195,6 +203,28 @@ pub struct ServerAllowance {
 pub(crate) struct Pending {
     pub(crate) changes: Changes,
     pub(crate) answer: oneshot::Sender<Result<(), StoreError>>,
+    pub(crate) _waiting: Waiting,
+}
+
+/// How many changes may wait for the committer or be with it.
+const COMMITS_WAITING_MAX: usize = 16_384;
+
+/// One that waits, until it was answered.
+pub(crate) struct Waiting(Arc<Shared>);
+
+impl Waiting {
+    /// Nothing when too many wait already.
+    pub(crate) fn begin(shared: &Arc<Shared>) -> Option<Self> {
+        let before = shared.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Self(shared.clone());
+        (before < COMMITS_WAITING_MAX).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Db {
@@ -301,8 +331,10 @@ impl Db {
         if !changes.audit.is_empty() && self.shared.audit_key().is_none() {
             return Err(StoreError::Engine("an audited commit before the audit key was set".into()));
         }
+        let too_many = || StoreError::Unavailable("too many changes wait to be committed; nothing was done".into());
+        let waiting = Waiting::begin(&self.shared).ok_or_else(too_many)?;
         let (answer, answered) = oneshot::channel();
-        let pending = Pending { changes, answer };
+        let pending = Pending { changes, answer, _waiting: waiting };
         match &self.handle {
             Handle::Sqlite(engine) => engine.submit(pending)?,
             Handle::Postgres(engine) => engine.submit(pending)?,
@@ -378,6 +410,7 @@ impl Db {
             batches: counters.batches.load(Ordering::Relaxed),
             statements: counters.statements.load(Ordering::Relaxed),
             failures: counters.failures.load(Ordering::Relaxed),
+            waiting: counters.waiting.load(Ordering::Relaxed),
         }
     }
 

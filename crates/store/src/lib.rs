@@ -13,6 +13,7 @@ mod changes;
 pub mod check;
 pub mod collection;
 mod columns;
+mod commit_queue;
 pub mod connection;
 pub mod credential;
 pub mod db;

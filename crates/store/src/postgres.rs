@@ -7,6 +7,7 @@
 use crate::announcement::{CHANNEL, Ear, HEARD_MAX, NOTIFY};
 use crate::audit_chain::{self, Head};
 use crate::changes::{Lasting, Tally};
+use crate::commit_queue::CommitQueue;
 use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, ServerAllowance, Shared};
 use crate::postgres_link::{CommitError, Connector, Link, LinkError, Remedy, Work};
 use crate::postgres_slot::{Readers, Slot};
@@ -17,9 +18,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::task::JoinHandle;
-
-/// The most changes that are committed at once.
-const BATCH_MAX: usize = 512;
 
 /// Chosen at random once, like that of the migrations.
 pub(crate) const FIRST_START_LOCK: i64 = 0x4c1d_27f0_93ab_58e6;
@@ -204,16 +202,21 @@ impl From<LinkError> for Failure {
 
 impl Committer {
     async fn run(mut self, mut requests: UnboundedReceiver<Message>) {
-        let mut messages = vec![];
+        let mut waiting = CommitQueue::default();
         let mut is_open = true;
-        while is_open && requests.recv_many(&mut messages, BATCH_MAX).await > 0 {
-            let mut batch = vec![];
-            for message in messages.drain(..) {
+        while is_open || !waiting.is_empty() {
+            let mut next = match waiting.is_empty() {
+                true => Some(requests.recv().await.unwrap_or(Message::Stop)),
+                false => requests.try_recv().ok(),
+            };
+            while let Some(message) = next {
                 match message {
-                    Message::Commit(pending) => batch.push(pending),
+                    Message::Commit(pending) => waiting.push(pending),
                     Message::Stop => is_open = false,
                 }
+                next = requests.try_recv().ok();
             }
+            let batch = waiting.next_batch();
             let changes: Vec<&Changes> = batch.iter().map(|pending| &pending.changes).collect();
             let outcomes = self.commit(&changes).await;
             self.shared.answer(batch, outcomes);

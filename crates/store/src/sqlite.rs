@@ -5,6 +5,7 @@
 
 use crate::audit_chain::{self, AuditKey, Head};
 use crate::changes::{Lasting, Tally};
+use crate::commit_queue::CommitQueue;
 use crate::db::{Patience, Pending, RAISE_EPOCH, SELECT_EPOCH, Shared};
 use crate::priority::step_back;
 use crate::sqlite_checkpoint::{self, Checkpoints};
@@ -22,9 +23,6 @@ use tokio::sync::oneshot;
 /// How long the writer waits at most until as many changes have come as were committed the last time. When that was one,
 /// it does not wait.
 const GATHER: Duration = Duration::from_micros(500);
-
-/// The most changes that are committed at once.
-const BATCH_MAX: usize = 512;
 
 /// The threads and the ways to them.
 pub(crate) struct Sqlite {
@@ -117,7 +115,8 @@ impl Sqlite {
             checkpoints = Some(ours);
         }
         let lasting = Lasting::default();
-        let writer = Writer { link, node: settings.node.clone(), shared, checkpoints, lasting, lock };
+        let (node, waiting) = (settings.node.clone(), CommitQueue::default());
+        let writer = Writer { link, node, shared, checkpoints, lasting, waiting, lock };
         let (write, requests) = channel();
         threads.push(spawn("store-writer", move || writer.run(&requests))?);
         let readers = settings.readers.max(1);
@@ -259,6 +258,7 @@ struct Writer {
     checkpoints: Option<Checkpoints>,
     /// What need not be run again.
     lasting: Lasting,
+    waiting: CommitQueue,
     /// Held as long as we are the one server; nothing for one that writes beside it.
     lock: Option<File>,
 }
@@ -300,9 +300,9 @@ impl Writer {
     fn run(mut self, requests: &Receiver<Message>) {
         let mut last = 1;
         let mut is_open = true;
-        while is_open {
-            let mut batch = vec![];
-            is_open = self.gather(requests, &mut batch, last);
+        while is_open || !self.waiting.is_empty() {
+            is_open = is_open && self.gather(requests, last);
+            let batch = self.waiting.next_batch();
             last = batch.len();
             if !batch.is_empty() {
                 self.commit(batch);
@@ -323,28 +323,29 @@ impl Writer {
     }
 
     /// Collects what waits, and says whether more can come. Queries are answered at once: no transaction is open here.
-    fn gather(&mut self, requests: &Receiver<Message>, batch: &mut Vec<Pending>, last: usize) -> bool {
+    fn gather(&mut self, requests: &Receiver<Message>, last: usize) -> bool {
         let mut until = Instant::now();
-        while batch.len() < BATCH_MAX {
-            let message = match batch.len() {
-                0 => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        loop {
+            let message = match self.waiting.is_empty() {
+                true => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 // Callers that were answered together come back together.
-                some if some < last => requests.recv_timeout(until.saturating_duration_since(Instant::now())),
-                _ => requests.recv_timeout(Duration::ZERO),
+                false if self.waiting.waits_for_company(last) => {
+                    requests.recv_timeout(until.saturating_duration_since(Instant::now()))
+                }
+                false => requests.recv_timeout(Duration::ZERO),
             };
             match message {
                 Ok(Message::Commit(pending)) => {
-                    if batch.is_empty() {
+                    if self.waiting.is_empty() {
                         until = Instant::now() + GATHER;
                     }
-                    batch.push(pending);
+                    self.waiting.push(pending);
                 }
                 Ok(Message::Read(query)) => query.run(&mut self.link),
                 Err(RecvTimeoutError::Timeout) => return true,
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
-        true
     }
 
     /// Commits a batch and answers each.

@@ -4,6 +4,7 @@
 // All of this crate is tests, its helpers included.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod api;
 mod away;
 mod backup;

@@ -28,6 +28,7 @@ pub fn routes() -> Vec<Route<App>> {
             .returns(login_schema())
             .public(renew),
         Endpoint::post("/api/v1/auth/token/revoke", LOGIN, "Revoke an access token")
+            .urgent()
             .describe("The token stops working with this answer. Needs no header: the token is in the body.")
             .body(object([required("accessToken", text())]))
             .returns(message_schema())

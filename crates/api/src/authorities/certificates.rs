@@ -130,6 +130,7 @@ fn shared() -> Vec<Route<App>> {
             TAG,
             "Revoke the certificate of an authority that this one signed",
         )
+        .urgent()
         .describe("An authority of this server whose active certificate is revoked is disabled.")
         .path(id())
         .body(object([

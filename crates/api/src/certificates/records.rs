@@ -70,6 +70,7 @@ fn by_name(base: &'static str) -> Vec<Route<App>> {
             .returns_bytes("text/plain; charset=utf-8")
             .bearer(private_key),
         Endpoint::post(below[3], TAG, "Revoke a certificate")
+            .urgent()
             .describe(
                 "Its revocation list names it within two seconds. A revocation is final: only CERTIFICATE_HOLD may be \
                  released or become another reason, and any reason may become KEY_COMPROMISE, which also blocks the key.",

@@ -235,7 +235,7 @@ impl Context {
         let caller = Caller::node(organization);
         let made = audit::record(&caller, Some(authority.project), "ocsp-responder-made", object, &detail, now);
         let changes = Changes::new().with(store::ocsp::insert_responder(record, parsed)).audit(made).configuration();
-        match self.db.commit(changes).await {
+        match self.db.commit(changes.urgent()).await {
             Ok(()) => {
                 self.clock.note_committed(now);
                 Ok(())
