@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 mod first_run;
 mod idle;
+mod lane;
 mod listen;
 pub mod local;
 mod metrics;
