@@ -87,6 +87,8 @@ struct Urgent {
 /// What was found.
 struct Found {
     rate: f64,
+    /// How long the flood was kept up.
+    flood_time: Duration,
     idle: Urgent,
     flooded: Urgent,
     flood: Arc<Flood>,
@@ -175,13 +177,14 @@ async fn measure(options: &Options, server: &Server, bootstrap: &Value, idle_soc
     let watched = tokio::spawn(watch_memory(server.pid(), over.clone()));
     let flooded = urgent(&target, &caller, &asking, later, interval).await?;
     over.store(true, Ordering::Relaxed);
+    let flood_time = due.begun.elapsed();
     // Each of them waits for its last answer.
     while let Some(ended) = senders.join_next().await {
         ended.map_err(saying("a client"))?;
     }
     company.abort_all();
     let resident_max_kib = watched.await.map_err(saying("the memory of the server"))??;
-    Ok(Found { rate, idle, flooded, flood, idle_sockets, resident_before_kib, resident_max_kib })
+    Ok(Found { rate, flood_time, idle, flooded, flood, idle_sockets, resident_before_kib, resident_max_kib })
 }
 
 /// Certificates with their ids and serial numbers.
@@ -331,10 +334,10 @@ fn page(options: &Options, found: &Found) -> String {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let flood = &found.flood;
     let sent = count(&flood.sent);
-    let offered = (found.rate * options.times as f64 * options.seconds as f64) as u64;
+    let offered = (found.rate * options.times as f64 * found.flood_time.as_secs_f64()) as u64;
     let mib = |kib: u64| kib as f64 / 1024.0;
     let mut page = format!(
-        "# Overload\n\n- {} UTC, commit {}\n- {} cores of {}, {}\n- SQLite; {} s of {} times what the server can make, which is {:.0} \
+        "# Overload\n\n- {} UTC, commit {}\n- {} cores of {}, {}\n- SQLite; {:.0} s of {} times what the server can make, which is {:.0} \
          certificates per second, over {} connections\n- beside it {} idle connections and {} slow senders; {} thread(s) of the \
          load generator on the same cores\n\n\
          | requests of the flood | number |\n|---|---:|\n\
@@ -353,7 +356,7 @@ fn page(options: &Options, found: &Found) -> String {
         cores(),
         processor(),
         kernel(),
-        options.seconds,
+        found.flood_time.as_secs_f64(),
         options.times,
         found.rate,
         options.connections,

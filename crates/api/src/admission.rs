@@ -79,6 +79,12 @@ impl Admission {
     }
 }
 
+impl Entry {
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.is_urgent
+    }
+}
+
 impl Room {
     /// How many requests are under way.
     pub fn taken(&self) -> usize {

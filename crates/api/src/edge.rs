@@ -22,7 +22,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
@@ -32,6 +32,8 @@ use axum::response::Response;
 use axum::{BoxError, Router};
 use bytes::Bytes;
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tower::Service;
 
 use crate::admission::Admission;
@@ -45,6 +47,8 @@ pub struct Edge {
     family: Option<Family>,
     time_limit: Duration,
     admission: Arc<Admission>,
+    /// Where requests are worked at that are not urgent; here, when there is no other place.
+    lane: Option<Handle>,
     counts: Arc<Counts>,
 }
 
@@ -101,7 +105,12 @@ impl Edge {
     pub fn new(router: Router) -> Self {
         let router = router.fallback(no_route).method_not_allowed_fallback(no_route);
         let admission = Arc::new(Admission::new(REQUESTS_AT_ONCE));
-        Self { router, family: None, time_limit: TIME_LIMIT, admission, counts: Arc::default() }
+        Self { router, family: None, time_limit: TIME_LIMIT, admission, lane: None, counts: Arc::default() }
+    }
+
+    /// With threads of their own for the requests that are not urgent.
+    pub fn with_lane(self, lane: Option<Handle>) -> Self {
+        Self { lane, ..self }
     }
 
     /// With other room for requests.
@@ -131,17 +140,21 @@ impl Edge {
 
     async fn answer(mut self, mut request: Request<Body>) -> Response {
         trim_trailing_slashes(request.uri_mut());
-        let mut family = self.family.take().filter(|family| (family.is_theirs)(&request));
+        let family = self.family.take().filter(|family| (family.is_theirs)(&request));
         let named = Named::new(&mut request, family.is_some());
-        let Some(_entry) = self.admission.enter(&request) else {
+        let Some(entry) = self.admission.enter(&request) else {
             let turned_away = self.admission.turn_away(request.uri());
             let response = turned_away.unwrap_or_else(|| named.refuse(too_full(), family.as_ref()));
             return self.counted(response, named);
         };
-        let router = family.as_mut().map_or(&mut self.router, |family| &mut family.router);
+        let mut router = family.as_ref().map_or(&self.router, |family| &family.router).clone();
         // Called inside the guarded future, so that a panic before the first await is caught too.
-        let guarded = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
-        let answered = match tokio::time::timeout(self.time_limit, guarded).await {
+        let guarded = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind();
+        let answered = match self.lane.as_ref().filter(|_| !entry.is_urgent()) {
+            None => tokio::time::timeout(self.time_limit, guarded).await,
+            Some(lane) => tokio::time::timeout(self.time_limit, Elsewhere(lane.spawn(guarded))).await,
+        };
+        let answered = match answered {
             Err(_) => Err(too_slow()),
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(never))) => match never {},
@@ -169,6 +182,25 @@ impl Edge {
         self.counts.traffic.note(named.kind, named.began.elapsed(), response.status());
         response.headers_mut().insert(X_REQUEST_ID, named.name);
         response
+    }
+}
+
+/// Work on other threads, which ends when nobody waits for it any more, as it would here.
+struct Elsewhere<T>(JoinHandle<std::thread::Result<T>>);
+
+impl<T> Future for Elsewhere<T> {
+    type Output = std::thread::Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = ready!(Pin::new(&mut self.0).poll(context));
+        // Panics were caught there; what is left is that the server ends.
+        Poll::Ready(ended.unwrap_or_else(|error| Err(Box::new(error.to_string()))))
+    }
+}
+
+impl<T> Drop for Elsewhere<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

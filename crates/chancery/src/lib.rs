@@ -9,6 +9,7 @@ pub mod config;
 mod doctor;
 mod first_run;
 mod idle;
+mod lane;
 mod listen;
 pub mod local;
 mod metrics;

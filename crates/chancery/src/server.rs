@@ -2,6 +2,7 @@
 
 use crate::config::{Bucket, Config, TlsSource};
 use crate::first_run::{self, Reachable};
+use crate::lane::Lane;
 use crate::listen::{self, Service};
 use crate::metrics::{Connections, Metrics, Observed};
 use crate::mqtt_listeners::MqttListeners;
@@ -55,6 +56,8 @@ pub struct RunningServer {
     db: Db,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    /// Requests are worked at there until this is closed.
+    _lane: Lane,
     /// The data folder is ours until this is closed.
     _claim: File,
 }
@@ -81,7 +84,8 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
     let connections_max = connections_max(config.connections_max);
     let connections = Arc::new(Semaphore::new(connections_max));
     let watched = Connections { free: connections.clone(), most: connections_max };
-    let edge = edge(&services, config, watched).await?;
+    let lane = Lane::start()?;
+    let edge = edge(&services, config, watched).await?.with_lane(lane.handle());
     let (stop, stopped) = watch::channel(false);
     let service = Service {
         edge,
@@ -160,7 +164,7 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         services.bootstrap_announced(bootstrap).await.map_err(|error| error.to_string())?;
     }
     let FirstStart { bootstrap, secret, .. } = first_start;
-    Ok(RunningServer { reachable, bootstrap, secret, services, db, stop, tasks, _claim: claim })
+    Ok(RunningServer { reachable, bootstrap, secret, services, db, stop, tasks, _lane: lane, _claim: claim })
 }
 
 impl RunningServer {

@@ -9,6 +9,10 @@ use store::authority::CrlRecord;
 use store::check::ListedColumns;
 use x509::{Crl, CrlEntry, SerialNumber};
 
+/// A change has the time of its request, and another node may sign the list before it is committed; the list after that one
+/// has it.
+const COMMITTED_WITHIN_SECONDS: i64 = 5;
+
 impl Context {
     /// Whatever a list names is stored so, and whatever was stored when it was signed is on it.
     pub(super) async fn check_entries(&self, crl: &Crl, list: &CrlRecord, report: &mut Report) -> Result<()> {
@@ -68,7 +72,7 @@ fn difference(stored: &ListedColumns, entry: Option<&CrlEntry<'_>>, signed_at: T
         Some(entry) => {
             let is_so = entry.revoked_at == stored.revoked_at.seconds()
                 && i64::from(entry.reason_code.unwrap_or(0)) == stored.reason;
-            let changed_since = stored.changed_at >= signed_at;
+            let changed_since = stored.changed_at.plus_seconds(COMMITTED_WITHIN_SECONDS) >= signed_at;
             (!is_so && !changed_since).then_some("its stored time or reason is not that of the revocation list")
         }
         None => {
