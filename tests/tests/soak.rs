@@ -17,11 +17,14 @@ mod mutations;
 mod random;
 #[path = "process/site.rs"]
 mod site;
+#[path = "process/three_nodes.rs"]
+mod three_nodes;
 #[path = "process/withdrawal.rs"]
 mod withdrawal;
 
 use crash::Plan;
 use site::Site;
+use three_nodes::ThreeNodes;
 
 #[test]
 #[ignore = "takes minutes: make soak"]
@@ -106,4 +109,21 @@ fn syncs_ten_thousand_certificates_at_twenty_destinations() {
         "beside a dead and a slow one, eighteen destinations had 9,000 certificates within {took:?}; {grown} MiB more memory"
     );
     assert!(took < std::time::Duration::from_secs(60), "{took:?}");
+}
+
+#[test]
+#[ignore = "takes minutes: make soak"]
+fn nodes_ten_thousand_races_on_three() {
+    let nodes = ThreeNodes::start(&[]);
+    let seen = withdrawal::races_over(nodes.site(), &nodes.apis, 10_000, 0x5eed_0022);
+    println!("three nodes: {seen:?}; every acknowledged revocation is in the inventory and in the list");
+    three_nodes::what_is_withdrawn_holds_everywhere(&nodes, 500);
+    println!("1,000 times what was withdrawn on one node was refused on the two others at once");
+    three_nodes::who_is_sent_away_is_gone_everywhere(&nodes, 500);
+    println!("500 times who was sent away on one node was refused on the two others at once");
+    three_nodes::one_key_is_one_certificate(&nodes, 500);
+    println!("500 keys on three nodes at once gave 500 certificates");
+    three_nodes::lists_grow(&nodes, 300);
+    println!("900 times a list was signed by three nodes at once: numbers grow, and none stands on two lists");
+    nodes.end();
 }

@@ -229,7 +229,7 @@ async fn no_route() -> ApiError {
 
 /// The request took longer than it may.
 fn too_slow() -> domain::Error {
-    domain::Error::unavailable("The request took longer than the server allows; its outcome is unknown", 5)
+    domain::Error::outcome_unknown("The request took longer than the server allows; its outcome is unknown", 5)
 }
 
 fn words(panic: &(dyn Any + Send)) -> &str {

@@ -113,7 +113,8 @@ fn refusal_shape(refusal: &Refusal) -> Shape {
         | Reason::WrongState => shape(400, "BadRequest"),
         Reason::TooLarge => shape(413, "PayloadTooLarge"),
         Reason::TooMany { retry_after_seconds } => later(429, "RateLimitExceeded", retry_after_seconds),
-        Reason::Unavailable { retry_after_seconds } => later(504, "GatewayTimeoutError", retry_after_seconds),
+        Reason::Unavailable { retry_after_seconds } => later(503, "ServiceUnavailable", retry_after_seconds),
+        Reason::OutcomeUnknown { retry_after_seconds } => later(504, "GatewayTimeoutError", retry_after_seconds),
     }
 }
 
@@ -255,7 +256,8 @@ mod tests {
             (Reason::WrongState, 400, "BadRequest"),
             (Reason::TooLarge, 413, "PayloadTooLarge"),
             (Reason::TooMany { retry_after_seconds: 7 }, 429, "RateLimitExceeded"),
-            (Reason::Unavailable { retry_after_seconds: 7 }, 504, "GatewayTimeoutError"),
+            (Reason::Unavailable { retry_after_seconds: 7 }, 503, "ServiceUnavailable"),
+            (Reason::OutcomeUnknown { retry_after_seconds: 7 }, 504, "GatewayTimeoutError"),
         ] {
             let (found, body, retry_after) = written(Refusal::new(reason, "why").into()).await;
             let expected = match reason {
@@ -266,7 +268,7 @@ mod tests {
                 _ => json!({"error": error, "message": "why"}),
             };
             assert_eq!((found, body), (status, expected), "{reason:?}");
-            assert_eq!(retry_after.as_deref(), matches!(status, 429 | 504).then_some("7"), "{reason:?}");
+            assert_eq!(retry_after.as_deref(), matches!(status, 429 | 503 | 504).then_some("7"), "{reason:?}");
         }
     }
 

@@ -101,6 +101,10 @@ pub struct DataLocation {
     pub database_url: Option<String>,
     /// The file of the master key.
     pub master_key_file: PathBuf,
+    /// How many connections are made to PostgreSQL at most.
+    pub database_connections: u16,
+    /// How long a statement on them may take.
+    pub database_statement_seconds: u32,
 }
 
 /// Where the server's TLS certificate comes from.
@@ -123,6 +127,8 @@ pub enum TlsSource {
 struct File {
     data: Option<PathBuf>,
     database_url: Option<String>,
+    database_connections: Option<u16>,
+    database_statement_seconds: Option<NonZeroU32>,
     master_key_file: Option<PathBuf>,
     listen: Option<SocketAddr>,
     tls_listen: Option<SocketAddr>,
@@ -187,6 +193,11 @@ const MQTT_WS_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net
 const MQTT_CONNECTIONS_MAX: usize = 100_000;
 const REQUEST_SECONDS_MAX: u64 = 60;
 const CONNECTIONS_MAX: usize = 10_000;
+const DATABASE_CONNECTIONS: u16 = 8;
+/// One commits, one listens to the other nodes, one looks whether the database answers, and one reads.
+const DATABASE_CONNECTIONS_MIN: u16 = 4;
+const DATABASE_CONNECTIONS_MAX: u16 = 200;
+const DATABASE_STATEMENT_SECONDS: u32 = 30;
 
 impl DataLocation {
     /// From the command line and the environment alone.
@@ -203,7 +214,29 @@ impl DataLocation {
         let folder = arguments.data.clone().or(data).unwrap_or_else(|| PathBuf::from("data"));
         let master_key_file =
             arguments.master_key_file.clone().or(master_key_file).unwrap_or_else(|| folder.join("master.key"));
-        Self { database_url: arguments.database.clone().or(database_url), master_key_file, folder }
+        Self {
+            database_url: arguments.database.clone().or(database_url),
+            master_key_file,
+            folder,
+            database_connections: DATABASE_CONNECTIONS,
+            database_statement_seconds: DATABASE_STATEMENT_SECONDS,
+        }
+    }
+
+    /// Connections beside those that commit, listen and look.
+    pub fn readers(&self) -> usize {
+        usize::from(self.database_connections.saturating_sub(DATABASE_CONNECTIONS_MIN - 1)).max(1)
+    }
+}
+
+fn database_connections(asked: Option<u16>) -> Result<u16, String> {
+    match asked {
+        None => Ok(DATABASE_CONNECTIONS),
+        Some(count @ DATABASE_CONNECTIONS_MIN..=DATABASE_CONNECTIONS_MAX) => Ok(count),
+        Some(count) => Err(format!(
+            "database_connections is {DATABASE_CONNECTIONS_MIN} to {DATABASE_CONNECTIONS_MAX}, not {count}: one \
+             commits, one listens to the other nodes, one looks whether the database answers, the others read"
+        )),
     }
 }
 
@@ -266,7 +299,15 @@ impl Config {
             (None, None) => None,
         };
         let config = Self {
-            data: DataLocation::merged(&arguments.database, file.data, file.database_url, file.master_key_file),
+            data: DataLocation {
+                database_connections: database_connections(
+                    arguments.database_connections.or(file.database_connections),
+                )?,
+                database_statement_seconds: file
+                    .database_statement_seconds
+                    .map_or(DATABASE_STATEMENT_SECONDS, NonZeroU32::get),
+                ..DataLocation::merged(&arguments.database, file.data, file.database_url, file.master_key_file)
+            },
             listen: arguments.listen.or(file.listen).unwrap_or(LISTEN),
             tls_listen: arguments.tls_listen.or(file.tls_listen),
             mqtt_listen: listen_at(arguments.mqtt_listen, file.mqtt_listen, "mqtt_listen", MQTT_LISTEN)?,
@@ -523,6 +564,9 @@ mod tests {
         for (text, accepted) in [
             ("listen = \"127.0.0.1:1\"", true),
             ("lisen = \"127.0.0.1:1\"", false),
+            ("database_connections = 4\ndatabase_statement_seconds = 5", true),
+            ("database_connections = 3", false),
+            ("database_statement_seconds = 0", false),
             ("tls = \"on\"", false),
             ("[iot.mqtt]\naccept_plain_prefix = true\nmessages_per_second = 1", true),
             ("[iot.mqtt]\nmessages_per_second = 0", false),

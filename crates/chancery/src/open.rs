@@ -46,7 +46,11 @@ pub fn claim(folder: &Path) -> Result<File, String> {
 /// Opens the database.
 pub async fn database(location: &DataLocation, access: Access) -> Result<Db, String> {
     let settings = match &location.database_url {
-        Some(url) => Settings::postgres(url.clone()),
+        Some(url) => Settings {
+            readers: location.readers(),
+            statement_time: Duration::from_secs(location.database_statement_seconds.into()),
+            ..Settings::postgres(url.clone())
+        },
         None => Settings::sqlite(location.folder.join("chancery.db")),
     };
     if location.database_url.is_none() && access != Access::Server && !location.folder.join("chancery.db").exists() {

@@ -139,6 +139,10 @@ pub async fn start(config: &Config, clock: Clock) -> Result<RunningServer, Strin
         let (services, stopped) = (services.clone(), stopped.clone());
         async move { services.follow_statuses(stopped).await }
     }));
+    tasks.push(tokio::spawn({
+        let (services, stopped) = (services.clone(), stopped.clone());
+        async move { services.follow_lists(stopped).await }
+    }));
     tasks.push(tokio::spawn(jobs::run(services.clone(), settings, stopped)));
 
     let FirstStart { bootstrap, secret, .. } = &first_start;

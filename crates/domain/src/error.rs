@@ -81,8 +81,13 @@ pub enum Reason {
         /// Seconds after which trying again makes sense.
         retry_after_seconds: u32,
     },
-    /// A part that is needed does not answer now.
+    /// A part that is needed does not answer now, and nothing was done.
     Unavailable {
+        /// Seconds after which trying again makes sense.
+        retry_after_seconds: u32,
+    },
+    /// The answer to something that was under way did not come: it was done or not.
+    OutcomeUnknown {
         /// Seconds after which trying again makes sense.
         retry_after_seconds: u32,
     },
@@ -185,6 +190,11 @@ impl Error {
     /// A part that is needed does not answer now.
     pub fn unavailable(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         Self::Refused(Box::new(Refusal::new(Reason::Unavailable { retry_after_seconds }, message)))
+    }
+
+    /// It was done or not, and nobody knows yet.
+    pub fn outcome_unknown(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        Self::Refused(Box::new(Refusal::new(Reason::OutcomeUnknown { retry_after_seconds }, message)))
     }
 
     /// The reason, when this is a refusal.

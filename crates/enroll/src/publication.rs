@@ -37,7 +37,7 @@ async fn list<E: From<Error>>(
     let id = list_id(named)?;
     let list = services.published_list(id).await?;
     let tag = format!("\"{id}-{}\"", list.number);
-    Ok(published_list(&services, &headers, list, tag))
+    Ok(published_list(&services, &headers, &list, tag))
 }
 
 /// The list of the changes since a complete one (RFC 5280 §5.2.4, 5.2.6).
@@ -49,7 +49,7 @@ async fn changes<E: From<Error>>(
     let id = list_id(named)?;
     let list = services.published_changes(id).await?;
     let tag = format!("\"{id}-{}-changes\"", list.number);
-    Ok(published_list(&services, &headers, list, tag))
+    Ok(published_list(&services, &headers, &list, tag))
 }
 
 fn list_id(named: Result<Path<String>, PathRejection>) -> Result<CrlId, Error> {
@@ -57,7 +57,7 @@ fn list_id(named: Result<Path<String>, PathRejection>) -> Result<CrlId, Error> {
     id.ok_or_else(|| Error::not_found("there is no such revocation list"))
 }
 
-fn published_list(services: &Context, headers: &HeaderMap, list: PublishedList, tag: String) -> Response {
+fn published_list(services: &Context, headers: &HeaderMap, list: &PublishedList, tag: String) -> Response {
     let left = (list.next_update.seconds() - services.now().seconds()).clamp(0, LIST_CACHED_SECONDS);
     let about = [
         (ETAG, tag.clone()),
@@ -67,7 +67,7 @@ fn published_list(services: &Context, headers: &HeaderMap, list: PublishedList, 
     if is_known(headers, &tag) {
         return (StatusCode::NOT_MODIFIED, about).into_response();
     }
-    (about, [(CONTENT_TYPE, "application/pkix-crl")], list.der).into_response()
+    (about, [(CONTENT_TYPE, "application/pkix-crl")], list.der.clone()).into_response()
 }
 
 /// Whether the client has this already (RFC 9110 §13.1.2). `If-Modified-Since` is not answered: two lists may be of one second,

@@ -116,6 +116,7 @@ fn code(reason: Reason) -> (Code, Option<u32>) {
         Reason::Conflict => (Code::Aborted, None),
         Reason::TooMany { retry_after_seconds } => (Code::ResourceExhausted, Some(retry_after_seconds)),
         Reason::Unavailable { retry_after_seconds } => (Code::Unavailable, Some(retry_after_seconds)),
+        Reason::OutcomeUnknown { retry_after_seconds } => (Code::DeadlineExceeded, Some(retry_after_seconds)),
     }
 }
 
@@ -169,11 +170,12 @@ mod tests {
             (Reason::TooLarge, Code::InvalidArgument),
             (Reason::TooMany { retry_after_seconds: 7 }, Code::ResourceExhausted),
             (Reason::Unavailable { retry_after_seconds: 7 }, Code::Unavailable),
+            (Reason::OutcomeUnknown { retry_after_seconds: 7 }, Code::DeadlineExceeded),
         ] {
             let status = Error::from(Refusal::new(reason, "why")).status("id");
             assert_eq!((status.code(), status.message()), (expected, "why"), "{reason:?}");
             let retry_after = status.metadata().get("retry-after").map(|value| value.to_str().unwrap());
-            assert_eq!(retry_after, matches!(expected, Code::ResourceExhausted | Code::Unavailable).then_some("7"));
+            assert_eq!(retry_after, matches!(expected, Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded).then_some("7"));
         }
     }
 

@@ -313,7 +313,7 @@ async fn settle(services: &Context, settings: &Settings, record: &JobRecord, out
 
 fn unread(error: StoreError) -> Error {
     match error {
-        StoreError::Unavailable(cause) => Error::unavailable(cause, 5),
+        error if error.is_passing() => Error::unavailable(error.to_string(), 5),
         other => Error::failed_because("the job table", other),
     }
 }

@@ -1,7 +1,8 @@
 //! From a bearer token to a caller: signature, record, addresses, memberships and rules.
 //!
 //! What was read is kept for a few seconds and dropped at once when the configuration changes, so a revoked token or a
-//! role that was taken away stops working with the answer that said so.
+//! role that was taken away stops working with the answer that said so, on every node: each call asks the database whether
+//! the configuration is still the one that is remembered.
 
 use crate::context::{Context, failed};
 use crate::login::sha256;
@@ -54,6 +55,8 @@ impl Context {
         }
         let now = self.now();
         let verified = self.verified(text, now).await?;
+        // What another node has withdrawn is not believed here for a moment longer.
+        self.db.confirmed_epoch().await.map_err(failed)?;
         let known = match self.remembered(verified.token, now) {
             Some(known) => known,
             None => self.read_caller(verified.token, now).await?,

@@ -84,6 +84,7 @@ pub(crate) struct State {
     pub(crate) token_key: RwLock<Option<Arc<crate::token::TokenKey>>>,
     pub(crate) running: crate::idempotency::Running,
     pub(crate) publishing: Turns,
+    pub(crate) shelf: crate::list_shelf::ListShelf,
     pub(crate) bookmarks: crate::bookmarks::Bookmarks,
     pub(crate) ocsp: crate::ocsp::OcspState,
     /// Certificates that this node delivered and did not see being served in time.
@@ -145,6 +146,7 @@ impl Context {
             token_key: RwLock::default(),
             running: crate::idempotency::Running::default(),
             publishing: Turns::default(),
+            shelf: crate::list_shelf::ListShelf::default(),
             bookmarks: crate::bookmarks::Bookmarks::default(),
             ocsp: crate::ocsp::OcspState::default(),
             unproven: AtomicU64::new(0),
@@ -211,6 +213,10 @@ enum Source {
 
 /// How far behind the highest committed time the clock may be.
 const BEHIND_MAX_MILLIS: i64 = 5 * 60 * 1000;
+/// How far from the clock of a shared database ours must be to be put right by it: less is the way there and back.
+const OFF_MIN_MILLIS: i64 = 2 * 1000;
+/// How far it may be. One of the two is badly wrong then, and nobody knows which.
+const OFF_MAX_MILLIS: i64 = 5 * 60 * 1000;
 /// How far ahead of the database's clock, or of its own steady progress, the clock may be.
 const AHEAD_MAX_MILLIS: i64 = 60 * 60 * 1000;
 
@@ -251,12 +257,23 @@ impl Clock {
         matches!(self.0.source, Source::Manual(_))
     }
 
-    /// The time.
+    /// The time. Nodes of a shared database go by its clock where theirs is off by some seconds or minutes: what one of them
+    /// writes down, such as how long it holds a job, the others take as it was meant.
     pub fn now(&self) -> Time {
-        Time::from_millis(match &self.0.source {
+        let offset = self.0.database_offset.load(Ordering::Relaxed);
+        let is_off = (OFF_MIN_MILLIS..=OFF_MAX_MILLIS).contains(&offset.saturating_abs());
+        match &self.0.source {
+            Source::System { .. } if is_off => Time::from_millis(self.own_millis().saturating_add(offset)),
+            Source::System { .. } | Source::Manual(_) => Time::from_millis(self.own_millis()),
+        }
+    }
+
+    /// What this machine's clock says.
+    fn own_millis(&self) -> i64 {
+        match &self.0.source {
             Source::System { wrong_by, .. } => system_millis().saturating_add(wrong_by.load(Ordering::Relaxed)),
             Source::Manual(millis) => millis.load(Ordering::Relaxed),
-        })
+        }
     }
 
     /// Notes a time that was committed, or read back at the start.
@@ -266,7 +283,11 @@ impl Clock {
 
     /// Notes what the database's own clock says now.
     pub fn note_database(&self, at: Time) {
-        self.0.database_offset.store(at.millis().saturating_sub(self.now().millis()), Ordering::Relaxed);
+        let offset = at.millis().saturating_sub(self.own_millis());
+        let before = self.0.database_offset.swap(offset, Ordering::Relaxed);
+        if offset.saturating_abs() >= OFF_MIN_MILLIS && before.saturating_abs() < OFF_MIN_MILLIS {
+            tracing::warn!(seconds = offset / 1000, "the database's clock is ahead of this server's by so much");
+        }
     }
 
     /// The time to sign with. A clock that jumped stops issuance: more than 5 minutes behind what was committed, or more
@@ -283,7 +304,7 @@ impl Clock {
         }
         if let Source::System { started, started_at, .. } = &self.0.source {
             let steady = started_at.saturating_add(i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
-            let ahead = now.millis().saturating_sub(steady);
+            let ahead = self.own_millis().saturating_sub(steady);
             // A suspended machine's steady clock stands still too; what was committed since then settles it.
             if ahead > AHEAD_MAX_MILLIS && now.millis().saturating_sub(highest) > AHEAD_MAX_MILLIS {
                 return Err(stopped("ahead of its own steady progress", ahead));
@@ -374,8 +395,17 @@ pub(crate) fn failed(error: StoreError) -> Error {
         }
         StoreError::Unavailable(cause) => {
             tracing::warn!(%cause, "the database does not answer");
-            Error::unavailable(
-                "the database does not answer at the moment; nothing was done, or its outcome is unknown",
+            Error::unavailable("the database does not answer at the moment; ask again later", 5)
+        }
+        StoreError::ReadOnly(cause) => {
+            tracing::warn!(%cause, "the database takes no changes");
+            Error::unavailable("the database is read-only at the moment, so nothing can be changed; ask again later", 10)
+        }
+        StoreError::Unknown(cause) => {
+            tracing::warn!(%cause, "the outcome of a commit is unknown");
+            Error::outcome_unknown(
+                "the database did not say whether this was done: look, or ask again with the same Idempotency-Key if \
+                 the request had one",
                 5,
             )
         }

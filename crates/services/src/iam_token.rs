@@ -2,7 +2,7 @@
 //! twelve hours. A token in that form stands for the same record as the one that it was made of, and every API of this server
 //! takes it (device registry contract §2.7).
 
-use crate::context::Context;
+use crate::context::{Context, failed};
 use crate::token;
 use async_recursion::async_recursion as compiled_here;
 use domain::caller::Caller;
@@ -30,6 +30,12 @@ impl Context {
             None => {
                 // As a bearer token it is judged by everything that holds for one: end, revocation, addresses, uses.
                 self.authenticate(Some(&format!("Bearer {credential}")), address).await?;
+                // This is a login, so what is remembered of the token is not enough: without a database there is none.
+                let verified = self.token_key().await?.verify(credential, self.now())?;
+                let record = store::credential::token(&self.db, verified.token).await.map_err(failed)?;
+                if record.is_none_or(|record| record.is_revoked) {
+                    return Err(Error::unauthenticated("the access token was revoked; log in again"));
+                }
                 credential.to_owned()
             }
         };

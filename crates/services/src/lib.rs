@@ -32,6 +32,7 @@ pub mod inventory;
 pub mod issue;
 pub mod issue_from;
 pub mod issuer;
+mod list_shelf;
 pub mod login;
 pub mod members;
 pub mod ocsp;

@@ -105,9 +105,13 @@ impl Context {
         match made.unwrap_or_else(|_| Err(Error::unavailable("the database takes too long", 5))) {
             Ok(reply) => reply,
             Err(error) => match error.reason() {
-                Some(Reason::Unavailable { .. } | Reason::WrongState | Reason::TooMany { .. } | Reason::Conflict) => {
-                    refusal(OcspRefusal::TryLater)
-                }
+                Some(
+                    Reason::Unavailable { .. }
+                    | Reason::OutcomeUnknown { .. }
+                    | Reason::WrongState
+                    | Reason::TooMany { .. }
+                    | Reason::Conflict,
+                ) => refusal(OcspRefusal::TryLater),
                 Some(_) | None => {
                     tracing::error!(%error, "the status of a certificate cannot be told");
                     refusal(OcspRefusal::InternalError)

@@ -245,7 +245,7 @@ impl Context {
         match outcome {
             Ok(_) => Ok(()),
             Err(error) => match error.reason() {
-                Some(Reason::Unavailable { .. }) | None => Err(error),
+                Some(Reason::Unavailable { .. } | Reason::OutcomeUnknown { .. }) | None => Err(error),
                 Some(_) => {
                     tracing::warn!(certificate.id = %id, %error, "a certificate was not renewed");
                     Ok(())

@@ -3,6 +3,7 @@
 use crate::audit::{self, Object};
 use crate::authorities::about;
 use crate::context::{Context, failed};
+use crate::list_shelf::Kind;
 use crate::patient::patiently;
 use crate::subject::subject_of;
 use async_recursion::async_recursion as compiled_here;
@@ -16,6 +17,7 @@ use domain::revocation::{
 };
 use domain::{AuthorityId, CrlId, Error, Result, Time};
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Instant;
 use store::authority::{CrlRecord, DeltaRecord};
 use store::{Changes, StoreError};
@@ -57,9 +59,14 @@ struct ListChanges {
 }
 
 impl Context {
-    /// The newest list of a record, signed anew when it has run out.
+    /// The newest list of a record, signed anew when it has run out. While the shared database is away, the newest that this
+    /// node knows.
     #[compiled_here]
-    pub async fn published_list(&self, id: CrlId) -> Result<PublishedList> {
+    pub async fn published_list(&self, id: CrlId) -> Result<Arc<PublishedList>> {
+        self.shelved(id, Kind::Complete, self.read_list(id).await)
+    }
+
+    async fn read_list(&self, id: CrlId) -> Result<PublishedList> {
         let mut record = self.list_record(id).await?;
         let now = self.now();
         if record.der.is_none() || record.next_update.is_none_or(|end| end <= now) {
@@ -263,9 +270,13 @@ impl Context {
         Uri::parse(&url).map_err(|error| Error::failed(format!("the publication URL is not usable: {error}")))
     }
 
-    /// The newest list of the changes of a record.
+    /// The newest list of the changes of a record. While the shared database is away, the newest that this node knows.
     #[compiled_here]
-    pub async fn published_changes(&self, id: CrlId) -> Result<PublishedList> {
+    pub async fn published_changes(&self, id: CrlId) -> Result<Arc<PublishedList>> {
+        self.shelved(id, Kind::Changes, self.read_changes(id).await)
+    }
+
+    async fn read_changes(&self, id: CrlId) -> Result<PublishedList> {
         // The complete list is signed anew when it has run out, and this one with it.
         let complete = self.published_list(id).await?;
         let record = self.list_record(id).await?;
@@ -457,7 +468,7 @@ impl Context {
     /// The newest list of a record, and that of the changes if there is one, each with its file name.
     #[compiled_here]
     pub async fn lists_to_deliver(&self, id: CrlId) -> Result<ListsToDeliver> {
-        let list = self.published_list(id).await?;
+        let list = self.read_list(id).await?;
         let mut files = vec![(format!("{id}.crl"), list.der)];
         if let Some(delta) = self.list_record(id).await?.delta {
             files.push((format!("{id}.delta.crl"), delta.der));

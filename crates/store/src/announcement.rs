@@ -33,6 +33,11 @@ pub enum Announcement {
     },
     /// Access ended: there are new rows of `access_ends`.
     AccessEnds,
+    /// The configuration changed, and has this number now. The store takes note of it itself.
+    Configuration {
+        /// The number.
+        epoch: i64,
+    },
     /// A certificate was revoked, for this or another reason, or its hold was ended.
     Status {
         /// The key that signed it.
@@ -49,6 +54,7 @@ impl fmt::Display for Announcement {
                 write!(formatter, "letters {node} {} {}", first.simple(), last.simple())
             }
             Self::AccessEnds => formatter.write_str("access-ends"),
+            Self::Configuration { epoch } => write!(formatter, "configuration {epoch}"),
             Self::Status { key, serial } => {
                 write!(formatter, "status {} ", key.0.simple())?;
                 serial.iter().try_for_each(|octet| write!(formatter, "{octet:02x}"))
@@ -68,6 +74,7 @@ impl Announcement {
                 last: Uuid::parse_str(last).ok()?,
             }),
             ["access-ends"] => Some(Self::AccessEnds),
+            ["configuration", epoch] => Some(Self::Configuration { epoch: epoch.parse().ok()? }),
             ["status", key, serial] => {
                 Some(Self::Status { key: AuthorityKeyId(Uuid::parse_str(key).ok()?), serial: octets_of_hex(serial)? })
             }
@@ -118,10 +125,10 @@ mod tests {
         let letters =
             Announcement::Letters { node: "n1".into(), first: Uuid::from_u128(7), last: Uuid::from_u128(u128::MAX) };
         let status = Announcement::Status { key: AuthorityKeyId(Uuid::from_u128(9)), serial: vec![0, 0x80, 0xff] };
-        for told in [letters, Announcement::AccessEnds, status] {
+        for told in [letters, Announcement::AccessEnds, Announcement::Configuration { epoch: 7 }, status] {
             assert_eq!(Announcement::parse(&told.to_string()), Some(told));
         }
-        for unknown in ["", "letters", "letters n1 x y", "access-ends now", "status x 00", "something-else"] {
+        for unknown in ["", "letters", "letters n1 x y", "access-ends now", "status x 00", "configuration", "something-else"] {
             assert_eq!(Announcement::parse(unknown), None, "{unknown}");
         }
     }

@@ -51,22 +51,28 @@ pub struct Settings {
     pub node: String,
     /// How many connections only read.
     pub readers: usize,
+    /// How long one statement may take on PostgreSQL. Migrations may take longer.
+    pub statement_time: Duration,
 }
+
+/// How long one statement may take when nobody says otherwise.
+const STATEMENT_TIME: Duration = Duration::from_secs(30);
 
 impl Settings {
     /// A database file.
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self { engine: Engine::Sqlite { path: path.into() }, node: "main".into(), readers: 2 }
+        Self { engine: Engine::Sqlite { path: path.into() }, node: "main".into(), readers: 2, statement_time: STATEMENT_TIME }
     }
 
     /// A database that is gone when it is closed.
     pub fn sqlite_in_memory() -> Self {
-        Self { engine: Engine::SqliteInMemory, node: "main".into(), readers: 0 }
+        Self { engine: Engine::SqliteInMemory, node: "main".into(), readers: 0, statement_time: STATEMENT_TIME }
     }
 
     /// A PostgreSQL database.
     pub fn postgres(url: impl Into<String>) -> Self {
-        Self { engine: Engine::Postgres { url: url.into() }, node: "main".into(), readers: 4 }
+        let engine = Engine::Postgres { url: url.into() };
+        Self { engine, node: "main".into(), readers: 4, statement_time: STATEMENT_TIME }
     }
 
     /// The same with another node name.
@@ -205,7 +211,10 @@ impl Db {
                 Handle::Postgres(Arc::new(Postgres::open(url, settings, shared.clone()).await?))
             }
         };
-        let poller = tokio::spawn(poll_epoch(handle.clone(), shared.clone()));
+        let poller = match &handle {
+            Handle::Sqlite(engine) => tokio::spawn(poll_epoch(engine.clone(), shared.clone())),
+            Handle::Postgres(engine) => tokio::spawn(engine.watch(shared.clone())),
+        };
         Ok(Self { handle, patience: Patience::None, shared, _poller: Some(Arc::new(Poller(poller))) })
     }
 
@@ -278,14 +287,23 @@ impl Db {
             Handle::Postgres(engine) => engine.submit(pending)?,
         }
         // A committer that ends without an answer was stopped in the middle.
-        let unknown = |_| StoreError::Unavailable("the committer ended, the outcome is unknown".into());
+        let unknown = |_| StoreError::Unknown("the committer ended".into());
         answered.await.map_err(unknown)?
     }
 
     /// A number that is larger whenever a [`Changes::configuration`] has been committed by anyone: by this process at
-    /// once, before [`Db::commit`] returns; by another within a second. Callers drop their caches when it changes.
+    /// once, before [`Db::commit`] returns; by another within a second, or when it is confirmed. Callers drop their caches when it changes.
     pub fn configuration_epoch(&self) -> u64 {
         self.shared.epoch.load(Ordering::Acquire)
+    }
+
+    /// The same number, as new as what any node has committed before this was called. Who acts on what is remembered of the
+    /// configuration asks for it first, so that what was withdrawn on one node holds on all of them at once.
+    pub async fn confirmed_epoch(&self) -> Result<u64, StoreError> {
+        if let Handle::Postgres(engine) = &self.handle {
+            engine.confirm_epoch(&self.shared).await?;
+        }
+        Ok(self.configuration_epoch())
     }
 
     /// Sets the key of the audit chain. Needed before the first commit that has an audit record.
@@ -351,7 +369,7 @@ impl Db {
     pub fn listen(&self) -> Option<Ear> {
         match &self.handle {
             Handle::Sqlite(_) => None,
-            Handle::Postgres(engine) => Some(engine.listen()),
+            Handle::Postgres(engine) => Some(engine.listen(self.shared.clone())),
         }
     }
 
@@ -390,12 +408,12 @@ pub(crate) const SELECT_EPOCH: &str = "SELECT epoch FROM configuration_epoch WHE
 /// How often the configuration is looked at.
 const POLL: Duration = Duration::from_millis(400);
 
-/// Sees what other nodes, and on SQLite the command line, change of the configuration.
-async fn poll_epoch(handle: Handle, shared: Arc<Shared>) {
+/// Sees what the command line changes of the configuration.
+async fn poll_epoch(engine: Arc<Sqlite>, shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(POLL).await;
-        // While the database is away there is nothing new; each query tells its own caller of the trouble.
-        if let Ok(rows) = handle.rows(SELECT_EPOCH, vec![], Patience::None).await
+        // What is wrong with the file, each query tells its own caller.
+        if let Ok(rows) = engine.rows(SELECT_EPOCH, vec![], Patience::None).await
             && let Some(Ok(epoch)) = rows.first().map(|row| row.int(0))
         {
             shared.saw_epoch(epoch);

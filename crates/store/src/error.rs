@@ -29,10 +29,21 @@ pub enum StoreError {
     },
     /// The settings of the database or its place are not safe to run on.
     Refused(String),
-    /// The database cannot be reached or has no room. For a commit the text says whether its outcome is unknown.
+    /// The database cannot be reached or has no room. Nothing of the change was kept.
     Unavailable(String),
+    /// The database takes no changes now: it is a standby, or an operator made it so. Nothing of the change was kept.
+    ReadOnly(String),
+    /// The answer to a commit did not come: all of the change was kept, or nothing.
+    Unknown(String),
     /// The engine refused a statement: a defect of this program.
     Engine(String),
+}
+
+impl StoreError {
+    /// Whether the same may do later: nobody is at fault who asked.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::ReadOnly(_) | Self::Unknown(_))
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -47,6 +58,8 @@ impl fmt::Display for StoreError {
             ),
             Self::Refused(why) => write!(formatter, "refused to use the database: {why}"),
             Self::Unavailable(why) => write!(formatter, "the database is not available: {why}"),
+            Self::ReadOnly(why) => write!(formatter, "the database takes no changes: {why}"),
+            Self::Unknown(why) => write!(formatter, "the outcome of the commit is unknown: {why}"),
             Self::Engine(why) => write!(formatter, "the database engine failed: {why}"),
         }
     }

@@ -9,7 +9,7 @@ use domain::{CertificateId, ProjectId, Time};
 
 /// A request that was begun: the digest of caller, route and key, and when. A later request under the same key, once the
 /// first is forgotten, has a mark of its own, which nothing of the first can touch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// The digest.
     pub id: [u8; 16],

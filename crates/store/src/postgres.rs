@@ -8,17 +8,15 @@ use crate::announcement::{CHANNEL, Ear, HEARD_MAX, NOTIFY};
 use crate::audit_chain::{self, Head};
 use crate::changes::{Lasting, Tally};
 use crate::db::{Pending, RAISE_EPOCH, SELECT_EPOCH, ServerAllowance, Shared};
-use crate::postgres_link::{Connector, Link, LinkError, Remedy};
-use crate::{Changes, Row, Settings, Statement, StoreError, Value, postgres_listen};
+use crate::postgres_link::{CommitError, Connector, Link, LinkError, Remedy, Work};
+use crate::postgres_slot::{Readers, Slot};
+use crate::postgres_watch::{Confirmations, Watch};
+use crate::{Announcement, Changes, Row, Settings, Statement, StoreError, Value, postgres_listen};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::task::JoinHandle;
-
-/// How long a failed attempt to connect answers for those after it.
-const RECONNECT: Duration = Duration::from_millis(200);
 
 /// The most changes that are committed at once.
 const BATCH_MAX: usize = 512;
@@ -35,6 +33,12 @@ const GUILTY_MAX: usize = 8;
 /// The connections and the tasks.
 pub(crate) struct Postgres {
     connector: Arc<Connector>,
+    /// For whoever reads.
+    read_connector: Arc<Connector>,
+    watch: Watch,
+    /// The connection of the watch.
+    watching: Arc<Slot>,
+    confirmations: Confirmations,
     /// Nothing when the database is only read.
     write: Option<UnboundedSender<Message>>,
     readers: Readers,
@@ -49,8 +53,10 @@ enum Message {
 impl Postgres {
     /// Opens a database as one of its servers.
     pub(crate) async fn open(url: &str, settings: &Settings, shared: Arc<Shared>) -> Result<Self, StoreError> {
-        let connector = Arc::new(Connector::new(url)?);
+        let connector = Arc::new(Connector::new(url, Work::Write, settings.statement_time)?);
+        let read_connector = Arc::new(Connector::new(url, Work::Read, settings.statement_time)?);
         let link = connector.connect().await?;
+        link.refuse_shared_sessions(&read_connector).await?;
         link.migrate().await?;
         if let Some(row) = link.rows(SELECT_EPOCH, &[]).await?.first() {
             shared.saw_epoch(row.int(0)?);
@@ -58,25 +64,44 @@ impl Postgres {
         let slot = Slot::new(connector.clone(), Some(link));
         let (write, requests) = unbounded_channel();
         let (node, lasting) = (settings.node.clone(), Lasting::default());
-        let committer = Committer { slot, node, head: None, lasting, shared };
-        let committer = tokio::spawn(committer.run(requests));
-        let readers = Readers::new(&Arc::new(Connector::for_readers(url)?), settings.readers);
-        Ok(Self { connector, write: Some(write), readers, committer: Mutex::new(Some(committer)) })
+        let watch = Watch::default();
+        let committer = Committer { slot, node, head: None, lasting, shared, watch: watch.clone() };
+        let committer = Mutex::new(Some(tokio::spawn(committer.run(requests))));
+        let readers = Readers::new(&read_connector, settings.readers, watch.clone());
+        let watching = Arc::new(Slot::new(read_connector.clone(), None));
+        let confirmations = Confirmations::new(watching.clone());
+        Ok(Self { connector, read_connector, watch, watching, confirmations, write: Some(write), readers, committer })
     }
 
     /// Opens a database to read it.
     pub(crate) async fn open_read_only(url: &str, settings: &Settings) -> Result<Self, StoreError> {
-        let connector = Arc::new(Connector::read_only(url)?);
-        let readers = Readers::new(&connector, settings.readers);
-        crate::migrate::check_complete(&readers.rows(crate::migrate::SELECT_APPLIED, vec![]).await?)?;
-        Ok(Self { connector, write: None, readers, committer: Mutex::new(None) })
+        let connector = Arc::new(Connector::new(url, Work::ReadAnywhere, settings.statement_time)?);
+        let watch = Watch::default();
+        let readers = Readers::new(&connector, settings.readers, watch.clone());
+        crate::migrate::check_complete(&readers.rows(crate::migrate::SELECT_APPLIED, &[]).await?)?;
+        let (read_connector, committer) = (connector.clone(), Mutex::new(None));
+        let watching = Arc::new(Slot::new(read_connector.clone(), None));
+        let confirmations = Confirmations::new(watching.clone());
+        Ok(Self { connector, read_connector, watch, watching, confirmations, write: None, readers, committer })
+    }
+
+    /// Watches whether the server answers, and what others change of the configuration, for as long as it is awaited.
+    pub(crate) fn watch(&self, shared: Arc<Shared>) -> impl Future<Output = ()> + Send + 'static {
+        self.watch.clone().keep(self.watching.clone(), shared)
     }
 
     /// Waits until no other node starts for the first time, and keeps others waiting for as long as the connection lives.
     pub(crate) async fn hold_first_start(&self) -> Result<Link, StoreError> {
         let link = self.connector.connect().await?;
+        // Others may take their time.
+        link.control("SET lock_timeout = '5min'; SET statement_timeout = '6min'").await?;
         link.rows("SELECT pg_advisory_lock($1) IS NULL", &[FIRST_START_LOCK.into()]).await?;
         Ok(link)
+    }
+
+    /// Makes sure that what is known of the configuration is as new as what was committed before this was called.
+    pub(crate) async fn confirm_epoch(&self, shared: &Shared) -> Result<(), StoreError> {
+        self.confirmations.confirm(&self.watch, shared).await
     }
 
     /// Hands changes to the committer.
@@ -88,7 +113,7 @@ impl Postgres {
 
     /// Runs a query on the next connection.
     pub(crate) async fn rows(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        self.readers.rows(sql, params).await
+        self.readers.rows(sql, &params).await
     }
 
     /// The server's clock, in milliseconds since the epoch.
@@ -107,9 +132,9 @@ impl Postgres {
     }
 
     /// Listens to what the nodes announce, on a connection of its own.
-    pub(crate) fn listen(&self) -> Ear {
+    pub(crate) fn listen(&self, shared: Arc<Shared>) -> Ear {
         let (heard, ear) = channel(HEARD_MAX);
-        tokio::spawn(postgres_listen::listen(self.connector.clone(), heard));
+        tokio::spawn(postgres_listen::listen(self.read_connector.clone(), heard, shared));
         Ear::new(ear)
     }
 
@@ -126,98 +151,7 @@ impl Postgres {
             tracing::error!("the committer panicked");
         }
         self.readers.close().await;
-    }
-}
-
-/// A place for one connection, which is made again when it has ended.
-struct Slot {
-    connector: Arc<Connector>,
-    state: tokio::sync::Mutex<SlotState>,
-}
-
-#[derive(Default)]
-struct SlotState {
-    link: Option<Arc<Link>>,
-    failed: Option<(Instant, StoreError)>,
-    is_closed: bool,
-}
-
-impl Slot {
-    fn new(connector: Arc<Connector>, link: Option<Link>) -> Self {
-        let state = SlotState { link: link.map(Arc::new), ..SlotState::default() };
-        Self { connector, state: tokio::sync::Mutex::new(state) }
-    }
-
-    /// The connection, made now if there is none.
-    async fn link(&self) -> Result<Arc<Link>, StoreError> {
-        let mut state = self.state.lock().await;
-        if state.is_closed {
-            return Err(StoreError::Unavailable("the database is closed".into()));
-        }
-        if let Some(link) = state.link.as_ref().filter(|link| !link.is_closed()) {
-            return Ok(link.clone());
-        }
-        state.link = None;
-        if let Some((at, error)) = &state.failed
-            && at.elapsed() < RECONNECT
-        {
-            return Err(error.clone());
-        }
-        match self.connector.connect().await {
-            Ok(link) => {
-                let link = Arc::new(link);
-                state.link = Some(link.clone());
-                Ok(link)
-            }
-            Err(error) => {
-                state.failed = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
-    }
-
-    /// Makes sure that this connection is not given out again.
-    async fn forget(&self, link: &Arc<Link>) {
-        let mut state = self.state.lock().await;
-        state.link.take_if(|held| Arc::ptr_eq(held, link));
-    }
-
-    async fn close(&self) {
-        let mut state = self.state.lock().await;
-        *state = SlotState { is_closed: true, ..SlotState::default() };
-    }
-}
-
-/// The connections that read. Each carries several queries at a time.
-#[derive(Clone)]
-struct Readers {
-    slots: Arc<[Slot]>,
-    next: Arc<AtomicUsize>,
-}
-
-impl Readers {
-    fn new(connector: &Arc<Connector>, count: usize) -> Self {
-        let slots = (0..count.max(1)).map(|_| Slot::new(connector.clone(), None)).collect();
-        Self { slots, next: Arc::default() }
-    }
-
-    async fn rows(&self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
-        let link = slot.link().await?;
-        match link.rows(sql, &params).await {
-            // Reading twice does no harm, and a server that was started again shows only when it is asked.
-            Err(LinkError { remedy: Remedy::Reconnect, .. }) => {
-                slot.forget(&link).await;
-                Ok(slot.link().await?.rows(sql, &params).await?)
-            }
-            other => Ok(other?),
-        }
-    }
-
-    async fn close(&self) {
-        for slot in self.slots.iter() {
-            slot.close().await;
-        }
+        self.watching.close().await;
     }
 }
 
@@ -230,6 +164,7 @@ struct Committer {
     /// What need not be run again.
     lasting: Lasting,
     shared: Arc<Shared>,
+    watch: Watch,
 }
 
 /// Why a transaction was not committed.
@@ -326,27 +261,37 @@ impl Committer {
         if batch.is_empty() {
             return Ok(());
         }
-        let link = self.slot.link().await?;
-        let applied = self.apply(&link, batch).await;
+        let watch = self.watch.clone();
+        let link = watch.unless_silent(self.slot.link()).await??;
+        let applied = match watch.unless_silent(self.apply(&link, batch)).await {
+            Ok(applied) => applied,
+            Err(silent) => {
+                // Nobody sends the commit on it any more: the server ends the transaction with the connection.
+                self.slot.forget(&link).await;
+                return Err(Failure::Whole(silent));
+            }
+        };
         let (head, epoch) = match applied {
             Ok(applied) => applied,
             Err(failure) => {
                 // A connection on which this fails is not used again, and its transaction ends with it.
-                if link.control("ROLLBACK").await.is_err() {
+                if !matches!(watch.unless_silent(link.control("ROLLBACK")).await, Ok(Ok(()))) {
                     self.slot.forget(&link).await;
                 }
                 return Err(failure);
             }
         };
-        if let Err(LinkError { error, remedy }) = link.control("COMMIT").await {
-            return Err(match remedy {
-                Remedy::Nothing => Failure::Whole(error),
-                Remedy::Again => Failure::Again(error),
-                Remedy::Reconnect => {
-                    self.slot.forget(&link).await;
-                    Failure::Whole(StoreError::Unavailable(format!("the outcome of the commit is unknown: {error}")))
-                }
-            });
+        match watch.unless_silent(link.commit()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(CommitError::Refused(error))) => return Err(error.into()),
+            Ok(Err(CommitError::NoAnswer(why))) => {
+                self.slot.forget(&link).await;
+                return Err(Failure::Whole(StoreError::Unknown(why)));
+            }
+            Err(silent) => {
+                self.slot.forget(&link).await;
+                return Err(Failure::Whole(StoreError::Unknown(silent.to_string())));
+            }
         }
         self.head = Some(head);
         self.lasting.committed(batch.iter().flat_map(|changes| &changes.statements));
@@ -470,13 +415,19 @@ impl<'a> Plan<'a> {
             return Ok(None);
         }
         let raised = link.rows(RAISE_EPOCH, &[]).await?;
-        Ok(raised.first().map(|row| row.int(0)).transpose()?)
+        let epoch = raised.first().map(|row| row.int(0)).transpose()?;
+        if let Some(epoch) = epoch {
+            let told = Announcement::Configuration { epoch };
+            link.execute(NOTIFY, &[CHANNEL.into(), told.to_string().into()]).await?;
+        }
+        Ok(epoch)
     }
 }
 
 /// An error of a statement is its own doing, unless it is nobody's.
 fn blame(place: usize, error: LinkError) -> Failure {
     match error.remedy {
+        Remedy::Nothing if matches!(error.error, StoreError::ReadOnly(_)) => Failure::Whole(error.error),
         Remedy::Nothing => Failure::Guilty(place, error.error),
         Remedy::Again | Remedy::Reconnect => Failure::Again(error.error),
     }

@@ -2,9 +2,9 @@
 //!
 //! It knows nothing of batches or of which connection is used for what.
 
+use crate::postgres_tls::{tls_config, tls_options};
 use crate::{Row, StoreError, Value, migrate};
 use bytes::BytesMut;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -16,24 +16,54 @@ use tokio::task::JoinHandle;
 use tokio_postgres::config::{Config, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, NoTls, SimpleQueryMessage, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The oldest release that is accepted, as `server_version_num`.
 const SERVER_VERSION_MIN: i64 = 150_000;
 
+/// How long it is waited for one server to take a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may take until statements can be sent on it, by server that the URL names.
+const SET_UP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When an idle connection is asked whether the other side is there, how often, and how many times in vain.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(5), Duration::from_secs(2), 3);
+
+/// How long what was sent may wait to be acknowledged by the other side's network.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Chosen at random once; another program is unlikely to take the same advisory lock.
 const MIGRATION_LOCK: i64 = 0x6368_616e_6365_7279;
-
-const READ_ONLY_SESSION: &str = "SET default_transaction_read_only = on;";
 
 /// Makes connections.
 pub(crate) struct Connector {
     config: Config,
     tls: Option<MakeRustlsConnect>,
-    session: &'static str,
+    work: Work,
+    session: String,
+}
+
+/// What connections are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// To commit, on the server that takes changes.
+    Write,
+    /// To read on that server, also while an operator keeps it from taking changes. Never on a standby: it may not have what
+    /// was committed last, such as a revocation.
+    Read,
+    /// To read on any server, for commands that look at a database.
+    ReadAnywhere,
+}
+
+/// Why a commit did not say that it is done.
+#[derive(Debug)]
+pub(crate) enum CommitError {
+    /// The server refused it: nothing was kept.
+    Refused(LinkError),
+    /// It did not answer: all was kept, or nothing.
+    NoAnswer(String),
 }
 
 /// A connection, with the statements that it has prepared.
@@ -79,30 +109,19 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl Connector {
-    /// Connections for a URL that may write.
-    pub(crate) fn new(url: &str) -> Result<Self, StoreError> {
-        // A node that hangs must not hold the others' rows, and a lock that is not given is an error, not a standstill.
-        let session = "SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '10s';";
-        Self::with_session(url, session, TargetSessionAttrs::ReadWrite)
-    }
-
-    /// Connections that only read, from the server that also writes: a standby may not have the latest commit yet.
-    pub(crate) fn for_readers(url: &str) -> Result<Self, StoreError> {
-        Self::with_session(url, READ_ONLY_SESSION, TargetSessionAttrs::ReadWrite)
-    }
-
-    /// Connections that only read, from any server.
-    pub(crate) fn read_only(url: &str) -> Result<Self, StoreError> {
-        Self::with_session(url, READ_ONLY_SESSION, TargetSessionAttrs::Any)
-    }
-
-    fn with_session(url: &str, session: &'static str, target: TargetSessionAttrs) -> Result<Self, StoreError> {
+    /// Connections for this work, on which a statement may take so long.
+    pub(crate) fn new(url: &str, work: Work, statement_time: Duration) -> Result<Self, StoreError> {
         let (url, options) = tls_options(url)?;
         // The message of the parser names an option, not the password.
         let mut config: Config =
             url.parse().map_err(|error| StoreError::Refused(format!("PostgreSQL URL: {error}")))?;
-        config.target_session_attrs(target).connect_timeout(CONNECT_TIMEOUT);
-        config.keepalives_idle(Duration::from_secs(30));
+        let (idle, interval, retries) = KEEPALIVE;
+        config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(ACKNOWLEDGED_WITHIN);
+        config.keepalives_idle(idle).keepalives_interval(interval).keepalives_retries(retries);
+        config.target_session_attrs(match work {
+            Work::Write | Work::Read => TargetSessionAttrs::ReadWrite,
+            Work::ReadAnywhere => TargetSessionAttrs::Any,
+        });
         if config.get_application_name().is_none() {
             config.application_name("chancery");
         }
@@ -110,43 +129,69 @@ impl Connector {
             SslMode::Require => Some(MakeRustlsConnect::new(tls_config(options.root_file.as_deref())?)),
             _ => None,
         };
-        Ok(Self { config, tls, session })
+        let session = match work {
+            // A node that hangs must not hold the others' rows, and a lock that is not given is an error, not a standstill.
+            Work::Write => "SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '10s';",
+            Work::Read | Work::ReadAnywhere => "SET default_transaction_read_only = on;",
+        };
+        // What looks at a database by command reads as much as there is.
+        let session = match work {
+            Work::Write | Work::Read => format!("{session} SET statement_timeout = {};", statement_time.as_millis()),
+            Work::ReadAnywhere => session.to_owned(),
+        };
+        Ok(Self { config, tls, work, session })
     }
 
     /// Connects, sets the session up and refuses settings that lose what was committed.
     pub(crate) async fn connect(&self) -> Result<Link, StoreError> {
-        let client = match &self.tls {
-            Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await.map_err(connect_error)?;
-                tokio::spawn(report(connection));
-                client
-            }
-            None => {
-                let (client, connection) = self.config.connect(NoTls).await.map_err(connect_error)?;
-                tokio::spawn(report(connection));
-                client
-            }
-        };
-        self.set_up(client).await
+        Ok(self.connect_to_listen(|_| {}).await?.0)
     }
 
     /// Connects like [`Connector::connect`], and hands on what is told on the channels that the connection listens to. The
     /// task ends with the connection.
     pub(crate) async fn connect_to_listen(
         &self,
-        told: impl Fn(&str) + Send + 'static,
+        told: impl Fn(&str) + Send + Clone + 'static,
     ) -> Result<(Link, JoinHandle<()>), StoreError> {
-        let (client, task) = match &self.tls {
+        let patience = SET_UP_TIMEOUT * u32::try_from(self.config.get_hosts().len().max(1)).unwrap_or(1);
+        let connected = tokio::time::timeout(patience, self.connect_and_set_up(told)).await;
+        connected.unwrap_or_else(|_| Err(StoreError::Unavailable("no connection to PostgreSQL: it says nothing".into())))
+    }
+
+    async fn connect_and_set_up(
+        &self,
+        told: impl Fn(&str) + Send + Clone + 'static,
+    ) -> Result<(Link, JoinHandle<()>), StoreError> {
+        match self.connect_with(&self.config, told.clone()).await {
+            Ok((client, task)) => Ok((self.set_up(client).await?, task)),
+            // Nobody takes changes. What is there may be read from a server that is no standby.
+            Err(StoreError::ReadOnly(_)) if self.work == Work::Read => {
+                let mut config = self.config.clone();
+                config.target_session_attrs(TargetSessionAttrs::Any);
+                let (client, task) = self.connect_with(&config, told).await?;
+                let link = self.set_up(client).await?;
+                link.refuse_standby().await?;
+                Ok((link, task))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn connect_with(
+        &self,
+        config: &Config,
+        told: impl Fn(&str) + Send + 'static,
+    ) -> Result<(Client, JoinHandle<()>), StoreError> {
+        match &self.tls {
             Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await.map_err(connect_error)?;
-                (client, tokio::spawn(hand_on(connection, told)))
+                let (client, connection) = config.connect(tls.clone()).await.map_err(connect_error)?;
+                Ok((client, tokio::spawn(hand_on(connection, told))))
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await.map_err(connect_error)?;
-                (client, tokio::spawn(hand_on(connection, told)))
+                let (client, connection) = config.connect(NoTls).await.map_err(connect_error)?;
+                Ok((client, tokio::spawn(hand_on(connection, told))))
             }
-        };
-        Ok((self.set_up(client).await?, task))
+        }
     }
 
     async fn set_up(&self, client: Client) -> Result<Link, StoreError> {
@@ -155,16 +200,9 @@ impl Connector {
             .await?;
         // No statement of ours runs for as long as it takes to compile one.
         link.control("SET jit = off").await?;
-        link.control(self.session).await?;
+        link.control(&self.session).await?;
         link.refuse_unsafe_settings().await?;
         Ok(link)
-    }
-}
-
-/// Runs the connection until it ends, and tells of an end that nobody asked for.
-async fn report(connection: impl Future<Output = Result<(), Error>>) {
-    if let Err(error) = connection.await {
-        tracing::warn!(error = %describe(&error), "a connection to PostgreSQL ended");
     }
 }
 
@@ -180,7 +218,7 @@ where
             Some(Ok(AsyncMessage::Notification(notification))) => told(notification.payload()),
             Some(Ok(_)) => {}
             Some(Err(error)) => {
-                tracing::warn!(error = %describe(&error), "the connection to PostgreSQL that listens ended");
+                tracing::warn!(error = %describe(&error), "a connection to PostgreSQL ended");
                 return;
             }
         }
@@ -200,6 +238,38 @@ impl Link {
             encoding: self.setting("server_encoding").await?,
         };
         settings.refusal().map_or(Ok(()), |why| Err(StoreError::Refused(why)))
+    }
+
+    /// Refuses a server that only follows another one.
+    async fn refuse_standby(&self) -> Result<(), StoreError> {
+        match self.client.simple_query("SELECT pg_is_in_recovery()").await {
+            Ok(answer) if first_text(&answer).as_deref() == Some("f") => Ok(()),
+            Ok(_) => Err(StoreError::ReadOnly(
+                "the server is a standby, and none that takes changes is reached; what a standby has may be old".into(),
+            )),
+            Err(error) => Err(LinkError::from(error).into()),
+        }
+    }
+
+    /// Refuses a connection pool that gives one session of the server to several of its clients: what a session has set or
+    /// prepared would be another one's, and nothing that is told would be heard.
+    pub(crate) async fn refuse_shared_sessions(&self, others: &Connector) -> Result<(), StoreError> {
+        let other = others.connect().await?;
+        for _ in 0..3 {
+            let (one, two) = (self.backend().await?, other.backend().await?);
+            if one == two {
+                return Err(shared_sessions());
+            }
+        }
+        Ok(())
+    }
+
+    /// The process of the server that answers.
+    async fn backend(&self) -> Result<Option<String>, StoreError> {
+        match self.client.simple_query("SELECT pg_backend_pid()").await {
+            Ok(answer) => Ok(first_text(&answer)),
+            Err(error) => Err(LinkError::from(error).into()),
+        }
     }
 
     async fn setting(&self, name: &'static str) -> Result<String, StoreError> {
@@ -225,7 +295,7 @@ impl Link {
 
     /// Applies the next migration and says whether there was one.
     async fn migrate_one_step(&self) -> Result<bool, StoreError> {
-        self.control("SET LOCAL lock_timeout = '5min'").await?;
+        self.control("SET LOCAL lock_timeout = '5min'; SET LOCAL statement_timeout = 0").await?;
         self.rows("SELECT pg_advisory_xact_lock($1) IS NULL", &[MIGRATION_LOCK.into()]).await?;
         self.control(migrate::CREATE_TABLE).await?;
         let applied = self.rows(migrate::SELECT_APPLIED, &[]).await?;
@@ -241,6 +311,18 @@ impl Link {
         Ok(true)
     }
 
+    /// Commits the transaction that is open.
+    pub(crate) async fn commit(&self) -> Result<(), CommitError> {
+        let Err(error) = self.client.batch_execute("COMMIT").await else { return Ok(()) };
+        let is_answer = error.as_db_error().is_some();
+        let error = LinkError::from(error);
+        match error.remedy {
+            Remedy::Nothing | Remedy::Again if is_answer => Err(CommitError::Refused(error)),
+            // A server that is told to stop may have kept it before it said so.
+            Remedy::Nothing | Remedy::Again | Remedy::Reconnect => Err(CommitError::NoAnswer(error.error.to_string())),
+        }
+    }
+
     /// Runs statements that take no parameters.
     pub(crate) async fn control(&self, sql: &str) -> Result<(), LinkError> {
         self.client.batch_execute(sql).await.map_err(LinkError::from)
@@ -251,6 +333,12 @@ impl Link {
         let prepared = self.prepare(sql, params).await?;
         let rows = self.client.query(&prepared.statement, &borrowed(params)).await.map_err(LinkError::from)?;
         rows.iter().map(|row| row_of(row).map_err(LinkError::from)).collect()
+    }
+
+    /// Runs a statement, whatever it answers.
+    pub(crate) async fn execute(&self, sql: &'static str, params: &[Value]) -> Result<u64, LinkError> {
+        let prepared = self.prepare(sql, params).await?;
+        self.client.execute_raw(&prepared.statement, params).await.map_err(LinkError::from)
     }
 
     /// A statement as this connection has it prepared.
@@ -345,55 +433,6 @@ impl ServerSettings {
     }
 }
 
-/// What the URL says about TLS beyond what the driver reads.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct TlsOptions {
-    root_file: Option<String>,
-}
-
-/// Takes `sslrootcert` out of the URL and makes `verify-ca` and `verify-full` the `require` that the driver knows; we
-/// verify the chain and the name with all of them. A mode that may fall back to plain text is made not to use TLS at all.
-fn tls_options(url: &str) -> Result<(String, TlsOptions), StoreError> {
-    let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let mut options = TlsOptions::default();
-    let mut kept = vec![];
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').unwrap_or((pair, "")) {
-            ("sslrootcert", file) => options.root_file = Some(file.replace("%2F", "/").replace("%20", " ")),
-            ("sslmode", "require" | "verify-ca" | "verify-full") => kept.push("sslmode=require"),
-            ("sslmode", "disable" | "allow" | "prefer") => kept.push("sslmode=disable"),
-            ("sslmode", other) => {
-                return Err(StoreError::Refused(format!("PostgreSQL URL: sslmode={other} is not known")));
-            }
-            _ => kept.push(pair),
-        }
-    }
-    if !kept.iter().any(|pair| pair.starts_with("sslmode=")) {
-        kept.push("sslmode=disable");
-    }
-    Ok((format!("{base}?{}", kept.join("&")), options))
-}
-
-fn tls_config(root_file: Option<&str>) -> Result<rustls::ClientConfig, StoreError> {
-    let mut roots = rustls::RootCertStore::empty();
-    match root_file {
-        Some(file) => {
-            let failed = |error: &dyn std::fmt::Display| StoreError::Refused(format!("sslrootcert {file}: {error}"));
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
-                roots.add(certificate.map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
-            }
-        }
-        None => {
-            // A system has odd certificates among its roots; those that rustls cannot use are left out.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let builder = rustls::ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| StoreError::Refused(format!("TLS: {error}")))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
 impl ToSql for Value {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
         match (self, kind) {
@@ -448,7 +487,30 @@ fn row_of(row: &tokio_postgres::Row) -> Result<Row, StoreError> {
     values.map(Row::new).map_err(|error| StoreError::Engine(describe(&error)))
 }
 
+/// The first value of what a simple query answered.
+fn first_text(answer: &[SimpleQueryMessage]) -> Option<String> {
+    answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    })
+}
+
+fn shared_sessions() -> StoreError {
+    StoreError::Refused(
+        "between here and PostgreSQL is a connection pool that shares sessions (PgBouncer with pool_mode = transaction \
+         or statement): Chancery needs pool_mode = session there, or the server's own address"
+            .into(),
+    )
+}
+
 fn connect_error(error: Error) -> StoreError {
+    let refused = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    // That is how the driver says that none of the servers takes changes.
+    if refused.is_some_and(|refused| refused.to_string().contains("does not allow writes")) {
+        return StoreError::ReadOnly(
+            "no server that takes changes is reached: it is a standby, or has default_transaction_read_only".into(),
+        );
+    }
     StoreError::Unavailable(format!("no connection to PostgreSQL: {}", describe(&error)))
 }
 
@@ -471,7 +533,9 @@ impl From<Error> for LinkError {
         };
         let error = match code.get(..2) {
             Some("23") => StoreError::Conflict { constraint: constraint_name(database) },
-            _ if code == "25006" => StoreError::Engine(format!("a query that writes: {text}")),
+            _ if code == "25006" => StoreError::ReadOnly(text),
+            // A statement that this session has prepared is not there, or one that it has not is.
+            _ if matches!(code, "26000" | "42P05") => shared_sessions(),
             // Connection trouble, a transaction that lost, no resources, an operator's doing, a lock that was not
             // given, an I/O error.
             Some("08" | "25" | "40" | "53" | "55" | "57" | "58") => StoreError::Unavailable(text),
@@ -543,22 +607,5 @@ mod tests {
             settings.synchronous_commit = "on".into();
             assert!(settings.refusal().is_none());
         }
-    }
-
-    #[test]
-    fn tls_is_used_fully_or_not_at_all() {
-        let check = |url: &str, expected: &str, root: Option<&str>| {
-            let options = TlsOptions { root_file: root.map(str::to_owned) };
-            assert_eq!(tls_options(url).unwrap(), (expected.to_owned(), options));
-        };
-        check("postgresql://a@h/d", "postgresql://a@h/d?sslmode=disable", None);
-        check("postgresql://a@h/d?sslmode=prefer", "postgresql://a@h/d?sslmode=disable", None);
-        check("postgresql://h/d?x=1&sslmode=verify-full", "postgresql://h/d?x=1&sslmode=require", None);
-        check(
-            "postgresql://h/d?sslmode=require&sslrootcert=%2Fa%2Fb.pem",
-            "postgresql://h/d?sslmode=require",
-            Some("/a/b.pem"),
-        );
-        assert!(matches!(tls_options("postgresql://h/d?sslmode=sometimes"), Err(StoreError::Refused(_))));
     }
 }

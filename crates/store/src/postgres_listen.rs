@@ -1,6 +1,7 @@
 //! The connection that listens to what the nodes of the database tell each other. It is made again whenever it ends.
 
 use crate::StoreError;
+use crate::db::Shared;
 use crate::announcement::{Announcement, Heard, LISTEN};
 use crate::postgres_link::{Connector, Link};
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use tokio::task::JoinHandle;
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Hands on what is told until nobody wants to hear it.
-pub(crate) async fn listen(connector: Arc<Connector>, heard: Sender<Heard>) {
+pub(crate) async fn listen(connector: Arc<Connector>, heard: Sender<Heard>, shared: Arc<Shared>) {
     while !heard.is_closed() {
-        match connect(&connector, &heard).await {
+        match connect(&connector, &heard, &shared).await {
             Ok((link, task)) => {
                 // When nobody reads, what was told is found by looking.
                 drop(heard.try_send(Heard::Listening));
@@ -34,9 +35,14 @@ pub(crate) async fn listen(connector: Arc<Connector>, heard: Sender<Heard>) {
     }
 }
 
-async fn connect(connector: &Connector, heard: &Sender<Heard>) -> Result<(Link, JoinHandle<()>), StoreError> {
-    let heard = heard.clone();
+async fn connect(
+    connector: &Connector,
+    heard: &Sender<Heard>,
+    shared: &Arc<Shared>,
+) -> Result<(Link, JoinHandle<()>), StoreError> {
+    let (heard, shared) = (heard.clone(), shared.clone());
     let told = move |text: &str| match Announcement::parse(text) {
+        Some(Announcement::Configuration { epoch }) => shared.saw_epoch(epoch),
         Some(announcement) => drop(heard.try_send(Heard::Told(announcement))),
         None => tracing::debug!(text, "another node tells what is not understood here"),
     };

@@ -2,6 +2,7 @@
 
 pub mod chains;
 pub mod database;
+pub mod database_proxy;
 pub mod mail;
 pub mod moto;
 pub mod nats;

@@ -39,12 +39,50 @@ impl PrivateCluster {
     /// # Panics
     /// If PostgreSQL is not installed; the message names the package.
     pub fn start(settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        open_to_server(folder.path());
-        let cluster = Cluster { data: folder.path().join("data"), port: free_port() };
+        let (folder, cluster) = Cluster::in_a_folder();
         cluster.initialize(settings);
         cluster.start();
         Self { cluster, _folder: folder }
+    }
+
+    /// Starts a server that follows another one by streaming replication, and takes no changes.
+    pub fn start_standby_of(primary: &Self) -> Self {
+        let (folder, cluster) = Cluster::in_a_folder();
+        let mut copy = cluster.command("pg_basebackup");
+        let url = format!("postgresql://postgres@127.0.0.1:{}/", primary.cluster.port);
+        copy.args(["--wal-method=stream", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        copy.arg(format!("--dbname={url}")).arg(format!("--pgdata={}", cluster.data.display()));
+        finish(copy);
+        cluster.start();
+        Self { cluster, _folder: folder }
+    }
+
+    /// Lets a standby take changes from now on.
+    pub fn promote(&self) {
+        self.cluster.control(&["promote", "-w"]);
+    }
+
+    /// Where its servers are, as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.cluster.port)
+    }
+
+    /// Stops every process of the server in its tracks: connections stay open, and nothing is answered.
+    pub fn freeze(&self) {
+        self.cluster.signal_all("STOP");
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        self.cluster.signal_all("CONT");
+    }
+
+    /// Runs statements on its one database.
+    ///
+    /// # Panics
+    /// If they are refused.
+    pub fn execute(&self, sql: &str) {
+        self.cluster.administer(sql);
     }
 
     /// The URL of its one database.
@@ -65,6 +103,7 @@ impl PrivateCluster {
 
 impl Drop for PrivateCluster {
     fn drop(&mut self) {
+        self.thaw();
         drop(self.cluster.command("pg_ctl").args(["stop", "-m", "immediate"]).output());
     }
 }
@@ -77,6 +116,24 @@ struct Cluster {
 }
 
 impl Cluster {
+    /// A place for a server that is not there yet.
+    fn in_a_folder() -> (tempfile::TempDir, Self) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        open_to_server(folder.path());
+        let cluster = Self { data: folder.path().join("data"), port: free_port() };
+        (folder, cluster)
+    }
+
+    /// Sends a signal to the server and to every process that it has started.
+    fn signal_all(&self, signal: &str) {
+        let first = fs::read_to_string(self.data.join("postmaster.pid")).ok();
+        let Some(first) = first.as_deref().and_then(|text| text.lines().next()) else { return };
+        let mut kill = Command::new("sh");
+        // The first process stops first, so that it starts no others.
+        kill.arg("-c").arg(format!("kill -{signal} {first}; kill -{signal} $(ps -o pid= --ppid {first}) 2>/dev/null"));
+        drop(kill.output());
+    }
+
     /// Without a password, over the loopback: the data are of a test.
     fn url(&self, database: &str) -> String {
         format!("postgresql://postgres@127.0.0.1:{}/{database}", self.port)

@@ -37,7 +37,7 @@ async fn issues(site: &Site, api: &Api, words: &str) -> bool {
     if answer.status == 200 {
         return true;
     }
-    let refused = answer.refused(504);
+    let refused = answer.refused(503);
     let said = refused["message"].as_str().unwrap();
     assert!(said.contains("issuance is stopped") && said.contains(words), "{said}");
     assert_eq!(site.count("SELECT COUNT(*) FROM certificates"), before);

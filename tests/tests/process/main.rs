@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod away;
 mod clock;
 mod crash;
 mod damaged;
@@ -16,7 +17,9 @@ mod fsck;
 mod iot;
 mod keys_rotation;
 mod kill;
+mod lost_commit;
 mod mutations;
+mod nodes;
 mod ocsp;
 mod operation;
 mod package;
@@ -26,6 +29,7 @@ mod revocation;
 mod secrets;
 mod site;
 mod syncs;
+mod three_nodes;
 mod tls;
 mod walk;
 mod withdrawal;

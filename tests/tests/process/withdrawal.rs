@@ -27,11 +27,11 @@ pub async fn list(api: &Api, site: &Site) -> Crl {
     Crl::from_der(response.bytes().await.unwrap().to_vec()).unwrap()
 }
 
-fn names(list: &Crl, serial: &str) -> bool {
+pub fn names(list: &Crl, serial: &str) -> bool {
     list.find(&SerialNumber::from_hex(serial).unwrap().integer_content()).is_some()
 }
 
-fn number(list: &Crl) -> u64 {
+pub fn number(list: &Crl) -> u64 {
     list.number().unwrap().unwrap().iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
 }
 
@@ -217,19 +217,30 @@ pub fn killed_before_the_list(site: &Site, kills: usize, seed: u64) -> Duration 
 /// Renews, revokes and deletes the same certificates at once, so many times. A certificate whose revocation was
 /// acknowledged is revoked in the inventory, unless it was deleted, and in the list in any case.
 pub fn races(site: &Site, count: usize, seed: u64) -> Races {
-    const AT_ONCE: usize = 16;
     let server = site.start();
+    let api = block_on(Api::log_in(site, &server));
+    let seen = races_over(site, &[api.clone(), api.clone(), api], count, seed);
+    server.stop();
+    site.check_clean();
+    seen
+}
+
+/// The same, where renewals go to the first of these, revocations to the second, deletions to the third.
+pub fn races_over(site: &Site, apis: &[Api; 3], count: usize, seed: u64) -> Races {
+    const AT_ONCE: usize = 16;
     let mut random = Random::new(seed);
     let mut seen = Races::default();
     block_on(async {
-        let api = Api::log_in(site, &server).await;
+        // A runtime of its own wants connections of its own.
+        let apis = apis.clone().map(|api| Api { client: crate::api::new_client(), ..api });
+        let api = apis[0].clone();
         let mut revoked = Vec::new();
         let mut spared = Vec::new();
         for _ in 0..count.div_ceil(AT_ONCE) {
             let orders: Vec<usize> = (0..AT_ONCE).map(|_| random.below(6)).collect();
             let racing = orders.into_iter().map(|order| {
-                let (api, profile) = (api.clone(), site.fact("/profiles/web-server"));
-                tokio::spawn(async move { race(&api, &profile, order).await })
+                let (apis, profile) = (apis.clone(), site.fact("/profiles/web-server"));
+                tokio::spawn(async move { race(&apis, &profile, order).await })
             });
             for outcome in racing.collect::<Vec<_>>() {
                 let outcome = outcome.await.unwrap();
@@ -251,8 +262,6 @@ pub fn races(site: &Site, count: usize, seed: u64) -> Races {
         ),
         0
     );
-    server.stop();
-    site.check_clean();
     seen
 }
 
@@ -272,15 +281,15 @@ struct Outcome {
     is_deleted: bool,
 }
 
-async fn race(api: &Api, profile: &str, order: usize) -> Outcome {
+async fn race([api, revoker, deleter]: &[Api; 3], profile: &str, order: usize) -> Outcome {
     let body = crate::api::issue_body(profile, "race.example.com");
     let issued = api.post(crate::api::ISSUE, &body).await.unwrap().ok();
     let id = text(&issued, "certificateId").to_owned();
     let place = format!("{CERTIFICATES}/{id}");
     let nothing = json!({});
     let renew = async { api.post(&format!("{place}/renew"), &nothing).await.unwrap() };
-    let revoking = revoke(api, &id, RevocationReason::Superseded);
-    let delete = async { Answer::of(api.request(reqwest::Method::DELETE, &place)).await.unwrap() };
+    let revoking = revoke(revoker, &id, RevocationReason::Superseded);
+    let delete = async { Answer::of(deleter.request(reqwest::Method::DELETE, &place)).await.unwrap() };
     // The order in which they are sent; they overlap.
     let (renewed, revoked, deleted) = match order {
         0 | 1 => tokio::join!(renew, revoking, delete),
@@ -303,7 +312,7 @@ async fn race(api: &Api, profile: &str, order: usize) -> Outcome {
         is_renewed: is(&renewed),
         is_deleted: is(&deleted),
     };
-    let record = api.get(&place).await.unwrap();
+    let record = deleter.get(&place).await.unwrap();
     assert_eq!(record.status == 404, outcome.is_deleted, "{}", record.body);
     if record.status == 200 {
         let shown = &record.body["certificate"];

@@ -8,7 +8,7 @@ use crate::route::{Input, Reply};
 use domain::caller::Caller;
 use domain::identity::MetadataEntry;
 use domain::issuance::IssuanceRequest;
-use domain::{ApplicationId, CertificateId, CollectionId, Error};
+use domain::{ApplicationId, CertificateId, CollectionId, Error, Reason};
 use serde_json::Value;
 use services::idempotency::Begun;
 use services::issue::{IssueOptions, Issued};
@@ -136,13 +136,29 @@ async fn answer_once(app: &App, caller: &Caller, repeatable: Repeatable, work: W
                     services.finish(slot, answer.to_string().as_bytes()).await?;
                     reply(&answer)
                 }
-                Err(error) => {
-                    services.abandon(slot).await?;
-                    Err(error.into())
-                }
+                Err(error) => match services.abandon(slot).await {
+                    // It was done, and only the answer to the commit was lost.
+                    Ok(Some((certificate, slot))) => {
+                        let issued = services.issued_again(caller, work.source, certificate).await;
+                        let answer = work.render(&issued.map_err(|_| error)?);
+                        services.finish(slot, answer.to_string().as_bytes()).await?;
+                        reply(&answer)
+                    }
+                    Ok(None) if error.reason().is_some_and(is_unknown) => Err(not_done().into()),
+                    Ok(None) | Err(_) => Err(error.into()),
+                },
             }
         }
     }
+}
+
+fn is_unknown(reason: Reason) -> bool {
+    matches!(reason, Reason::OutcomeUnknown { .. })
+}
+
+/// What was not known is, by the mark of the request.
+fn not_done() -> Error {
+    Error::unavailable("the connection to the database was lost, and this was not done; ask again", 1)
 }
 
 fn without_key(answer: &mut Value) {

@@ -78,6 +78,10 @@ pub struct ServeArguments {
     /// Where the data is.
     #[command(flatten)]
     pub database: DatabaseArguments,
+    /// Connections that this node makes to PostgreSQL at most, 4 to 200; the nodes together stay below its
+    /// max_connections [default: 8].
+    #[arg(long, env = "CHANCERY_DATABASE_CONNECTIONS", value_name = "NUMBER")]
+    pub database_connections: Option<u16>,
     /// A configuration file in TOML. What is given here or in the environment goes before it.
     #[arg(long, env = "CHANCERY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,

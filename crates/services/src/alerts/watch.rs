@@ -211,7 +211,9 @@ fn is_told(error: &Error) -> bool {
             | Reason::Conflict
             | Reason::Malformed
             | Reason::TooLarge
-            | Reason::TooMany { .. },
+            | Reason::TooMany { .. }
+            // It may well be there.
+            | Reason::OutcomeUnknown { .. },
         ) => false,
     }
 }

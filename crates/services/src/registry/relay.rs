@@ -177,6 +177,7 @@ impl Context {
                     self.state.registry.relay.access_ends.notify_one();
                 }
                 Heard::Told(Announcement::Status { key, serial }) => self.state.ocsp.forget(key, &serial),
+                Heard::Told(Announcement::Configuration { .. }) => {}
                 Heard::Told(Announcement::Letters { .. }) if is_told => {}
                 Heard::Told(Announcement::Letters { node, .. }) => {
                     is_told = true;

@@ -263,7 +263,7 @@ impl Context {
                 for one in batch.chunks(1) {
                     match write(one).await {
                         Ok(()) => {}
-                        Err(error @ store::StoreError::Unavailable(_)) => return Err(failed(error)),
+                        Err(error) if error.is_passing() => return Err(failed(error)),
                         Err(error) => tracing::warn!(%error, topic = one[0].0.1, "a value cannot be kept"),
                     }
                 }

@@ -77,7 +77,7 @@ impl Context {
             match self.db.commit(changes).await {
                 // The outcome of the commit before was not known: it was kept.
                 Ok(()) | Err(StoreError::Conflict { .. }) => return,
-                Err(error @ StoreError::Unavailable(_)) => {
+                Err(error) if error.is_passing() => {
                     if std::mem::take(&mut is_first) {
                         tracing::warn!(%error, "letters to the other nodes wait for the database");
                     }
@@ -115,6 +115,7 @@ impl Context {
                     self.state.registry.relay.access_ends.notify_one();
                     continue;
                 }
+                Some(Heard::Told(Announcement::Configuration { .. })) => continue,
                 Some(Heard::Told(Announcement::Status { key, serial })) => {
                     self.state.ocsp.forget(key, &serial);
                     continue;
