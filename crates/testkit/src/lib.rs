@@ -9,6 +9,7 @@ pub mod nats;
 pub mod nginx;
 pub mod postgres;
 mod programs;
+pub mod severed;
 pub mod sshd;
 pub mod stand_ins;
 

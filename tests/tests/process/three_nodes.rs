@@ -80,7 +80,7 @@ impl ThreeNodes {
 }
 
 /// The library that puts the clock of a process wrong.
-fn faketime() -> PathBuf {
+pub fn faketime() -> PathBuf {
     let found = ["x86_64-linux-gnu", "aarch64-linux-gnu"].into_iter().find_map(|machine| {
         let path = PathBuf::from(format!("/usr/lib/{machine}/faketime/libfaketime.so.1"));
         path.exists().then_some(path)
