@@ -4,7 +4,7 @@
 //! The shared server is left running, because the next test process wants it too.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -43,6 +43,27 @@ impl PrivateCluster {
         cluster.initialize(settings);
         cluster.start();
         Self { cluster, _folder: folder }
+    }
+
+    /// The same with its data in a folder of the caller's.
+    pub fn start_in(folder: &Path, settings: &[&str]) -> Self {
+        let holder = tempfile::tempdir_in(folder).expect("a folder in it");
+        // The server's user has to get there.
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder, open).expect("the folder is the caller's");
+        open_to_server(holder.path());
+        let cluster = Cluster { data: holder.path().join("data"), port: free_port() };
+        cluster.initialize(settings);
+        cluster.start();
+        Self { cluster, _folder: holder }
+    }
+
+    /// Starts the server again if it has ended by itself.
+    pub fn start_if_it_ended(&self) {
+        // One that recovers from a crash runs.
+        if !self.cluster.is_running() {
+            self.cluster.start();
+        }
     }
 
     /// Starts a server that follows another one by streaming replication, and takes no changes.

@@ -47,6 +47,11 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_full_disk_of_postgresql_refuses_and_goes_on_when_there_is_room() {
+    faults::full_database_disks(&Plan { faults: 1, ..SHORT });
+}
+
+#[test]
 fn a_node_that_is_cut_off_says_good_of_nothing_that_another_revoked() {
     faults::cut_off(&Plan { faults: 1, ..SHORT });
 }

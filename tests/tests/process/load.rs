@@ -37,6 +37,8 @@ pub struct Load<'a> {
     pub found: Vec<Violation>,
     /// Histories in which something may be unknown, and since when.
     unresolved: Vec<(PathBuf, Instant)>,
+    /// How long a list may take to name what was revoked.
+    pub patience: Duration,
 }
 
 /// What there was, by number.
@@ -69,7 +71,7 @@ impl<'a> Load<'a> {
         std::fs::create_dir(site.path("requests")).unwrap();
         let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap().export_pkcs8().unwrap().expose().to_vec();
         let (lists, unresolved, found) = (vec![], vec![], vec![]);
-        Self { site, folder, key, rounds: 0, lists, counts: Counts::default(), found, unresolved }
+        Self { site, folder, key, rounds: 0, lists, counts: Counts::default(), found, unresolved, patience: PATIENCE }
     }
 
     /// Lets clients begin, each with a file of its own.
@@ -208,7 +210,7 @@ impl<'a> Load<'a> {
                 }
                 None => false,
             };
-            if is_named || begun.elapsed() > PATIENCE {
+            if is_named || begun.elapsed() > self.patience {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -219,7 +221,11 @@ impl<'a> Load<'a> {
         let issuer = match kept.first() {
             Some(first) => issuer(api, &first.given.id).await,
             // Then there is nothing to ask about either.
-            None => return self.found.extend(violations(asked, &Observed { lists: self.lists.clone(), ..Observed::default() })),
+            None => {
+                return self
+                    .found
+                    .extend(violations(asked, &Observed { lists: self.lists.clone(), ..Observed::default() }));
+            }
         };
         for kept in kept.iter().step_by(every) {
             let serial = &kept.given.serial;

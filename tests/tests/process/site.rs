@@ -382,6 +382,15 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// The library that puts the clock of a process wrong.
+pub fn faketime() -> PathBuf {
+    let found = ["x86_64-linux-gnu", "aarch64-linux-gnu"].into_iter().find_map(|machine| {
+        let path = PathBuf::from(format!("/usr/lib/{machine}/faketime/libfaketime.so.1"));
+        path.exists().then_some(path)
+    });
+    found.expect("libfaketime is not installed: run scripts/install-test-tools first")
+}
+
 /// Runs an asynchronous test to its end.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)

@@ -219,13 +219,23 @@ impl Files {
             crtime: UNIX_EPOCH,
             kind,
             perm: mode,
-            nlink: 1,
+            nlink: self.names(id),
             uid,
             gid,
             rdev: 0,
             blksize: PAGE as u32,
             flags: 0,
         })
+    }
+
+    /// How many names a file has.
+    fn names(&self, id: u64) -> u32 {
+        let folders = self.nodes.values().filter_map(|node| match &node.content {
+            Content::Folder { live, .. } => Some(live),
+            Content::File { .. } => None,
+        });
+        let names = folders.flat_map(BTreeMap::values).filter(|named| **named == id).count();
+        u32::try_from(names).unwrap()
     }
 
     fn folder(&mut self, id: u64) -> Result<&mut BTreeMap<Vec<u8>, u64>, Errno> {
@@ -414,6 +424,15 @@ impl Filesystem for Mounted {
         reply: ReplyEmpty,
     ) {
         done(self.files().rename((parent.0, name), (new_parent.0, new_name), flags), reply);
+    }
+
+    fn link(&self, _: &Request, id: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let mut files = self.files();
+        let linked = match files.find(parent.0, name) {
+            Ok(_) => Err(Errno::EEXIST),
+            Err(_) => files.folder(parent.0).map(|entries| entries.insert(name.as_encoded_bytes().to_vec(), id.0)),
+        };
+        entry(linked.and_then(|_| files.attributes(id.0)), reply);
     }
 
     fn read(
