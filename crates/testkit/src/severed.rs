@@ -1,4 +1,5 @@
-//! A cable between a node and its database that can be cut: what was connected hangs, as on a network that lost its way.
+//! A cable between a node and its database that can be cut: what was connected hangs, as on a network that lost its
+//! way.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,6 @@
 //! Faults, again and again, under clients that write down what they were told; after each one everything is compared
-//! (invariants I1 to I6, I9, I12, I13). A run prints one line of the table: what was done to whom, how often, and what it came to.
+//! (invariants I1 to I6, I9, I12, I13). A run prints one line of the table: what was done to whom, how often, and what
+//! it came to.
 
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +26,8 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// For how long a node may say what it knew before it was cut off (`docs/decisions/0013-ocsp.md`), with a second for the test.
+/// For how long a node may say what it knew before it was cut off (`docs/decisions/0013-ocsp.md`), with a second for
+/// the test.
 const BOUND: Duration = Duration::from_secs(5);
 
 impl Plan {
@@ -44,8 +46,9 @@ fn conclude(fault: &str, site: &Site, load: Load<'_>) -> Counts {
 fn print_line(fault: &str, site: &Site, counts: &Counts, found: usize) {
     let Counts { faults, issued, signed, renewed, revoked, refused, unknown, resolved, lists } = counts;
     println!(
-        "| {fault} | {} | {faults} faults | {issued} issued | {signed} signed | {renewed} renewed | {revoked} revoked | \
-         {refused} refused | {unknown} unknown, {resolved} of them found done | {lists} lists | {found} violations |",
+        "| {fault} | {} | {faults} faults | {issued} issued | {signed} signed | {renewed} renewed | \
+         {revoked} revoked | {refused} refused | {unknown} unknown, {resolved} of them found done | \
+         {lists} lists | {found} violations |",
         site.engine()
     );
 }
@@ -158,7 +161,8 @@ pub fn database_stops(plan: &Plan) -> Counts {
     })
 }
 
-/// The primary crashes and its synchronous standby takes over; then a new standby takes the place of the one that crashed.
+/// The primary crashes and its synchronous standby takes over; then a new standby takes the place of the one that
+/// crashed.
 pub fn promotions(plan: &Plan) -> Counts {
     let mut primary = PrivateCluster::start(&[]);
     let mut standby = PrivateCluster::start_standby_of(&primary);
@@ -236,7 +240,8 @@ pub fn full_disks(plan: &Plan) -> Counts {
     counts
 }
 
-/// The same for the disk of PostgreSQL, which ends when it cannot write its log; then its service manager starts it again.
+/// The same for the disk of PostgreSQL, which ends when it cannot write its log; then its service manager starts it
+/// again.
 pub fn full_database_disks(plan: &Plan) -> Counts {
     let mount = tempfile::tempdir().unwrap();
     let folder = mount.path().join("disk");
@@ -362,8 +367,8 @@ pub fn cut_off(plan: &Plan) -> Counts {
     })
 }
 
-/// The clock of the server's process jumps, back and ahead. What is asked meanwhile is refused or sound, and when the clock is
-/// right again it goes on by itself.
+/// The clock of the server's process jumps, back and ahead. What is asked meanwhile is refused or sound, and when the
+/// clock is right again it goes on by itself.
 pub fn clock_jumps(site: &Site, plan: &Plan, jumps: &[&str]) -> Counts {
     block_on(async {
         let mut random = Random::new(plan.seed);

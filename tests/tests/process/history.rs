@@ -1,5 +1,5 @@
-//! What clients asked and were told, written down by themselves in a file each, and the comparison of it with what the server
-//! kept and publishes: nothing lost, nothing twice, nothing risen from the dead (invariants I1 to I5, I9).
+//! What clients asked and were told, written down by themselves in a file each, and the comparison of it with what the
+//! server kept and publishes: nothing lost, nothing twice, nothing risen from the dead (invariants I1 to I5, I9).
 //!
 //! The comparison is a function of plain data, so that the tests below can plant what it must find.
 
@@ -381,8 +381,8 @@ mod tests {
         List { number, der: format!("{number}{serials:?}").into(), this_update: number as i64, serials }
     }
 
-    /// One certificate that was issued, one that was signed after an unknown outcome and renewed, one that was revoked, one
-    /// request that was refused and one whose outcome nobody knows.
+    /// One certificate that was issued, one that was signed after an unknown outcome and renewed, one that was revoked,
+    /// one request that was refused and one whose outcome nobody knows.
     fn sound() -> (Vec<Asked>, Observed) {
         let done = |serial: &str| Told::Done(Some(given(serial)));
         let history = vec![

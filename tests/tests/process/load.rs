@@ -1,5 +1,5 @@
-//! Clients that issue, sign, renew and revoke while a fault goes on, and the look at everything after it. What they were told is
-//! in their histories; `history.rs` compares.
+//! Clients that issue, sign, renew and revoke while a fault goes on, and the look at everything after it. What they
+//! were told is in their histories; `history.rs` compares.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -113,7 +113,8 @@ impl<'a> Load<'a> {
         self.unresolved.extend(clients.paths.into_iter().map(|path| (path, now)));
     }
 
-    /// Asks again for what nobody knows, then looks at what this round left: in the database, in the list, by OCSP, in the audit.
+    /// Asks again for what nobody knows, then looks at what this round left: in the database, in the list, by OCSP, in
+    /// the audit.
     pub async fn look(&mut self, api: &Api) {
         self.resolve(api).await;
         let asked: Vec<Asked> = self.histories(&format!("f{}-", self.rounds - 1)).concat();
@@ -364,7 +365,8 @@ impl Client {
         }
     }
 
-    /// The request of this name, in a file: a repeated one has the same octets, or its key would stand for another request.
+    /// The request of this name, in a file: a repeated one has the same octets, or its key would stand for another
+    /// request.
     fn request(&self, name: &str) -> String {
         let path = self.requests.join(name);
         std::fs::read_to_string(&path).unwrap_or_else(|_| {

@@ -1,5 +1,6 @@
-//! A disk that forgets: a file system in memory (FUSE), on which only that outlives a loss of power which was synced. The octets
-//! of a file by fsync or fdatasync of the file, its name by fsync of the folder, as POSIX says it and no more kindly.
+//! A disk that forgets: a file system in memory (FUSE), on which only that outlives a loss of power which was synced.
+//! The octets of a file by fsync or fdatasync of the file, its name by fsync of the folder, as POSIX says it and no
+//! more kindly.
 //!
 //! Needs /dev/fuse and the right to mount, which is root's.
 
@@ -81,7 +82,8 @@ impl Disk {
         disk
     }
 
-    /// Loses the power: what was not synced is gone. Nobody may have a file open. Says how many pages and names were lost.
+    /// Loses the power: what was not synced is gone. Nobody may have a file open. Says how many pages and names were
+    /// lost.
     pub fn lose_power(&mut self, unsynced: Unsynced, random: &mut Random) -> usize {
         self.detach();
         let lost = self.files().lose(unsynced, random);
