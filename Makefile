@@ -1,4 +1,4 @@
-.PHONY: run test check bench soak package
+.PHONY: run test check bench faults soak package
 
 # An optimised server in the foreground, its data in ./data.
 run:
@@ -15,6 +15,10 @@ check:
 # Rates, latencies and sizes of a release build beside the machine's own limits.
 bench:
 	@scripts/bench
+
+# Faults under load on both engines, in fifteen minutes at most.
+faults:
+	@scripts/faults
 
 # The long forms of the crash and mutation tests.
 soak:

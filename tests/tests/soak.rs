@@ -11,6 +11,12 @@ mod api;
 mod crash;
 #[path = "process/delivery.rs"]
 mod delivery;
+#[path = "process/faults.rs"]
+mod faults;
+#[path = "process/history.rs"]
+mod history;
+#[path = "process/load.rs"]
+mod load;
 #[path = "process/mutations.rs"]
 mod mutations;
 #[path = "process/random.rs"]
@@ -21,6 +27,8 @@ mod restores;
 mod site;
 #[path = "process/three_nodes.rs"]
 mod three_nodes;
+#[path = "process/unsynced.rs"]
+mod unsynced;
 #[path = "process/withdrawal.rs"]
 mod withdrawal;
 
@@ -138,4 +146,72 @@ fn nodes_ten_thousand_races_on_three() {
     three_nodes::lists_grow(&nodes, 300);
     println!("900 times a list was signed by three nodes at once: numbers grow, and none stands on two lists");
     nodes.end();
+}
+
+/// All faults on both engines, as many as fit into a quarter of an hour.
+#[test]
+#[ignore = "takes minutes: make faults"]
+fn all_faults_in_fifteen_minutes() {
+    let plan = |faults| faults::Plan { faults, load_millis_max: 600, check_every: 5, seed: 0x5eed_0111 };
+    faults::kills(&Site::sqlite(), &plan(60));
+    faults::kills(&Site::postgres(), &plan(40));
+    a_disk_that_forgets(&plan(40));
+    faults::database_stops(&plan(10));
+    faults::promotions(&plan(5));
+    faults::full_disks(&plan(20));
+    faults::full_database_disks(&plan(5));
+    faults::cut_off(&plan(3));
+    faults::clock_jumps(&Site::sqlite(), &plan(8), &JUMPS);
+    faults::clock_jumps(&Site::postgres(), &plan(4), &JUMPS);
+}
+
+const JUMPS: [&str; 4] = ["-1d", "-2h", "-10y", "-6m"];
+
+/// Losses of power, and the proof that they are ones: the same disk, ignoring syncs, loses what was acknowledged.
+fn a_disk_that_forgets(plan: &faults::Plan) {
+    faults::power_losses(plan, unsynced::Syncs::Kept);
+    let few = faults::Plan { faults: 1, ..*plan };
+    let (seen, found) = faults::power_losses(&few, unsynced::Syncs::Ignored);
+    let lost = found.iter().filter(|one| matches!(one, history::Violation::Lost(_))).count();
+    assert!(lost > 0, "{seen:?}");
+    println!("with syncs ignored, one loss of power lost {lost} certificates that were acknowledged");
+}
+
+const fn whole(faults: usize) -> faults::Plan {
+    faults::Plan { faults, load_millis_max: 600, check_every: 20, seed: 0x5eed_0121 }
+}
+
+#[test]
+#[ignore = "takes long: scripts/soak faults"]
+fn faults_a_thousand_kills_on_each_engine() {
+    faults::kills(&Site::sqlite(), &whole(1_000));
+    faults::kills(&Site::postgres(), &whole(1_000));
+}
+
+#[test]
+#[ignore = "takes long: scripts/soak faults"]
+fn faults_two_hundred_losses_of_power() {
+    a_disk_that_forgets(&whole(200));
+}
+
+#[test]
+#[ignore = "takes long: scripts/soak faults"]
+fn faults_fifty_promotions() {
+    faults::promotions(&whole(50));
+}
+
+#[test]
+#[ignore = "takes long: scripts/soak faults"]
+fn faults_a_hundred_stops_and_full_disks() {
+    faults::database_stops(&whole(100));
+    faults::full_disks(&whole(100));
+    faults::full_database_disks(&whole(20));
+}
+
+#[test]
+#[ignore = "takes long: scripts/soak faults"]
+fn faults_nodes_cut_off_and_clocks_that_jump() {
+    faults::cut_off(&whole(20));
+    faults::clock_jumps(&Site::sqlite(), &whole(40), &JUMPS);
+    faults::clock_jumps(&Site::postgres(), &whole(40), &JUMPS);
 }

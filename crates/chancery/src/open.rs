@@ -155,11 +155,23 @@ fn master_key_from_environment(name: &str) -> Result<Option<MasterKey>, String> 
 fn make_folder(folder: &Path) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("the data folder {}: {error}", folder.display());
     if !folder.is_dir() {
-        return std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed);
+        return make_new_folder(folder).map_err(failed);
     }
     let is_empty = std::fs::read_dir(folder).map_err(failed)?.next().is_none();
     if is_empty {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Makes a folder and those that it is in. Its name outlives a loss of power when the folder that has the name is synced.
+fn make_new_folder(folder: &Path) -> std::io::Result<()> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
+    let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
     }
     Ok(())
 }

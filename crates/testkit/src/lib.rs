@@ -10,6 +10,7 @@ pub mod nginx;
 pub mod pgbouncer;
 pub mod postgres;
 mod programs;
+pub mod severed;
 pub mod sshd;
 pub mod stand_ins;
 

@@ -4,7 +4,7 @@
 //! The shared server is left running, because the next test process wants it too.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -53,16 +53,55 @@ impl PrivateCluster {
         Self { cluster, _folder: folder }
     }
 
+    /// The same with its data in a folder of the caller's.
+    pub fn start_in(folder: &Path, settings: &[&str]) -> Self {
+        let holder = tempfile::tempdir_in(folder).expect("a folder in it");
+        // The server's user has to get there.
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder, open).expect("the folder is the caller's");
+        open_to_server(holder.path());
+        let cluster = Cluster { data: holder.path().join("data"), port: free_port() };
+        cluster.initialize(settings);
+        cluster.start();
+        Self { cluster, _folder: holder }
+    }
+
+    /// Starts the server again if it has ended by itself.
+    pub fn start_if_it_ended(&self) {
+        // One that recovers from a crash runs.
+        if !self.cluster.is_running() {
+            self.cluster.start();
+        }
+    }
+
     /// Starts a server that follows another one by streaming replication, and takes no changes.
     pub fn start_standby_of(primary: &Self) -> Self {
         let (folder, cluster) = Cluster::in_a_folder();
-        let mut copy = cluster.command("pg_basebackup");
-        let url = format!("postgresql://postgres@127.0.0.1:{}/", primary.cluster.port);
-        copy.args(["--wal-method=stream", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
-        copy.arg(format!("--dbname={url}")).arg(format!("--pgdata={}", cluster.data.display()));
-        finish(copy);
+        cluster.copy_of(&primary.cluster);
         cluster.start();
         Self { cluster, _folder: folder }
+    }
+
+    /// Throws its data away and follows another server from now on, at its old address.
+    pub fn follow(&self, primary: &Self) {
+        fs::remove_dir_all(&self.cluster.data).expect("a folder that nobody uses");
+        self.cluster.copy_of(&primary.cluster);
+        self.cluster.start();
+    }
+
+    /// Waits until a standby follows, and answers no commit from now on before the standby has it, too.
+    pub fn wait_for_standby(&self) {
+        self.cluster.administer("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.cluster.administer("SELECT pg_reload_conf()");
+        let wait = "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync') LOOP \
+                    PERFORM pg_sleep(0.02); PERFORM pg_stat_clear_snapshot(); END LOOP; END $$";
+        self.cluster.administer(&format!("SET statement_timeout = '60s'; {wait}"));
+    }
+
+    /// Waits for no standby any more.
+    pub fn commit_alone(&self) {
+        self.cluster.administer("ALTER SYSTEM RESET synchronous_standby_names");
+        self.cluster.administer("SELECT pg_reload_conf()");
     }
 
     /// Lets a standby take changes from now on.
@@ -103,6 +142,11 @@ impl PrivateCluster {
         self.cluster.start();
     }
 
+    /// Ends the server in good order, whoever is connected.
+    pub fn stop_in_order(&self) {
+        self.cluster.control(&["stop", "-w", "-m", "fast"]);
+    }
+
     /// Ends the server at once, as a crash would.
     pub fn stop(&self) {
         self.cluster.control(&["stop", "-m", "immediate"]);
@@ -130,6 +174,15 @@ impl Cluster {
         open_to_server(folder.path());
         let cluster = Self { data: folder.path().join("data"), port: free_port() };
         (folder, cluster)
+    }
+
+    /// Makes these data of those of a server that runs, which they are to follow.
+    fn copy_of(&self, primary: &Self) {
+        let mut copy = self.command("pg_basebackup");
+        let url = format!("postgresql://postgres@127.0.0.1:{}/", primary.port);
+        copy.args(["--wal-method=stream", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        copy.arg(format!("--dbname={url}")).arg(format!("--pgdata={}", self.data.display()));
+        finish(copy);
     }
 
     /// Sends a signal to the server and to every process that it has started.

@@ -61,6 +61,11 @@ impl Site {
         Self { url: Some(url), ..Self::sqlite() }
     }
 
+    /// With its data folder, and its SQLite file in it, somewhere else.
+    pub fn sqlite_in(data: PathBuf) -> Self {
+        Self { data, ..Self::sqlite() }
+    }
+
     /// A second node: a folder of its own with the same master key, on the same database.
     pub fn node_beside(&self) -> Self {
         let node = Self::at(self.url.clone().unwrap());
@@ -201,6 +206,28 @@ impl Site {
         match self.database_url() {
             None => self.sqlite_file().query_row(sql, [], |row| row.get(0)).unwrap(),
             Some(url) => postgres(url, sql, |messages| first_value(messages).unwrap()),
+        }
+    }
+
+    /// All rows that a query gives, as texts.
+    pub fn table(&self, sql: &str) -> Vec<Vec<String>> {
+        match self.database_url() {
+            None => {
+                let file = self.sqlite_file();
+                let mut statement = file.prepare(sql).unwrap();
+                let columns = statement.column_count();
+                let read = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
+                statement.query_map([], read).unwrap().map(Result::unwrap).collect()
+            }
+            Some(url) => postgres(url, sql, |messages| messages.iter().filter_map(texts).collect()),
+        }
+    }
+
+    /// An expression of octets as lower-case hexadecimal digits.
+    pub fn hex(&self, expression: &str) -> String {
+        match self.is_sqlite() {
+            true => format!("lower(hex({expression}))"),
+            false => format!("encode({expression}, 'hex')"),
         }
     }
 
@@ -355,6 +382,15 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// The library that puts the clock of a process wrong.
+pub fn faketime() -> PathBuf {
+    let found = ["x86_64-linux-gnu", "aarch64-linux-gnu"].into_iter().find_map(|machine| {
+        let path = PathBuf::from(format!("/usr/lib/{machine}/faketime/libfaketime.so.1"));
+        path.exists().then_some(path)
+    });
+    found.expect("libfaketime is not installed: run scripts/install-test-tools first")
+}
+
 /// Runs an asynchronous test to its end.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
@@ -366,6 +402,15 @@ pub fn on_both_engines(test: impl Fn(&Site)) {
         let site = site();
         eprintln!("on {}", site.engine());
         test(&site);
+    }
+}
+
+fn texts(message: &tokio_postgres::SimpleQueryMessage) -> Option<Vec<String>> {
+    match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|column| row.get(column).unwrap().to_owned()).collect())
+        }
+        _ => None,
     }
 }
 

@@ -2,7 +2,6 @@
 //! I13). What the short tests and the long ones do with them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -38,7 +37,7 @@ impl ThreeNodes {
         let (second, third) = (first.node_beside(), first.node_beside());
         let two = second.start_as(second.serve(arguments));
         let mut ahead = third.serve(arguments);
-        ahead.env("LD_PRELOAD", faketime()).env("FAKETIME", SKEW).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        ahead.env("LD_PRELOAD", crate::site::faketime()).env("FAKETIME", SKEW).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         let three = third.start_as(ahead);
         let servers = [one, two, three];
         let facts = first.facts();
@@ -77,15 +76,6 @@ impl ThreeNodes {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-}
-
-/// The library that puts the clock of a process wrong.
-fn faketime() -> PathBuf {
-    let found = ["x86_64-linux-gnu", "aarch64-linux-gnu"].into_iter().find_map(|machine| {
-        let path = PathBuf::from(format!("/usr/lib/{machine}/faketime/libfaketime.so.1"));
-        path.exists().then_some(path)
-    });
-    found.expect("libfaketime is not installed: run scripts/install-test-tools first")
 }
 
 /// Something that is withdrawn on one node and put back, so many times, and tried on the two others at that moment.
