@@ -3,6 +3,7 @@
 use crate::cli::backup::BackupArguments;
 use crate::config::DataLocation;
 use crate::local::say;
+use crate::open;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -20,6 +21,8 @@ pub(crate) const MASTER_KEY: &str = "master.key";
 /// What the first start handed over, in a backup and in a data folder.
 pub(crate) const FACTS: &str = "bootstrap.json";
 const MANIFEST: &str = "manifest.json";
+/// The file of a data folder that says when it was copied last.
+const LAST: &str = "last-backup";
 const FORMAT: &str = "chancery backup 1";
 
 /// What is in a backup.
@@ -105,11 +108,20 @@ pub(crate) async fn backup(arguments: &BackupArguments, json: bool) -> Result<Ex
     let text = serde_json::to_string_pretty(&manifest).map_err(|error| error.to_string())?;
     write_durable(&half.path().join(MANIFEST), format!("{text}\n").as_bytes())?;
     half.finish(to)?;
+    // The backup is whole; the mark is for `chancery doctor` only.
+    if let Err(error) = open::write_private(&location.folder.join(LAST), &format!("{made_at}\n")) {
+        eprintln!("warning: when this backup was made could not be noted: {error}");
+    }
     match json {
         true => say!("{text}"),
         false => say_made(to, &manifest),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// When a data folder was copied last, as far as it is noted in it.
+pub(crate) fn last(folder: &Path) -> Option<jiff::Timestamp> {
+    fs::read_to_string(folder.join(LAST)).ok()?.trim().parse().ok()
 }
 
 fn say_made(to: &Path, manifest: &Manifest) {

@@ -1,19 +1,23 @@
 //! `chancery doctor`: what an operator should look at, on this machine and in the database. Changes nothing; the server may be
 //! running or not. What each sign means is in docs/doctor.md.
 
+use crate::backup;
 use crate::cli::local::DoctorArguments;
 use crate::config::{Config, DataLocation, TlsSource};
 use crate::local::say;
 use crate::open::{self, Access};
+use crate::reach;
 use crate::tls::Certificates;
+use outbound::alert::Mailer;
 use rustix::fs::{FsWord, StatVfs};
-use services::doctor::{Code, Severity, Sign, is_for_this_machine_only};
+use services::doctor::{Code, Severity, Sign, address_codes};
 use services::{Addresses, Clock, Outward};
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
+use store::{Db, StoreError};
 
 /// Below this much room nothing can be written soon, in octets.
 const ROOM_MIN: u64 = 256 << 20;
@@ -25,6 +29,8 @@ const LOG_LONG: u64 = 256 << 20;
 const FILES_FEW: u64 = 16_384;
 /// A certificate of the listener that ends within this time is told of, in seconds.
 const TLS_ENDS_SECONDS: i64 = 14 * 86_400;
+/// A backup is older than this when some were left out, in seconds.
+const BACKUP_OLD_SECONDS: i64 = 7 * 86_400;
 /// Connections of a node, and what is left to people and to a second node while the first is replaced.
 const CONNECTIONS_MIN: i64 = 40;
 /// File systems of other machines: NFS, SMB, CIFS, SMB2, AFS, Ceph, 9p.
@@ -34,18 +40,19 @@ const NETWORK_FILE_SYSTEMS: [FsWord; 7] =
 /// Examines, prints, and says by the exit code whether something is wrong.
 pub async fn run(arguments: &DoctorArguments, json: bool) -> Result<ExitCode, String> {
     let mut signs = Vec::new();
-    let location = match Config::from_arguments(&arguments.serve) {
+    let (location, mailer) = match Config::from_arguments(&arguments.serve) {
         Ok(config) => {
             examine_listeners(&config, &mut signs);
-            config.data
+            (config.data, config.mailer)
         }
         Err(error) => {
             signs.push(Sign::new(Code::ConfigurationRefused, "the configuration", error));
-            DataLocation::from_arguments(&arguments.serve.database)
+            (DataLocation::from_arguments(&arguments.serve.database), None)
         }
     };
     examine_machine(&location, &mut signs);
-    examine_database(&location, &mut signs).await;
+    examine_backups(&location, &mut signs);
+    examine_database(&location, mailer, &mut signs).await;
     signs.sort_by_key(|sign| std::cmp::Reverse(sign.severity));
     print(&signs, json)?;
     let worst = signs.iter().map(|sign| sign.severity).max();
@@ -82,13 +89,9 @@ fn print(signs: &[Sign], json: bool) -> Result<(), String> {
 
 /// What the configuration alone tells.
 fn examine_listeners(config: &Config, signs: &mut Vec<Sign>) {
-    let carried = match config.publication_url.as_deref() {
-        Some(url) => is_for_this_machine_only(url).then_some(url),
-        None => (!config.listen.ip().is_loopback()).then_some("the address of the listener"),
-    };
-    if let Some(carried) = carried {
-        let message = format!("certificates will carry {carried}, which others may not reach");
-        signs.push(Sign::new(Code::AddressLoopback, "the publication URL", message));
+    let url = reach::publication_url(config, config.listen);
+    for code in address_codes(&url) {
+        signs.push(Sign::new(code, "the publication URL", format!("certificates will carry {url}")));
     }
     let Some(TlsSource::Files { certificate, key }) = &config.tls else { return };
     let subject = certificate.display().to_string();
@@ -171,10 +174,35 @@ fn readable_by_others(folder: &Path) -> Vec<String> {
     open
 }
 
-async fn examine_database(location: &DataLocation, signs: &mut Vec<Sign>) {
-    let db = match open::database(location, Access::ReadOnly).await {
+/// When the embedded database was copied last by a command of ours.
+fn examine_backups(location: &DataLocation, signs: &mut Vec<Sign>) {
+    let folder = &location.folder;
+    if location.database_url.is_some() || !folder.join(backup::DATABASE).exists() {
+        return;
+    }
+    let subject = format!("the data folder {}", folder.display());
+    match backup::last(folder) {
+        None => signs.push(Sign::new(Code::BackupMissing, subject, "chancery backup was never run on it")),
+        Some(made_at) if now() - made_at.as_second() > BACKUP_OLD_SECONDS => {
+            signs.push(Sign::new(Code::BackupOld, subject, format!("the last backup was made at {made_at}")));
+        }
+        Some(_) => {}
+    }
+}
+
+async fn open_database(location: &DataLocation) -> Result<Db, Sign> {
+    let sign = |code, message: String| Sign::new(code, "the database", message);
+    let settings = open::settings(location, Access::ReadOnly).map_err(|error| sign(Code::DatabaseClosed, error))?;
+    Db::open_read_only(&settings).await.map_err(|error| match error {
+        StoreError::Refused(why) => sign(Code::DatabaseUnsafe, why),
+        error => sign(Code::DatabaseClosed, error.to_string()),
+    })
+}
+
+async fn examine_database(location: &DataLocation, mailer: Option<Mailer>, signs: &mut Vec<Sign>) {
+    let db = match open_database(location).await {
         Ok(db) => db,
-        Err(error) => return signs.push(Sign::new(Code::DatabaseClosed, "the database", error)),
+        Err(sign) => return signs.push(sign),
     };
     match db.server_allowance().await {
         Err(error) => signs.push(Sign::new(Code::DatabaseClosed, "the database", error.to_string())),
@@ -191,7 +219,7 @@ async fn examine_database(location: &DataLocation, signs: &mut Vec<Sign>) {
     }
     let nowhere = Addresses { public_url: String::new(), publication_url: String::new() };
     let outward = match Outward::nowhere() {
-        Ok(outward) => outward,
+        Ok(outward) => Outward { mailer, ..outward },
         Err(error) => return signs.push(Sign::new(Code::DatabaseClosed, "the database", error.to_string())),
     };
     let services = match open::services(db, location, Access::ReadOnly, Clock::system(), nowhere, outward).await {

@@ -69,6 +69,17 @@ pub fn claim_for_restore(folder: &Path) -> Result<File, String> {
 
 /// Opens the database.
 pub async fn database(location: &DataLocation, access: Access) -> Result<Db, String> {
+    let settings = settings(location, access)?;
+    let opened = match access {
+        Access::Server => Db::open(&settings.with_node(node_name(&location.folder)?)).await,
+        Access::ReadOnly => Db::open_read_only(&settings).await,
+        Access::Maintenance => Db::open_beside(&settings.with_node("maintenance")).await,
+    };
+    opened.map_err(|error| format!("the database: {error}"))
+}
+
+/// Where the database is. Only a server makes one.
+pub fn settings(location: &DataLocation, access: Access) -> Result<Settings, String> {
     let settings = match &location.database_url {
         Some(url) => Settings {
             readers: location.readers(),
@@ -84,12 +95,7 @@ pub async fn database(location: &DataLocation, access: Access) -> Result<Db, Str
             location.folder.display()
         ));
     }
-    let opened = match access {
-        Access::Server => Db::open(&settings.with_node(node_name(&location.folder)?)).await,
-        Access::ReadOnly => Db::open_read_only(&settings).await,
-        Access::Maintenance => Db::open_beside(&settings.with_node("maintenance")).await,
-    };
-    opened.map_err(|error| format!("the database: {error}"))
+    Ok(settings)
 }
 
 /// Opens the use cases over a database.

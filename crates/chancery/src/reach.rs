@@ -23,6 +23,12 @@ pub fn first_url(config: &Config, address: SocketAddr) -> String {
     }
 }
 
+/// The base of the URLs that certificates carry: what is configured, or the first listener.
+pub fn publication_url(config: &Config, address: SocketAddr) -> String {
+    let scheme = if config.first_is_tls() { "https" } else { "http" };
+    config.publication_url.clone().unwrap_or_else(|| format!("{scheme}://{}", reached(address)))
+}
+
 /// The URL of a listener with TLS, by a name that stands in the server's own certificate.
 pub fn tls_url(address: SocketAddr) -> String {
     let reached = reached(address);

@@ -7,7 +7,7 @@ use crate::listen::{self, Service};
 use crate::metrics::{Connections, Metrics, Observed};
 use crate::mqtt_listeners::MqttListeners;
 use crate::open::{self, Access};
-use crate::reach::{self, first_url, reached, tls_url};
+use crate::reach::{self, first_url, tls_url};
 use crate::tls::{self, Certificates};
 use api::admission::Admission;
 use api::app::App;
@@ -261,8 +261,7 @@ fn keys_of_environment() -> Result<Credentials, &'static str> {
 }
 
 fn addresses(config: &Config, address: SocketAddr, first_url: &str) -> Addresses {
-    let scheme = if config.first_is_tls() { "https" } else { "http" };
-    let publication_url = config.publication_url.clone().unwrap_or_else(|| format!("{scheme}://{}", reached(address)));
+    let publication_url = reach::publication_url(config, address);
     if config.publication_url.is_none() && config.first_is_tls() {
         tracing::warn!(
             %publication_url,

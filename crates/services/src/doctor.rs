@@ -11,12 +11,14 @@ pub use code::{Code, Severity};
 use crate::context::{Context, failed};
 use crate::fsck::rfc3339;
 use async_recursion::async_recursion as compiled_here;
+use domain::alert::ChannelKind;
 use domain::authority::{Authority, AuthorityStatus};
 use domain::job::JobStatus;
 use domain::revocation::LIST_RENEWAL_SECONDS;
 use domain::sync::SyncStatus;
 use domain::{ProjectId, Result};
 use serde::Serialize;
+use std::net::{IpAddr, Ipv4Addr};
 use store::alert::AlertFilter;
 
 /// Something to look at.
@@ -49,6 +51,8 @@ const AUTHORITY_ENDS_SECONDS: i64 = 90 * 86_400;
 const CLOCKS_APART_MILLIS: i64 = 60_000;
 /// How far this machine's clock may be behind the newest record before issuing stops, in milliseconds.
 const CLOCK_BEHIND_MILLIS: i64 = 5 * 60_000;
+/// A job that was tried so often and is still there fails.
+const JOB_ATTEMPTS: u32 = 3;
 /// How many of one kind are told of by name.
 const NAMED_MAX: u32 = 20;
 
@@ -98,6 +102,12 @@ impl Context {
             let message = format!("{} more were given up", count - i64::from(NAMED_MAX));
             signs.push(Sign::new(Code::JobParked, "jobs", message));
         }
+        for job in store::job::failing(&self.db, JOB_ATTEMPTS, NAMED_MAX).await.map_err(failed)? {
+            let why = job.last_error.unwrap_or_default();
+            let message = format!("it was tried {} times: {why}", job.attempts);
+            let subject = format!("job {} ({})", job.id, job.job.kind().as_str());
+            signs.push(Sign::new(Code::JobFailing, subject, message));
+        }
         Ok(())
     }
 
@@ -135,8 +145,8 @@ impl Context {
                 None => tell(Code::ListExpired, format!("{name} was never signed")),
             }
             for url in store::authority::crl_urls(&self.db, list.id).await.map_err(failed)? {
-                if is_for_this_machine_only(&url) {
-                    tell(Code::AddressLoopback, format!("certificates that it issued carry {url}"));
+                for code in address_codes(&url) {
+                    tell(code, format!("certificates that it issued carry {url}"));
                 }
             }
         }
@@ -166,21 +176,68 @@ impl Context {
                 let message = format!("its last message was not taken: {why}");
                 signs.push(Sign::new(Code::AlertUndelivered, format!("alert {}", alert.name), message));
             }
+            let channels = store::alert::channels(&self.db, alert.id).await.map_err(failed)?;
+            let is_mailed = channels.iter().any(|channel| channel.is_enabled && channel.kind == ChannelKind::Email);
+            if alert.is_enabled && is_mailed && self.outward.mailer.is_none() {
+                let message = "it is to be sent by e-mail, and no mail server is configured";
+                signs.push(Sign::new(Code::MailUnset, format!("alert {}", alert.name), message));
+            }
         }
         Ok(())
     }
 }
 
-/// Whether nobody else can reach an address: its host is loopback.
-pub fn is_for_this_machine_only(url: &str) -> bool {
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = host.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+/// What is wrong with an address that certificates carry for revocation lists, OCSP and CA certificates.
+pub fn address_codes(url: &str) -> Vec<Code> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let mut codes = Vec::new();
+    match reach(host(rest)) {
+        Reach::ThisMachine => codes.push(Code::AddressLoopback),
+        Reach::PrivateNetwork => codes.push(Code::AddressPrivate),
+        Reach::Others => {}
+    }
+    if scheme.eq_ignore_ascii_case("https") {
+        codes.push(Code::AddressHttps);
+    }
+    codes
+}
+
+/// Who reaches a host, as far as its address tells.
+enum Reach {
+    ThisMachine,
+    PrivateNetwork,
+    Others,
+}
+
+/// The host of what stands after the scheme.
+fn host(rest: &str) -> &str {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.strip_prefix('[') {
+        Some(literal) => literal.split(']').next().unwrap_or_default(),
+        None => authority.rsplit_once(':').map_or(authority, |(name, _)| name),
+    }
+}
+
+fn reach(host: &str) -> Reach {
+    if host.eq_ignore_ascii_case("localhost") {
+        return Reach::ThisMachine;
+    }
+    match host.parse::<IpAddr>() {
+        Ok(address) if address.is_loopback() || address.is_unspecified() => Reach::ThisMachine,
+        Ok(IpAddr::V4(address)) if address.is_private() || address.is_link_local() || is_shared(address) => {
+            Reach::PrivateNetwork
+        }
+        Ok(IpAddr::V6(address)) if address.is_unique_local() || address.is_unicast_link_local() => {
+            Reach::PrivateNetwork
+        }
+        Ok(_) | Err(_) => Reach::Others,
+    }
+}
+
+/// RFC 6598: 100.64.0.0/10, between a provider and its customers.
+fn is_shared(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    first == 100 && second & 0b1100_0000 == 64
 }
 
 #[cfg(test)]
@@ -188,17 +245,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_this_machine_is_told_from_others() {
+    fn it_is_told_who_cannot_reach_an_address() {
+        use Code::{AddressHttps, AddressLoopback, AddressPrivate};
         for (url, expected) in [
-            ("http://127.0.0.1:8080/crl/x/der", true),
-            ("http://localhost/crl", true),
-            ("http://LOCALHOST:80/crl", true),
-            ("http://[::1]:8080/crl", true),
-            ("http://pki.example.com/crl", false),
-            ("http://10.0.0.1:8080", false),
-            ("http://localhost.example.com", false),
+            ("http://127.0.0.1:8080/crl/x/der", &[AddressLoopback][..]),
+            ("http://localhost/crl", &[AddressLoopback]),
+            ("http://LOCALHOST:80/crl", &[AddressLoopback]),
+            ("http://[::1]:8080/crl", &[AddressLoopback]),
+            ("http://0.0.0.0:8080", &[AddressLoopback]),
+            ("https://localhost:8443/crl", &[AddressLoopback, AddressHttps]),
+            ("https://pki.example.com/crl", &[AddressHttps]),
+            ("http://10.0.0.1:8080", &[AddressPrivate]),
+            ("http://172.31.0.1", &[AddressPrivate]),
+            ("http://100.127.0.1", &[AddressPrivate]),
+            ("http://169.254.1.1", &[AddressPrivate]),
+            ("http://[fd00::1]:8080/crl", &[AddressPrivate]),
+            ("http://[fe80::1]/crl", &[AddressPrivate]),
+            ("http://pki.example.com/crl", &[]),
+            ("http://pki.example.com:8080?x=127.0.0.1", &[]),
+            ("http://localhost.example.com", &[]),
+            ("http://100.128.0.1", &[]),
+            ("http://172.32.0.1", &[]),
+            ("http://8.8.8.8", &[]),
+            ("http://[2001:db8::1]", &[]),
         ] {
-            assert_eq!(is_for_this_machine_only(url), expected, "{url}");
+            assert_eq!(address_codes(url), expected, "{url}");
         }
     }
 }

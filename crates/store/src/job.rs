@@ -100,6 +100,16 @@ pub async fn list(
     Ok((records?, total.map_or(Ok(0), |row| row.int(0))?))
 }
 
+/// Jobs that failed so often or more and are to be tried again, the next one first.
+pub async fn failing(db: &Db, attempts: u32, limit: u32) -> Result<Vec<JobRecord>, StoreError> {
+    let sql = select_job!(
+        "WHERE status = 'queued' AND lease_until = 0 AND attempts >= $1 AND last_error IS NOT NULL
+         ORDER BY run_at, id LIMIT $2"
+    );
+    let rows = db.rows(sql, params![attempts, limit]).await?;
+    rows.iter().map(|row| record_from(row, Time::from_millis(0))).collect()
+}
+
 /// A job by its id.
 pub async fn by_id(db: &Db, id: JobId, now: Time) -> Result<Option<JobRecord>, StoreError> {
     let row = db.row(select_job!("WHERE id = $1"), params![id]).await?;

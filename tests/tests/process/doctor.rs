@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use testkit::PrivateCluster;
+
 use crate::site::{Ran, Site, on_both_engines};
 
 /// The codes that it tells, each with its severity and its message, and the exit code.
@@ -54,6 +56,8 @@ fn what_is_wrong_with_an_installation_is_told_and_nothing_else() {
         let told = codes(site, &ELSEWHERE);
         assert!(!told.contains(&"address-loopback".into()), "{told:?}");
         check(site, &["--publication-url", "http://127.0.0.1:8080"], "address-loopback", "http://127.0.0.1:8080");
+        check(site, &["--publication-url", "http://10.1.2.3"], "address-private", "http://10.1.2.3");
+        check(site, &["--listen", "0.0.0.0:8443", "--tls", "auto"], "address-https", "https://127.0.0.1:8443");
         check(site, &[], "master-key-beside", "same folder");
 
         let at = |seconds: i64| {
@@ -93,6 +97,12 @@ fn what_is_wrong_with_an_installation_is_told_and_nothing_else() {
              'the disk was away', 0, 0)"
         ));
         check(site, &ELSEWHERE, "job-parked", "the disk was away");
+        for (attempts, is_told) in [(2, false), (3, true)] {
+            site.execute(&format!("UPDATE jobs SET status = 'queued', attempts = {attempts} WHERE dedupe = 'other'"));
+            let (signs, _) = examined(site, &ELSEWHERE);
+            let told = signs.iter().find(|(code, ..)| code == "job-failing").map(|(.., message)| message.as_str());
+            assert_eq!(told, is_told.then_some("it was tried 3 times: the disk was away"), "{signs:?}");
+        }
         site.execute("DELETE FROM jobs WHERE dedupe = 'other'");
         site.check_clean();
 
@@ -114,7 +124,7 @@ fn what_is_wrong_with_an_installation_is_told_and_nothing_else() {
 }
 
 #[test]
-fn a_sync_and_an_alert_that_failed_last_are_told() {
+fn a_sync_and_an_alert_that_do_not_arrive_are_told() {
     let site = Site::sqlite();
     let folder = site.path("served");
     fs::create_dir(&folder).unwrap();
@@ -131,9 +141,16 @@ fn a_sync_and_an_alert_that_failed_last_are_told() {
     let schema = "certificateNameSchema={{commonName}}";
     run(&["sync", "create", "web", "--destination", "local-directory", "--config", &destination, "--option", schema]);
     run(&["alert", "create", "expiring", "--event", "expiration", "--before", "30d", "--webhook", "https://8.8.8.8/x"]);
+    run(&["alert", "create", "mailed", "--event", "expiration", "--before", "30d", "--email", "a@example.com"]);
     server.stop();
     let told = codes(&site, &ELSEWHERE);
     assert!(!told.iter().any(|code| code == "sync-failing" || code == "alert-undelivered"), "{told:?}");
+
+    check(&site, &ELSEWHERE, "mail-unset", "no mail server");
+    let server = ["--smtp-url", "smtps://mail.example.com", "--smtp-from", "ca@example.com"];
+    assert!(!codes(&site, &server).contains(&"mail-unset".into()));
+    site.execute("UPDATE alerts SET is_enabled = 0 WHERE name = 'mailed'");
+    assert!(!codes(&site, &ELSEWHERE).contains(&"mail-unset".into()));
 
     site.execute("UPDATE syncs SET status = 'failed', last_message = 'no room there'");
     check(&site, &ELSEWHERE, "sync-failing", "no room there");
@@ -181,4 +198,59 @@ fn a_listeners_certificate_that_ends_and_one_that_does_not_read_are_told() {
 fn without_a_database_the_doctor_says_where_it_looked() {
     let site = Site::sqlite();
     check(&site, &[], "database-closed", "data");
+}
+
+#[test]
+fn a_backup_that_was_never_made_or_long_ago_is_told() {
+    let site = Site::sqlite();
+    site.start().stop();
+    check(&site, &[], "backup-missing", "never");
+    let to = site.path("backup");
+    assert_eq!(site.run(&["backup", to.to_str().unwrap()]).code, Some(0));
+    let told = codes(&site, &[]);
+    assert!(!told.iter().any(|code| code.starts_with("backup-") || code == "files-readable"), "{told:?}");
+    fs::write(site.data().join("last-backup"), "2026-01-01T00:00:00Z\n").unwrap();
+    check(&site, &[], "backup-old", "2026-01-01");
+    site.start().stop();
+    site.check_clean();
+}
+
+#[test]
+fn a_log_that_does_not_shrink_and_few_open_files_are_told() {
+    let site = Site::sqlite();
+    site.start().stop();
+    let told = codes(&site, &[]);
+    assert!(!told.iter().any(|code| code == "log-long"), "{told:?}");
+    let log = fs::File::create(site.data().join("chancery.db-wal")).unwrap();
+    log.set_permissions(Permissions::from_mode(0o600)).unwrap();
+    log.set_len(300 << 20).unwrap();
+    check(&site, &[], "log-long", "300 MiB");
+
+    let mut limited = std::process::Command::new("sh");
+    let program = site.command(&["doctor", "--json"]);
+    limited.args(["-c", "ulimit -n 1024 && exec \"$@\"", "sh"]).arg(program.get_program()).args(program.get_args());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    let Ran { out, err, .. } = Ran::of(limited);
+    assert!(out.contains("\"open-files\"") && out.contains("1024"), "{out}{err}");
+}
+
+#[test]
+fn a_database_server_that_loses_commits_or_takes_few_connections_is_told() {
+    for (setting, code, words) in [
+        ("fsync = off", "database-unsafe", "fsync = off"),
+        ("full_page_writes = off", "database-unsafe", "full_page_writes = off"),
+        ("max_connections = 30", "database-connections", "30 connections"),
+    ] {
+        let cluster = PrivateCluster::start(&[setting]);
+        let site = Site::at(cluster.url());
+        if code == "database-connections" {
+            site.start().stop();
+        }
+        check(&site, &ELSEWHERE, code, words);
+    }
 }

@@ -51,12 +51,21 @@ codes! {
     /// The database cannot be opened.
     DatabaseClosed, "database-closed", Error,
         "start the database server, or correct --data or --database; see also what the server logs";
+    /// The database server may lose what it acknowledged.
+    DatabaseUnsafe, "database-unsafe", Error,
+        "set what the message names (fsync, full_page_writes, the release, the encoding): no server starts on it before";
     /// The master key is missing or another one.
     MasterKeyWrong, "master-key-wrong", Error,
         "bring the master key back from its copy: without it no private key opens";
     /// The only copy of the master key may be beside what it protects.
     MasterKeyBeside, "master-key-beside", Note,
         "keep a copy of the master key elsewhere, and better the key itself: --master-key-file or CHANCERY_MASTER_KEY";
+    /// No backup was made here.
+    BackupMissing, "backup-missing", Note,
+        "make one each day (chancery backup FOLDER), unless something else copies the database: docs/backup.md";
+    /// The last backup is old.
+    BackupOld, "backup-old", Warning,
+        "make one each day (chancery backup FOLDER), and see why the last ones failed";
     /// Others may read files of the data folder.
     FilesReadable, "files-readable", Error,
         "chmod 700 the folder and 600 its files; if others had access, change the master key: chancery keys rotate-master";
@@ -90,6 +99,9 @@ codes! {
     /// A job was given up.
     JobParked, "job-parked", Warning,
         "remove the cause that the message names, then: chancery job retry ID";
+    /// A job fails again and again.
+    JobFailing, "job-failing", Warning,
+        "remove the cause that the message names; it is tried again by itself, or at once: chancery job retry ID";
     /// An authority has ended.
     AuthorityExpired, "authority-expired", Error,
         "renew it (chancery ca renew NAME), or disable or delete it if nothing needs it any more";
@@ -114,12 +126,21 @@ codes! {
     /// Certificates carry an address that only this machine can reach.
     AddressLoopback, "address-loopback", Warning,
         "set --publication-url to an http address that everybody reaches, and issue those certificates anew";
+    /// Certificates carry an address that only a private network can reach.
+    AddressPrivate, "address-private", Note,
+        "nothing, if all who check certificates are in that network; else set --publication-url to a public name";
+    /// Certificates carry an https address.
+    AddressHttps, "address-https", Warning,
+        "set --publication-url to an http address: who must check a certificate to learn of revocations gives up";
     /// A sync fails.
     SyncFailing, "sync-failing", Warning,
         "remove the cause that the message names, then: chancery sync run NAME";
     /// An alert is not delivered.
     AlertUndelivered, "alert-undelivered", Warning,
         "correct the channel; chancery alert test NAME tries it";
+    /// There are alerts by e-mail and no mail server.
+    MailUnset, "mail-unset", Warning,
+        "set --smtp-url and --smtp-from, or give the alert another channel";
     /// The listener's certificate has ended.
     TlsExpired, "tls-expired", Error,
         "put a new certificate into the files of --tls-certificate and --tls-key, or let the server issue one: --tls auto";
