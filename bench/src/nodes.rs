@@ -81,7 +81,11 @@ pub fn run(options: &Options) -> Outcome<()> {
                         _ => caller.sign(&target, &csrs),
                     };
                     let share = options.connections / nodes + usize::from(number < options.connections % nodes);
-                    loads.push((server, target, Workload { requests, connections: share, answer: Answer::Certificate }));
+                    loads.push((
+                        server,
+                        target,
+                        Workload { requests, connections: share, answer: Answer::Certificate },
+                    ));
                 }
                 together(what, &loads, options).await
             })?;
@@ -105,9 +109,9 @@ async fn together(
 ) -> Outcome<(Row, u64)> {
     let schedule =
         Schedule { warm_up: Duration::from_secs(options.warm_up), measured: Duration::from_secs(options.seconds) };
-    let running = loads.iter().map(|(server, target, workload)| {
-        load::run(target, std::slice::from_ref(workload), schedule, server.pid())
-    });
+    let running = loads
+        .iter()
+        .map(|(server, target, workload)| load::run(target, std::slice::from_ref(workload), schedule, server.pid()));
     let outcomes = futures_of(running.collect()).await;
     let (mut rate, mut server, mut answered) = (0.0, Duration::ZERO, 0);
     let mut microseconds = Vec::new();

@@ -39,7 +39,16 @@ impl Database {
         std::fs::write(script.path(), insert).map_err(saying("a script"))?;
         let (clients, seconds) = (clients.to_string(), seconds.to_string());
         let output = Command::new("pgbench")
-            .args(["--no-vacuum", "--protocol=prepared", "--jobs=1", "--client", &clients, "--time", &seconds, "--file"])
+            .args([
+                "--no-vacuum",
+                "--protocol=prepared",
+                "--jobs=1",
+                "--client",
+                &clients,
+                "--time",
+                &seconds,
+                "--file",
+            ])
             .arg(script.path())
             .arg(&self.url)
             .output()

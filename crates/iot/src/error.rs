@@ -175,7 +175,10 @@ mod tests {
             let status = Error::from(Refusal::new(reason, "why")).status("id");
             assert_eq!((status.code(), status.message()), (expected, "why"), "{reason:?}");
             let retry_after = status.metadata().get("retry-after").map(|value| value.to_str().unwrap());
-            assert_eq!(retry_after, matches!(expected, Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded).then_some("7"));
+            assert_eq!(
+                retry_after,
+                matches!(expected, Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded).then_some("7")
+            );
         }
     }
 

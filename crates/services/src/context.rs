@@ -383,7 +383,10 @@ pub(crate) fn failed(error: StoreError) -> Error {
         }
         StoreError::ReadOnly(cause) => {
             tracing::warn!(%cause, "the database takes no changes");
-            Error::unavailable("the database is read-only at the moment, so nothing can be changed; ask again later", 10)
+            Error::unavailable(
+                "the database is read-only at the moment, so nothing can be changed; ask again later",
+                10,
+            )
         }
         StoreError::Unknown(cause) => {
             tracing::warn!(%cause, "the outcome of a commit is unknown");

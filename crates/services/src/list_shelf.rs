@@ -65,12 +65,7 @@ impl ListShelf {
 
 impl Context {
     /// What was read of a list, or the one that is kept here while the database is away.
-    pub(crate) fn shelved(
-        &self,
-        id: CrlId,
-        kind: Kind,
-        read: Result<PublishedList>,
-    ) -> Result<Arc<PublishedList>> {
+    pub(crate) fn shelved(&self, id: CrlId, kind: Kind, read: Result<PublishedList>) -> Result<Arc<PublishedList>> {
         // The embedded database is not away.
         if !self.db.is_shared() {
             return read.map(Arc::new);

@@ -128,7 +128,9 @@ mod tests {
         for told in [letters, Announcement::AccessEnds, Announcement::Configuration { epoch: 7 }, status] {
             assert_eq!(Announcement::parse(&told.to_string()), Some(told));
         }
-        for unknown in ["", "letters", "letters n1 x y", "access-ends now", "status x 00", "configuration", "something-else"] {
+        for unknown in
+            ["", "letters", "letters n1 x y", "access-ends now", "status x 00", "configuration", "something-else"]
+        {
             assert_eq!(Announcement::parse(unknown), None, "{unknown}");
         }
     }

@@ -61,7 +61,12 @@ const STATEMENT_TIME: Duration = Duration::from_secs(30);
 impl Settings {
     /// A database file.
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
-        Self { engine: Engine::Sqlite { path: path.into() }, node: "main".into(), readers: 2, statement_time: STATEMENT_TIME }
+        Self {
+            engine: Engine::Sqlite { path: path.into() },
+            node: "main".into(),
+            readers: 2,
+            statement_time: STATEMENT_TIME,
+        }
     }
 
     /// A database that is gone when it is closed.

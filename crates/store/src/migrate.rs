@@ -274,7 +274,11 @@ mod tests {
         check(&[later(known + 1, Some(known)), later(known + 2, None)], false);
         for migration in MIGRATIONS {
             let said = migration.recorded_name().rsplit_once(SERVES).map(|(_, oldest)| oldest.parse::<i64>());
-            assert!(said.is_none_or(|oldest| oldest.is_ok_and(|oldest| oldest < migration.version)), "{}", migration.name);
+            assert!(
+                said.is_none_or(|oldest| oldest.is_ok_and(|oldest| oldest < migration.version)),
+                "{}",
+                migration.name
+            );
         }
     }
 

@@ -159,7 +159,8 @@ impl Connector {
     ) -> Result<(Link, JoinHandle<()>), StoreError> {
         let patience = SET_UP_TIMEOUT * u32::try_from(self.config.get_hosts().len().max(1)).unwrap_or(1);
         let connected = tokio::time::timeout(patience, self.connect_and_set_up(told)).await;
-        connected.unwrap_or_else(|_| Err(StoreError::Unavailable("no connection to PostgreSQL: it says nothing".into())))
+        connected
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("no connection to PostgreSQL: it says nothing".into())))
     }
 
     async fn connect_and_set_up(

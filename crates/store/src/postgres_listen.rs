@@ -1,8 +1,8 @@
 //! The connection that listens to what the nodes of the database tell each other. It is made again whenever it ends.
 
 use crate::StoreError;
-use crate::db::Shared;
 use crate::announcement::{Announcement, Heard, LISTEN};
+use crate::db::Shared;
 use crate::postgres_link::{Connector, Link};
 use std::sync::Arc;
 use std::time::Duration;

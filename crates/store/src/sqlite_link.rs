@@ -125,7 +125,10 @@ impl Link {
             self.control(migration.sql)?;
             let sql = "INSERT INTO schema_migrations (version, name, checksum, applied_at) \
                 VALUES ($1, $2, $3, unixepoch() * 1000)";
-            self.execute(sql, &[migration.version.into(), migration.recorded_name().into(), migration.checksum().into()])?;
+            self.execute(
+                sql,
+                &[migration.version.into(), migration.recorded_name().into(), migration.checksum().into()],
+            )?;
         }
         Ok(())
     }

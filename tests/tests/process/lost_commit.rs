@@ -61,7 +61,11 @@ fn a_lost_commit_is_found_out_by_its_idempotency_key_and_never_guessed() {
             let mut losing = |case: &str, loss: Loss, closes: bool| {
                 lost += 1;
                 let name = name(case);
-                if closes { stage.proxy.lose_and_close(&name, loss) } else { stage.proxy.lose(&name, loss) }
+                if closes {
+                    stage.proxy.lose_and_close(&name, loss)
+                } else {
+                    stage.proxy.lose(&name, loss)
+                }
                 (name, lost)
             };
 

@@ -10,7 +10,8 @@ use crate::random::Random;
 use crate::site::{PATIENCE, Site, block_on, on_both_engines};
 
 /// What a later release would do to the schema: only adding.
-const LATER: &str = "ALTER TABLE certificates ADD COLUMN later BIGINT; CREATE TABLE later (id BIGINT NOT NULL PRIMARY KEY);
+const LATER: &str =
+    "ALTER TABLE certificates ADD COLUMN later BIGINT; CREATE TABLE later (id BIGINT NOT NULL PRIMARY KEY);
     CREATE INDEX certificates_later ON certificates (later);";
 
 /// The newest migration that this program knows.
@@ -60,7 +61,8 @@ fn servers_go_on_beside_a_later_one_that_only_adds() {
             let id = issued["certificateId"].as_str().unwrap().replace('-', "");
             let write = format!("UPDATE certificates SET later = {at} WHERE id = decode('{id}', 'hex')");
             tokio::task::block_in_place(|| site.execute(&write));
-            let path = format!("/api/v1/cert-manager/certificates/{}/revoke", issued["certificateId"].as_str().unwrap());
+            let path =
+                format!("/api/v1/cert-manager/certificates/{}/revoke", issued["certificateId"].as_str().unwrap());
             one.post(&path, &json!({"revocationReason": "SUPERSEDED"})).await.unwrap().ok();
         }
         stop.send(true).unwrap();

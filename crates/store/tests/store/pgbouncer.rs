@@ -19,7 +19,12 @@ async fn a_pool_of_sessions_carries_everything() {
     assert_eq!(ear.next().await, Heard::Listening);
     for at in 0..20 {
         first
-            .commit(Changes::new().statement(thing(at, &at.to_string())).audit(record(at)).announce(Announcement::AccessEnds))
+            .commit(
+                Changes::new()
+                    .statement(thing(at, &at.to_string()))
+                    .audit(record(at))
+                    .announce(Announcement::AccessEnds),
+            )
             .await
             .unwrap();
         assert_eq!(ear.next().await, Heard::Told(Announcement::AccessEnds));
