@@ -70,8 +70,8 @@ pub async fn expired_certificates(
 ) -> Result<Vec<CertificateId>, StoreError> {
     let spaces = "SELECT s.number FROM projects p JOIN inventory_spaces s ON s.project_id = p.id
                   WHERE p.organization_id = $1 ORDER BY s.number";
-    // Project by project, so that each is read along its index from the first to end: over all of them at once, PostgreSQL
-    // reads and sorts everything that has expired for every piece.
+    // Project by project, so that each is read along its index from the first to end: over all of them at once,
+    // PostgreSQL reads and sorts everything that has expired for every piece.
     let of_space = "SELECT c.id FROM certificates c WHERE c.space = $1 AND c.not_after < $2
                     AND NOT EXISTS (SELECT 1 FROM sync_links l WHERE l.certificate_id = c.id)
                     AND NOT EXISTS (SELECT 1 FROM sync_objects o WHERE o.certificate_id = c.id)
