@@ -1,5 +1,5 @@
-//! One, two and three servers on one PostgreSQL: what they issue and sign together, beside what that database commits by itself
-//! on this machine. The connections are the same in number and are spread over the servers that are loaded.
+//! One, two and three servers on one PostgreSQL: what they issue and sign together, beside what that database commits
+//! by itself on this machine. The connections are the same in number and are spread over the servers that are loaded.
 
 use std::time::Duration;
 
@@ -155,8 +155,8 @@ async fn futures_of<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
 fn page(options: &Options, alone: &[(usize, f64)], rows: &[Row]) -> String {
     let mut page = format!(
         "# Several nodes on one PostgreSQL\n\n- {}, commit {}\n- {} cores of {}, {}\n- {} connections in all, {} s \
-         measured after {} s of warm-up\n- the load generator, PostgreSQL and all servers share the cores, so more nodes \
-         add no processor time here: what is shown is that they do not get into each other's way\n\n",
+         measured after {} s of warm-up\n- the load generator, PostgreSQL and all servers share the cores, so more \
+         nodes add no processor time here: what is shown is that they do not get into each other's way\n\n",
         jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
         crate::commit(),
         cores(),
@@ -166,8 +166,8 @@ fn page(options: &Options, alone: &[(usize, f64)], rows: &[Row]) -> String {
         options.seconds,
         options.warm_up,
     );
-    page += "| scenario | nodes | per second | of one node | p50 ms | p99 ms | servers' CPU per 1000 | transactions each |\n\
-             |---|---|---|---|---|---|---|---|\n";
+    page += "| scenario | nodes | per second | of one node | p50 ms | p99 ms | servers' CPU per 1000 | transactions \
+             each |\n|---|---|---|---|---|---|---|---|\n";
     for row in rows {
         let one = rows.iter().find(|one| one.what == row.what && one.nodes == 1).map_or(row.rate, |one| one.rate);
         let cpu = row.server.as_secs_f64() * 1000.0 / (row.rate * options.seconds as f64);
@@ -183,8 +183,8 @@ fn page(options: &Options, alone: &[(usize, f64)], rows: &[Row]) -> String {
             row.transactions
         );
     }
-    page += "\nTransactions are all that the database ended, reading ones and those of background work included, for each \
-             certificate.\n\n## Limits of this database\n\nOne row inserted and committed, by `pgbench`.\n\n\
+    page += "\nTransactions are all that the database ended, reading ones and those of background work included, for \
+             each certificate.\n\n## Limits of this database\n\nOne row inserted and committed, by `pgbench`.\n\n\
              | clients | commits per second |\n|---|---|\n";
     for (clients, rate) in alone {
         page += &format!("| {clients} | {rate:.0} |\n");

@@ -1,8 +1,8 @@
 //! From a bearer token to a caller: signature, record, addresses, memberships and rules.
 //!
 //! What was read is kept for a few seconds and dropped at once when the configuration changes, so a revoked token or a
-//! role that was taken away stops working with the answer that said so, on every node: each call asks the database whether
-//! the configuration is still the one that is remembered.
+//! role that was taken away stops working with the answer that said so, on every node: each call asks the database
+//! whether the configuration is still the one that is remembered.
 
 use crate::context::{Context, failed};
 use crate::login::sha256;

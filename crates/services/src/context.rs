@@ -265,8 +265,8 @@ impl Clock {
         matches!(self.0.source, Source::Manual(_))
     }
 
-    /// The time. Nodes of a shared database go by its clock where theirs is off by some seconds or minutes: what one of them
-    /// writes down, such as how long it holds a job, the others take as it was meant.
+    /// The time. Nodes of a shared database go by its clock where theirs is off by some seconds or minutes: what one of
+    /// them writes down, such as how long it holds a job, the others take as it was meant.
     pub fn now(&self) -> Time {
         let offset = self.0.database_offset.load(Ordering::Relaxed);
         let is_off = (OFF_MIN_MILLIS..=OFF_MAX_MILLIS).contains(&offset.saturating_abs());

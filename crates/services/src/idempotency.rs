@@ -154,8 +154,8 @@ impl Context {
         Ok(())
     }
 
-    /// Forgets a request that was refused or failed, so that it may be tried again. When its certificate is there all the
-    /// same, because only the answer to the commit was lost, this gives it, with the place to answer in.
+    /// Forgets a request that was refused or failed, so that it may be tried again. When its certificate is there all
+    /// the same, because only the answer to the commit was lost, this gives it, with the place to answer in.
     #[compiled_here]
     pub async fn abandon(&self, slot: Slot) -> Result<Option<(CertificateId, Slot)>> {
         // Where the commit is still under way on the server, this waits for the row.

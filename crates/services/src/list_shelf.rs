@@ -1,5 +1,5 @@
-//! The revocation lists that are up, as this node last read them: handed out while the shared database is away, until they run
-//! out. A list that is read anew takes the place of the one before; one with a lower number never does.
+//! The revocation lists that are up, as this node last read them: handed out while the shared database is away, until
+//! they run out. A list that is read anew takes the place of the one before; one with a lower number never does.
 
 use crate::context::{Context, failed};
 use crate::revocation_lists::PublishedList;

@@ -59,8 +59,8 @@ struct ListChanges {
 }
 
 impl Context {
-    /// The newest list of a record, signed anew when it has run out. While the shared database is away, the newest that this
-    /// node knows.
+    /// The newest list of a record, signed anew when it has run out. While the shared database is away, the newest that
+    /// this node knows.
     #[compiled_here]
     pub async fn published_list(&self, id: CrlId) -> Result<Arc<PublishedList>> {
         self.shelved(id, Kind::Complete, self.read_list(id).await)

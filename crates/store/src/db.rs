@@ -345,13 +345,14 @@ impl Db {
     }
 
     /// A number that is larger whenever a [`Changes::configuration`] has been committed by anyone: by this process at
-    /// once, before [`Db::commit`] returns; by another within a second, or when it is confirmed. Callers drop their caches when it changes.
+    /// once, before [`Db::commit`] returns; by another within a second, or when it is confirmed. Callers drop their
+    /// caches when it changes.
     pub fn configuration_epoch(&self) -> u64 {
         self.shared.epoch.load(Ordering::Acquire)
     }
 
-    /// The same number, as new as what any node has committed before this was called. Who acts on what is remembered of the
-    /// configuration asks for it first, so that what was withdrawn on one node holds on all of them at once.
+    /// The same number, as new as what any node has committed before this was called. Who acts on what is remembered of
+    /// the configuration asks for it first, so that what was withdrawn on one node holds on all of them at once.
     pub async fn confirmed_epoch(&self) -> Result<u64, StoreError> {
         if let Handle::Postgres(engine) = &self.handle {
             engine.confirm_epoch(&self.shared).await?;

@@ -3,9 +3,9 @@
 //! One folder for both engines. A migration is never edited once it was released: its checksum is kept and compared.
 //! Each runs in one transaction, so a process that is killed leaves all of it or nothing.
 //!
-//! A migration that only adds says on its first line which programs may go on working beside it: `-- serves: 15` are those
-//! whose newest migration is 15 or later. That is written beside its name in the database, where an older program finds it; what
-//! does not say so is for programs that know it only (docs/upgrades.md).
+//! A migration that only adds says on its first line which programs may go on working beside it: `-- serves: 15` are
+//! those whose newest migration is 15 or later. That is written beside its name in the database, where an older program
+//! finds it; what does not say so is for programs that know it only (docs/upgrades.md).
 
 use crate::{Row, StoreError};
 use aws_lc_rs::digest;

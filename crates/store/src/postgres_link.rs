@@ -55,8 +55,8 @@ pub(crate) struct Connector {
 pub(crate) enum Work {
     /// To commit, on the server that takes changes.
     Write,
-    /// To read on that server, also while an operator keeps it from taking changes. Never on a standby: it may not have what
-    /// was committed last, such as a revocation.
+    /// To read on that server, also while an operator keeps it from taking changes. Never on a standby: it may not have
+    /// what was committed last, such as a revocation.
     Read,
     /// To read on any server, for commands that look at a database.
     ReadAnywhere,
@@ -135,7 +135,8 @@ impl Connector {
             _ => None,
         };
         let session = match work {
-            // A node that hangs must not hold the others' rows, and a lock that is not given is an error, not a standstill.
+            // A node that hangs must not hold the others' rows, and a lock that is not given is an error, not a
+            // standstill.
             Work::Write => "SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '10s';",
             Work::Read | Work::ReadAnywhere => "SET default_transaction_read_only = on;",
         };
@@ -266,8 +267,8 @@ impl Link {
         }
     }
 
-    /// Refuses a connection pool that gives one session of the server to several of its clients: what a session has set or
-    /// prepared would be another one's, and nothing that is told would be heard.
+    /// Refuses a connection pool that gives one session of the server to several of its clients: what a session has set
+    /// or prepared would be another one's, and nothing that is told would be heard.
     pub(crate) async fn refuse_shared_sessions(&self, others: &Connector) -> Result<(), StoreError> {
         let other = others.connect().await?;
         for _ in 0..3 {

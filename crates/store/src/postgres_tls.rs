@@ -11,7 +11,8 @@ pub(crate) struct TlsOptions {
 }
 
 /// Takes `sslrootcert` out of the URL and makes `verify-ca` and `verify-full` the `require` that the driver knows; we
-/// verify the chain and the name with all of them. A mode that may fall back to plain text is made not to use TLS at all.
+/// verify the chain and the name with all of them. A mode that may fall back to plain text is made not to use TLS at
+/// all.
 pub(crate) fn tls_options(url: &str) -> Result<(String, TlsOptions), StoreError> {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let mut options = TlsOptions::default();

@@ -1,9 +1,10 @@
 //! Whether PostgreSQL answers at all. A server that is stopped, or behind a network that swallows everything, closes no
-//! connection: whoever asked it would wait for minutes. So one connection asks the smallest of questions again and again, and when
-//! that is not answered in time, everybody who waits is told that the database is away, until it is answered again.
+//! connection: whoever asked it would wait for minutes. So one connection asks the smallest of questions again and
+//! again, and when that is not answered in time, everybody who waits is told that the database is away, until it is
+//! answered again.
 //!
-//! The question is for the number of the configuration. Who is about to act on what is remembered of the configuration has it
-//! asked once more, so that what another node has committed before holds here, too.
+//! The question is for the number of the configuration. Who is about to act on what is remembered of the configuration
+//! has it asked once more, so that what another node has committed before holds here, too.
 
 use crate::StoreError;
 use crate::db::{SELECT_EPOCH, Shared};

@@ -45,7 +45,7 @@ pub fn keep_policy(organization: OrganizationId, policy: &RetentionPolicy, now: 
     )
 }
 
-/// Certificates that expired before a time, the first to expire first: not those of authorities, and none that a sync still
+/// Certificates that expired before a time: not those of authorities, and none that a sync still
 /// has to do with.
 macro_rules! expired {
     ($columns:literal, $end:literal) => {
@@ -61,16 +61,32 @@ macro_rules! expired {
     };
 }
 
-/// Some of the certificates that expired before a time.
+/// Some of the certificates that expired before a time, of each project the first to expire first.
 pub async fn expired_certificates(
     db: &Db,
     organization: OrganizationId,
     before: Time,
     limit: u32,
 ) -> Result<Vec<CertificateId>, StoreError> {
-    let sql = expired!("c.id", "ORDER BY c.not_after, c.pk LIMIT $3");
-    let rows = db.rows(sql, params![organization, before, limit]).await?;
-    rows.iter().map(|row| Ok(CertificateId(row.uuid(0)?))).collect()
+    let spaces = "SELECT s.number FROM projects p JOIN inventory_spaces s ON s.project_id = p.id
+                  WHERE p.organization_id = $1 ORDER BY s.number";
+    // Project by project, so that each is read along its index from the first to end: over all of them at once,
+    // PostgreSQL reads and sorts everything that has expired for every piece.
+    let of_space = "SELECT c.id FROM certificates c WHERE c.space = $1 AND c.not_after < $2
+                    AND NOT EXISTS (SELECT 1 FROM sync_links l WHERE l.certificate_id = c.id)
+                    AND NOT EXISTS (SELECT 1 FROM sync_objects o WHERE o.certificate_id = c.id)
+                    ORDER BY c.not_after, c.pk LIMIT $3";
+    let mut found = Vec::new();
+    for space in db.rows(spaces, params![organization]).await? {
+        let missing = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
+        if missing == 0 {
+            break;
+        }
+        for row in db.rows(of_space, params![space.int(0)?, before, missing]).await? {
+            found.push(CertificateId(row.uuid(0)?));
+        }
+    }
+    Ok(found)
 }
 
 /// How many those are.

@@ -1,6 +1,7 @@
 //! A network between a server and PostgreSQL that loses one commit: the statement, or the answer to it.
 //!
-//! It reads the protocol just enough to find the commit of a transaction that has something in it. TLS it does not see through.
+//! It reads the protocol just enough to find the commit of a transaction that has something in it. TLS it does not see
+//! through.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! The database is away, silent, a standby, or kept from taking changes: what is answered meanwhile, in the shape of each
-//! edge, and that it comes back by itself (invariants I2, I4, I6, I12).
+//! The database is away, silent, a standby, or kept from taking changes: what is answered meanwhile, in the shape of
+//! each edge, and that it comes back by itself (invariants I2, I4, I6, I12).
 
 use std::time::{Duration, Instant};
 

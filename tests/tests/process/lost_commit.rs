@@ -1,5 +1,5 @@
-//! A commit whose answer does not come is done or not, and nobody guesses: the mark of an `Idempotency-Key` tells, at once or when
-//! the request is repeated, and a request without one is told that it is not known (invariants I1, I3).
+//! A commit whose answer does not come is done or not, and nobody guesses: the mark of an `Idempotency-Key` tells, at
+//! once or when the request is repeated, and a request without one is told that it is not known (invariants I1, I3).
 
 use reqwest::Method;
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! Three servers on one PostgreSQL that a standby follows; the clock of the third is 90 seconds ahead (invariants I3 to I5, I10,
-//! I13). What the short tests and the long ones do with them.
+//! Three servers on one PostgreSQL that a standby follows; the clock of the third is 90 seconds ahead (invariants I3 to
+//! I5, I10, I13). What the short tests and the long ones do with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -121,8 +121,8 @@ async fn issue_on_the_others(apis: &[Api; 3], changer: usize, profile: &str) -> 
     [(first.unwrap(), one), (second.unwrap(), other)]
 }
 
-/// Tokens that are revoked, and identities that are deleted, on one node: none is accepted on another from then on, not even
-/// to read.
+/// Tokens that are revoked, and identities that are deleted, on one node: none is accepted on another from then on, not
+/// even to read.
 pub fn who_is_sent_away_is_gone_everywhere(nodes: &ThreeNodes, rounds: usize) {
     block_on(async {
         let apis = nodes.apis();
@@ -181,8 +181,8 @@ pub fn one_key_is_one_certificate(nodes: &ThreeNodes, rounds: usize) {
     });
 }
 
-/// Lists that all nodes sign at once, while certificates are revoked: numbers grow, no two lists with one number differ, the time
-/// of a list is never before that of the one before.
+/// Lists that all nodes sign at once, while certificates are revoked: numbers grow, no two lists with one number
+/// differ, the time of a list is never before that of the one before.
 pub fn lists_grow(nodes: &ThreeNodes, rounds: usize) {
     block_on(async {
         let (apis, site) = (nodes.apis(), nodes.site());

@@ -1,5 +1,6 @@
-//! A schema that grows under servers that are at work (docs/upgrades.md): what only adds is lived with by servers that do not
-//! know it, everything else is refused by them, and a migration that is killed goes on at the next start (invariant I16).
+//! A schema that grows under servers that are at work (docs/upgrades.md): what only adds is lived with by servers that
+//! do not know it, everything else is refused by them, and a migration that is killed goes on at the next start
+//! (invariant I16).
 
 use std::time::{Duration, Instant};
 
