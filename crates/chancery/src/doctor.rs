@@ -1,5 +1,5 @@
-//! `chancery doctor`: what an operator should look at, on this machine and in the database. Changes nothing; the server may be
-//! running or not. What each sign means is in docs/doctor.md.
+//! `chancery doctor`: what an operator should look at, on this machine and in the database. Changes nothing; the server
+//! may be running or not. What each sign means is in docs/doctor.md.
 
 use crate::backup;
 use crate::cli::local::DoctorArguments;

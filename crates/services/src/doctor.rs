@@ -1,8 +1,8 @@
 //! What an operator should look at: everything that is not wrong enough to stop the server and will be one day. Changes
 //! nothing and waits for nobody but the database.
 //!
-//! What stands in the database is looked at here; `chancery/src/doctor.rs` adds what only the machine knows: files, disk,
-//! limits, the configuration. docs/doctor.md says of each code what it means and what to do.
+//! What stands in the database is looked at here; `chancery/src/doctor.rs` adds what only the machine knows: files,
+//! disk, limits, the configuration. docs/doctor.md says of each code what it means and what to do.
 
 mod code;
 

@@ -299,7 +299,7 @@ fn a_damaged_backup_is_refused_and_what_is_there_stays() {
     let names = modes(site.data()).into_keys().filter(|name| !name.starts_with("chancery.db-"));
     assert_eq!(
         names.collect::<Vec<String>>(),
-        ["bootstrap.json", "chancery.db", "chancery.db.lock", "master.key", "node", "server.lock"]
+        ["bootstrap.json", "chancery.db", "chancery.db.lock", "last-backup", "master.key", "node", "server.lock"]
     );
     site.start().stop();
 }

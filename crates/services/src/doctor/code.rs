@@ -53,7 +53,7 @@ codes! {
         "start the database server, or correct --data or --database; see also what the server logs";
     /// The database server may lose what it acknowledged.
     DatabaseUnsafe, "database-unsafe", Error,
-        "set what the message names (fsync, full_page_writes, the release, the encoding): no server starts on it before";
+        "set what the message names (fsync, full_page_writes, release, encoding): no server starts on it before";
     /// The master key is missing or another one.
     MasterKeyWrong, "master-key-wrong", Error,
         "bring the master key back from its copy: without it no private key opens";
@@ -68,7 +68,7 @@ codes! {
         "make one each day (chancery backup FOLDER), and see why the last ones failed";
     /// Others may read files of the data folder.
     FilesReadable, "files-readable", Error,
-        "chmod 700 the folder and 600 its files; if others had access, change the master key: chancery keys rotate-master";
+        "chmod 700 the folder and 600 its files; if others had access: chancery keys rotate-master";
     /// The disk is full.
     DiskFull, "disk-full", Error,
         "make room: nothing can be issued or revoked; chancery prune removes what is past";
@@ -143,10 +143,10 @@ codes! {
         "set --smtp-url and --smtp-from, or give the alert another channel";
     /// The listener's certificate has ended.
     TlsExpired, "tls-expired", Error,
-        "put a new certificate into the files of --tls-certificate and --tls-key, or let the server issue one: --tls auto";
+        "put a new certificate into the files of --tls-certificate and --tls-key, or have one issued: --tls auto";
     /// The listener's certificate ends soon.
     TlsExpires, "tls-expires", Warning,
-        "put a new certificate into the files of --tls-certificate and --tls-key, or let the server issue one: --tls auto";
+        "put a new certificate into the files of --tls-certificate and --tls-key, or have one issued: --tls auto";
     /// The files of the listener's certificate do not read.
     TlsUnreadable, "tls-unreadable", Error,
         "correct the files of --tls-certificate and --tls-key: the server does not start with them";
