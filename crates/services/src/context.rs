@@ -213,6 +213,8 @@ enum Source {
     System {
         started: Instant,
         started_at: i64,
+        /// How long the machine had been on then, in milliseconds.
+        started_up: Option<i64>,
         /// How far a test has put it wrong, in milliseconds.
         wrong_by: AtomicI64,
     },
@@ -231,8 +233,8 @@ const AHEAD_MAX_MILLIS: i64 = 60 * 60 * 1000;
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        let (started, started_at) = (Instant::now(), system_millis());
-        Self::from_source(Source::System { started, started_at, wrong_by: AtomicI64::new(0) })
+        let (started, started_at, started_up) = (Instant::now(), system_millis(), uptime_millis());
+        Self::from_source(Source::System { started, started_at, started_up, wrong_by: AtomicI64::new(0) })
     }
 
     /// A clock that stands where it was put, for tests.
@@ -271,8 +273,31 @@ impl Clock {
         let offset = self.0.database_offset.load(Ordering::Relaxed);
         let is_off = (OFF_MIN_MILLIS..=OFF_MAX_MILLIS).contains(&offset.saturating_abs());
         match &self.0.source {
-            Source::System { .. } if is_off => Time::from_millis(self.own_millis().saturating_add(offset)),
-            Source::System { .. } | Source::Manual(_) => Time::from_millis(self.own_millis()),
+            Source::System { .. } if is_off => Time::from_millis(self.believed_millis().saturating_add(offset)),
+            Source::System { .. } | Source::Manual(_) => Time::from_millis(self.believed_millis()),
+        }
+    }
+
+    /// What this machine's clock says, unless it jumped ahead: then its steady progress. What is written down meanwhile
+    /// would stop issuance after the clock was set right, until that time has come.
+    fn believed_millis(&self) -> i64 {
+        let own = self.own_millis();
+        let ahead = self.ahead_of_steady(own);
+        if ahead > AHEAD_MAX_MILLIS { own.saturating_sub(ahead) } else { own }
+    }
+
+    /// How far this time of the machine's clock is ahead of the steady progress since the start.
+    fn ahead_of_steady(&self, own: i64) -> i64 {
+        let Source::System { started, started_at, started_up, .. } = &self.0.source else { return 0 };
+        let elapsed = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let ahead = own.saturating_sub(started_at.saturating_add(elapsed));
+        if ahead <= AHEAD_MAX_MILLIS {
+            return ahead;
+        }
+        // A suspended machine's steady clock stands still; the time since it was switched on does not.
+        match (started_up, uptime_millis()) {
+            (Some(before), Some(up)) => own.saturating_sub(started_at.saturating_add(up - before)),
+            (None, _) | (_, None) => ahead,
         }
     }
 
@@ -310,13 +335,9 @@ impl Clock {
         if ahead_of_database > AHEAD_MAX_MILLIS {
             return Err(stopped("ahead of the database's clock", ahead_of_database));
         }
-        if let Source::System { started, started_at, .. } = &self.0.source {
-            let steady = started_at.saturating_add(i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
-            let ahead = self.own_millis().saturating_sub(steady);
-            // A suspended machine's steady clock stands still too; what was committed since then settles it.
-            if ahead > AHEAD_MAX_MILLIS && now.millis().saturating_sub(highest) > AHEAD_MAX_MILLIS {
-                return Err(stopped("ahead of its own steady progress", ahead));
-            }
+        let ahead = self.ahead_of_steady(self.own_millis());
+        if ahead > AHEAD_MAX_MILLIS {
+            return Err(stopped("ahead of its own steady progress", ahead));
         }
         Ok(now)
     }
@@ -327,6 +348,13 @@ fn stopped(how: &str, millis: i64) -> Error {
         format!("issuance is stopped: this server's clock is {} s {how}; set the clock right", millis / 1000),
         60,
     )
+}
+
+/// How long the machine has been on, suspended or not; nothing where Linux does not say so.
+fn uptime_millis() -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let (seconds, hundredths) = text.split(' ').next()?.split_once('.')?;
+    Some(seconds.parse::<i64>().ok()? * 1000 + hundredths.parse::<i64>().ok()? * 10)
 }
 
 fn system_millis() -> i64 {
