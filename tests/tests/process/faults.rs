@@ -78,7 +78,7 @@ pub fn kills(site: &Site, plan: &Plan) -> Counts {
             server = site.start();
             api = Api::log_in(site, &server).await;
             load.look(&api).await;
-            if load.counts.faults % plan.check_every == 0 {
+            if load.counts.faults.is_multiple_of(plan.check_every) {
                 site.check_clean();
             }
         }
@@ -117,7 +117,7 @@ pub fn power_losses(plan: &Plan, syncs: Syncs) -> (Counts, Vec<Violation>) {
             server = site.start();
             api = Api::log_in(&site, &server).await;
             load.look(&api).await;
-            if syncs == Syncs::Kept && load.counts.faults % plan.check_every == 0 {
+            if syncs == Syncs::Kept && load.counts.faults.is_multiple_of(plan.check_every) {
                 site.check_clean();
             }
         }
@@ -152,7 +152,7 @@ pub fn database_stops(plan: &Plan) -> Counts {
             load.counts.faults += 1;
             load.end(clients).await;
             load.look(&api).await;
-            if load.counts.faults % plan.check_every == 0 {
+            if load.counts.faults.is_multiple_of(plan.check_every) {
                 site.check_clean();
             }
         }
@@ -188,7 +188,7 @@ pub fn promotions(plan: &Plan) -> Counts {
             load.look(&api).await;
             tokio::task::block_in_place(|| primary.follow(&standby));
             std::mem::swap(&mut primary, &mut standby);
-            if load.counts.faults % plan.check_every == 0 {
+            if load.counts.faults.is_multiple_of(plan.check_every) {
                 site.check_clean();
             }
         }
@@ -291,7 +291,7 @@ fn fill_again_and_again(site: &Site, disk: &SmallDisk<'_>, plan: &Plan, cluster:
             comes_back(site, &api).await;
             load.end(clients).await;
             load.look(&api).await;
-            if load.counts.faults % plan.check_every == 0 {
+            if load.counts.faults.is_multiple_of(plan.check_every) {
                 site.check_clean();
             }
         }
@@ -358,7 +358,7 @@ pub fn cut_off(plan: &Plan) -> Counts {
             }
             load.end(clients).await;
             load.look(&far).await;
-            if load.counts.faults % plan.check_every == 0 {
+            if load.counts.faults.is_multiple_of(plan.check_every) {
                 site.check_clean();
             }
         }
@@ -402,7 +402,7 @@ pub fn clock_jumps(site: &Site, plan: &Plan, jumps: &[&str]) -> Counts {
             comes_back(site, &api).await;
             load.end(clients).await;
             load.look(&api).await;
-            if load.counts.faults % plan.check_every == 0 {
+            if load.counts.faults.is_multiple_of(plan.check_every) {
                 site.check_clean();
             }
         }
