@@ -101,9 +101,13 @@ impl Context {
 
     /// Writes a refusal into the record of the certificate, and when it is tried again. A failure of ours is none.
     async fn note_refusal(&self, record: &Record, error: &Error) -> Result<()> {
-        // A server that is busy says nothing about the certificate.
-        if matches!(error.reason(), None | Some(Reason::TooMany { .. })) {
-            return Ok(());
+        match error.reason() {
+            // A server that is busy says nothing about the certificate, and what may have been done was not refused: whoever
+            // asked has to be told that, and not that its refusal could not be noted.
+            None | Some(Reason::TooMany { .. } | Reason::Unavailable { .. } | Reason::OutcomeUnknown { .. }) => {
+                return Ok(());
+            }
+            Some(_) => {}
         }
         let next = next_try(&record.certificate, self.now());
         let refused = store::renewal::refused(record.row.pk, &error.to_string(), next);
