@@ -4,6 +4,9 @@
 // All of this crate is tests, its helpers included.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../process/api.rs"]
+#[allow(dead_code, reason = "the tests of processes use more of it")]
+mod api;
 mod certificates;
 mod clients;
 mod first_connection;

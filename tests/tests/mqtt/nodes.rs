@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use testkit::nats::Nats;
+use x509::Certificate;
 
+use crate::api::{Answer, Api, new_client};
 use crate::clients::{PATIENCE, Raw, connect};
 use crate::kill::fill;
-use crate::site::{Server, Site};
+use crate::site::{Server, Site, block_on};
 use crate::world::Pair;
 
 const TOPIC: &str = "$devices/dev1/events";
@@ -182,6 +185,29 @@ fn access_ends_on_both_nodes() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         nodes.stop();
     });
+}
+
+/// A certificate that is removed on one node opens no session on the other from then on, and the one that stands on it ends.
+#[test]
+fn a_certificate_that_is_removed_on_one_node_is_refused_on_the_other_at_once() {
+    let nodes = Nodes::start("postgresql");
+    let pem = std::fs::read_to_string(&nodes.device.certificate).unwrap();
+    let fingerprint = Certificate::from_pem(&pem).unwrap().sha256();
+    let fingerprint: String = fingerprint.iter().map(|octet| format!("{octet:02x}")).collect();
+    nodes.execute("CREATE TABLE kept AS SELECT * FROM registered_certificates WHERE owner_kind = 'device'");
+    let path = format!("/iot-devices/v1/devices/dev1/certificates/{fingerprint}");
+    for round in 0..6 {
+        let (here, there) = if round % 2 == 0 { (&nodes.one, &nodes.two) } else { (&nodes.two, &nodes.one) };
+        let mut standing = there.client(&nodes.device, "standing");
+        block_on(async {
+            let api = Api::log_in_at(&here.server.url, new_client(), &nodes.one.site.facts()).await;
+            Answer::of(api.request(Method::DELETE, &path)).await.unwrap().ok();
+        });
+        assert_eq!(there.raw(&nodes.device).connack("newcomer"), Some(5), "round {round}");
+        until("the session stays", || !is_alive(&mut standing));
+        nodes.execute("INSERT INTO registered_certificates SELECT * FROM kept");
+    }
+    nodes.stop();
 }
 
 #[test]
