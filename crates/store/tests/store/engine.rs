@@ -269,7 +269,10 @@ fn a_closed_database_answers_that_it_is() {
         tokio::task::yield_now().await;
         db.clone().close().await;
         for commit in waiting {
-            assert!(matches!(commit.await.unwrap(), Ok(()) | Err(StoreError::Unavailable(_))));
+            // Of one that was handed over as the committer ended nobody says what became of it.
+            let outcome = commit.await.unwrap();
+            let is_told = matches!(outcome, Ok(()) | Err(StoreError::Unavailable(_) | StoreError::Unknown(_)));
+            assert!(is_told, "{outcome:?}");
         }
         let late = db.commit(Changes::new().statement(thing(100, "late"))).await;
         assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
