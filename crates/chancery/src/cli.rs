@@ -1,7 +1,8 @@
 //! The command line: what can be typed, and which file answers it.
 //!
-//! Every command but the local ones (`serve`, `fsck`, `audit`, `keys`, `backup`, `restore`, `export`, `import`) is a
-//! client of the REST API and knows nothing that another client could not know. One file per noun; each holds its arguments, its requests and its tables.
+//! Every command but the local ones (`serve`, `doctor`, `fsck`, `audit`, `keys`, `backup`, `restore`, `export`, `import`)
+//! is a client of the REST API and knows nothing that another client could not know. One file per noun; each holds its
+//! arguments, its requests and its tables.
 //! This is not where the server is: local commands are only read here, and handed back as a [`LocalCommand`].
 
 mod alert;

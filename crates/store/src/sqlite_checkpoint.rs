@@ -1,8 +1,8 @@
 //! Copies the write-ahead log into the database file beside the writer, so that no commit waits for it.
 //!
 //! SQLite starts a log anew only when all of it was copied, and under load the writer is always a little ahead of whoever
-//! copies. So the thread here copies it, again and again what came meanwhile, until little is left, and that little the writer copies
-//! between two commits.
+//! copies. So the thread here copies it, again and again what came meanwhile, until little is left, and that little the
+//! writer copies between two commits.
 
 use crate::StoreError;
 use crate::sqlite_link::Link;

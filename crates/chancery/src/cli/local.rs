@@ -322,9 +322,9 @@ pub(crate) enum LocalSubcommand {
     Keys(KeysArguments),
     /// Look for what is wrong, or will be, and say what to do about it.
     ///
-    /// The configuration, the database, disk and files, the clock, keys, CAs and revocation lists that run out, addresses in
-    /// certificates, jobs, syncs and alerts that fail. Works whether the server runs or not, and changes nothing. The exit code is
-    /// 1 for errors. docs/doctor.md says what each sign means.
+    /// The configuration, the database, disk and files, the clock, keys, CAs and revocation lists that run out, addresses
+    /// in certificates, jobs, syncs and alerts that fail. Works whether the server runs or not, and changes nothing. The
+    /// exit code is 1 for errors. docs/doctor.md says what each sign means.
     Doctor(Box<DoctorArguments>),
     /// Check the inventory against the certificates, keys, CAs and the audit.
     ///
