@@ -109,12 +109,17 @@ fn together(rates: &[f64]) -> f64 {
 fn leaf(request: &CertificationRequest) -> Outcome<Vec<u8>> {
     let failed = saying("a leaf certificate");
     let request = x509::CertificationRequest::from_der(&request.0).map_err(saying("a certification request"))?;
-    let mut octets = [0; 20];
-    SystemRandom::new().fill(&mut octets).map_err(saying("random octets"))?;
+    let serial_number = loop {
+        let mut octets = [0; 20];
+        SystemRandom::new().fill(&mut octets).map_err(saying("random octets"))?;
+        if let Some(serial_number) = SerialNumber::from_random(octets) {
+            break serial_number;
+        }
+    };
     let name = [GeneralName::Dns(DnsName::parse("host.bench.example.com").map_err(&failed)?)];
     let uri = [Uri::parse("http://lists.example.com/issuing.crl").map_err(&failed)?];
     let mut template = CertificateTemplate::new(RequiredFields {
-        serial_number: SerialNumber::from_random(octets).ok_or("a serial number of zeros")?,
+        serial_number,
         signature_algorithm: SignatureAlgorithm::EcdsaSha256,
         issuer_der: request.subject().as_der(),
         not_before: 1_764_000_000,
@@ -211,6 +216,15 @@ mod tests {
         let at = changed.windows(4).position(|window| window == b"host").unwrap();
         changed[at] = b'm';
         assert!(verify(&CertificationRequest(changed)).is_err());
+    }
+
+    #[test]
+    fn every_leaf_is_built() {
+        let request = certification_request("host.example.com").unwrap();
+        for _ in 0..1000 {
+            let to_be_signed = leaf(&request).unwrap();
+            assert!(x509::parse_tbs(&to_be_signed).is_ok());
+        }
     }
 
     #[test]
