@@ -97,6 +97,10 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How many requests of either kind are under way at once, unless something else is configured.
 pub const REQUESTS_AT_ONCE: usize = 2048;
 
+/// From so many requests under way on, those that are not urgent are worked at on threads of their own. With fewer, an urgent
+/// one waits for few, and the change of threads would cost each of the others a fifth of its time.
+const CROWD: usize = 128;
+
 /// How long a request may take, unless something else is configured.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
@@ -150,7 +154,8 @@ impl Edge {
         let mut router = family.as_ref().map_or(&self.router, |family| &family.router).clone();
         // Called inside the guarded future, so that a panic before the first await is caught too.
         let guarded = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind();
-        let answered = match self.lane.as_ref().filter(|_| !entry.is_urgent()) {
+        let is_crowded = self.admission.ordinary_room().taken() > CROWD;
+        let answered = match self.lane.as_ref().filter(|_| is_crowded && !entry.is_urgent()) {
             None => tokio::time::timeout(self.time_limit, guarded).await,
             Some(lane) => tokio::time::timeout(self.time_limit, Elsewhere(lane.spawn(guarded))).await,
         };
