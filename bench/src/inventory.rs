@@ -70,11 +70,7 @@ struct Column {
 pub fn run(options: &Options) -> Outcome<()> {
     let binary = options.place.server()?;
     let folder = options.place.folder()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(options.threads)
-        .enable_all()
-        .build()
-        .map_err(saying("the load generator"))?;
+    let runtime = load::generator(options.threads)?;
     let mut columns = Vec::new();
     for certificates in [options.beside, options.count] {
         let place = folder.path().join(certificates.to_string());

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::Outcome;
 use crate::http::{Connection, Reply, Target};
 use crate::latency::Latencies;
 use crate::process;
+use crate::{Outcome, saying};
 
 /// One answer in so many is read to see that it holds a certificate; reading all would be the generator's main work.
 const INSPECT_EVERY: u64 = 256;
@@ -18,6 +19,15 @@ const INSPECT_EVERY: u64 = 256;
 const ERRORS_MAX: u64 = 100;
 /// How long after the end of a run the last answers may take.
 const LAST_ANSWER: Duration = Duration::from_secs(60);
+
+/// What the load runs on: so many threads.
+pub fn generator(threads: usize) -> Outcome<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(saying("the load generator"))
+}
 
 /// Requests and how many connections send them.
 pub struct Workload {

@@ -188,11 +188,7 @@ struct Bench {
 impl Bench {
     fn new(options: Options) -> Outcome<Self> {
         let (server, folder) = (options.place.server()?, options.place.folder()?);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(options.threads)
-            .enable_all()
-            .build()
-            .map_err(saying("the load generator"))?;
+        let runtime = load::generator(options.threads)?;
         let certification_requests = requests::certification_requests()?;
         Ok(Self { options, server, folder, runtime, certification_requests, at: jiff::Timestamp::now() })
     }

@@ -64,11 +64,7 @@ struct Row {
 pub fn run(options: &Options) -> Outcome<()> {
     let binary = options.place.server()?;
     let folder = options.place.folder()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(options.threads)
-        .enable_all()
-        .build()
-        .map_err(saying("the load generator"))?;
+    let runtime = load::generator(options.threads)?;
     let limits = Limits::measure(folder.path(), &certification_requests()?)?;
     let mut rows = Vec::new();
     for certificates in &options.certificates {

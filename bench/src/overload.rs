@@ -104,11 +104,7 @@ pub fn run(options: &Options) -> Outcome<()> {
         .min(raised_files().saturating_sub(FILES_BESIDE + options.connections + options.slow_senders));
     let binary = options.place.server()?;
     let folder = options.place.folder()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(options.threads)
-        .enable_all()
-        .build()
-        .map_err(saying("the load generator"))?;
+    let runtime = load::generator(options.threads)?;
     let installation = Installation::new(&binary, folder.path(), Engine::Sqlite);
     let mut server = installation.start()?;
     let bootstrap = installation.bootstrap(&mut server)?;

@@ -53,6 +53,14 @@ fn print_line(fault: &str, site: &Site, counts: &Counts, found: usize) {
     );
 }
 
+/// Compares what a fault left with what clients were told, and every so often the whole of the database with itself.
+async fn look(site: &Site, load: &mut Load<'_>, api: &Api, plan: &Plan) {
+    load.look(api).await;
+    if load.counts.faults.is_multiple_of(plan.check_every) {
+        site.check_clean();
+    }
+}
+
 /// Looks once more at everything, and ends the server.
 async fn end(site: &Site, server: Server, api: &Api, load: &mut Load<'_>) {
     load.last_look(api).await;
@@ -77,10 +85,7 @@ pub fn kills(site: &Site, plan: &Plan) -> Counts {
             load.end(clients).await;
             server = site.start();
             api = Api::log_in(site, &server).await;
-            load.look(&api).await;
-            if load.counts.faults.is_multiple_of(plan.check_every) {
-                site.check_clean();
-            }
+            look(site, &mut load, &api, plan).await;
         }
         if !site.is_sqlite() && plan.faults > 20 {
             load.wait_until_all_is_known().await;
@@ -151,10 +156,7 @@ pub fn database_stops(plan: &Plan) -> Counts {
             comes_back(&site, &api).await;
             load.counts.faults += 1;
             load.end(clients).await;
-            load.look(&api).await;
-            if load.counts.faults.is_multiple_of(plan.check_every) {
-                site.check_clean();
-            }
+            look(&site, &mut load, &api, plan).await;
         }
         end(&site, server, &api, &mut load).await;
         conclude("PostgreSQL stopped or crashed", &site, load)
@@ -290,10 +292,7 @@ fn fill_again_and_again(site: &Site, disk: &SmallDisk<'_>, plan: &Plan, cluster:
             }
             comes_back(site, &api).await;
             load.end(clients).await;
-            load.look(&api).await;
-            if load.counts.faults.is_multiple_of(plan.check_every) {
-                site.check_clean();
-            }
+            look(site, &mut load, &api, plan).await;
         }
         end(site, server, &api, &mut load).await;
         conclude("disk full", site, load)
@@ -357,10 +356,7 @@ pub fn cut_off(plan: &Plan) -> Counts {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             load.end(clients).await;
-            load.look(&far).await;
-            if load.counts.faults.is_multiple_of(plan.check_every) {
-                site.check_clean();
-            }
+            look(&site, &mut load, &far, plan).await;
         }
         far_server.stop();
         end(&site, server, &api, &mut load).await;
@@ -401,10 +397,7 @@ pub fn clock_jumps(site: &Site, plan: &Plan, jumps: &[&str]) -> Counts {
             put("+0");
             comes_back(site, &api).await;
             load.end(clients).await;
-            load.look(&api).await;
-            if load.counts.faults.is_multiple_of(plan.check_every) {
-                site.check_clean();
-            }
+            look(site, &mut load, &api, plan).await;
         }
         end(site, server, &api, &mut load).await;
         conclude("clock jumped", site, load)
