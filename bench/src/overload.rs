@@ -3,16 +3,19 @@
 //! compared with how soon it does when nobody else asks.
 //!
 //! The flood is offered by the clock: a request that is due is sent whether earlier ones were answered or not, as long as
-//! there is a connection; what finds none is counted apart. It shares the cores with the server.
+//! there is a connection; what finds none is counted apart. It shares the cores with the server, and stands back there as
+//! clients on other machines do. Who revokes has a thread of its own, so that no answer of the flood is read before its.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit, setpriority_process, setrlimit};
+use rustix::thread::gettid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 use x509::{Certificate, OcspAnswer};
 
@@ -61,6 +64,8 @@ const CALIBRATION: Schedule = Schedule { warm_up: Duration::from_secs(1), measur
 const CALIBRATION_CONNECTIONS: usize = 64;
 /// How long a request may go unanswered. The server's own limit is a minute.
 const PATIENCE: Duration = Duration::from_secs(70);
+/// How far the threads of the flood stand back.
+const NICE: i32 = 10;
 /// Files that are open beside the connections.
 const FILES_BESIDE: usize = 512;
 
@@ -104,11 +109,13 @@ pub fn run(options: &Options) -> Outcome<()> {
         .min(raised_files().saturating_sub(FILES_BESIDE + options.connections + options.slow_senders));
     let binary = options.place.server()?;
     let folder = options.place.folder()?;
-    let runtime = load::generator(options.threads)?;
+    let crowd = crowd(options.threads)?;
+    let alone = Builder::new_current_thread().enable_all().build().map_err(saying("the load generator"))?;
     let installation = Installation::new(&binary, folder.path(), Engine::Sqlite);
     let mut server = installation.start()?;
     let bootstrap = installation.bootstrap(&mut server)?;
-    let found = runtime.block_on(measure(options, &server, &bootstrap, idle_sockets))?;
+    let found = alone.block_on(measure(options, &server, &bootstrap, idle_sockets, crowd.handle()))?;
+    crowd.shutdown_background();
     server.stop()?;
     options.place.report("overload", &page(options, &found))?;
     let unanswered = found.flood.unanswered.load(Ordering::Relaxed);
@@ -129,7 +136,27 @@ fn raised_files() -> usize {
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
-async fn measure(options: &Options, server: &Server, bootstrap: &Value, idle_sockets: usize) -> Outcome<Found> {
+/// What the flood runs on: threads that get what the server and the urgent requests leave.
+fn crowd(threads: usize) -> Outcome<Runtime> {
+    let step_back = || {
+        // Where that is refused, the server is measured with less of the processor than it could have.
+        let _ = setpriority_process(Some(gettid()), NICE);
+    };
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .on_thread_start(step_back)
+        .enable_all()
+        .build()
+        .map_err(saying("the load generator"))
+}
+
+async fn measure(
+    options: &Options,
+    server: &Server,
+    bootstrap: &Value,
+    idle_sockets: usize,
+    crowd: &Handle,
+) -> Outcome<Found> {
     let target = server.plain();
     let caller = Arc::new(Caller::login(&target, bootstrap).await?);
     let asking = Arc::new(Asking::of(&requests::issued(&target, bootstrap).await?)?);
@@ -161,14 +188,14 @@ async fn measure(options: &Options, server: &Server, bootstrap: &Value, idle_soc
 
     let over = Arc::new(AtomicBool::new(false));
     let (flood, mut company) = (Arc::new(Flood::default()), JoinSet::new());
-    (0..idle_sockets).for_each(|_| drop(company.spawn(stay_idle(target.clone(), over.clone()))));
-    (0..options.slow_senders).for_each(|_| drop(company.spawn(send_slowly(target.clone(), over.clone()))));
+    (0..idle_sockets).for_each(|_| drop(company.spawn_on(stay_idle(target.clone(), over.clone()), crowd)));
+    (0..options.slow_senders).for_each(|_| drop(company.spawn_on(send_slowly(target.clone(), over.clone()), crowd)));
     let requests = caller.issue(&target, "EC_prime256v1");
     let due = Arc::new(Due { begun: Instant::now(), rate: rate * options.times as f64, next: AtomicU64::new(0) });
     let mut senders = JoinSet::new();
     for _ in 0..options.connections {
         let (target, requests, due) = (target.clone(), requests.clone(), due.clone());
-        senders.spawn(send(target, requests, due, flood.clone(), over.clone()));
+        senders.spawn_on(send(target, requests, due, flood.clone(), over.clone()), crowd);
     }
     let watched = tokio::spawn(watch_memory(server.pid(), over.clone()));
     let flooded = urgent(&target, &caller, &asking, later, interval).await?;
@@ -335,7 +362,7 @@ fn page(options: &Options, found: &Found) -> String {
     let mut page = format!(
         "# Overload\n\n- {} UTC, commit {}\n- {} cores of {}, {}\n- SQLite; {:.0} s of {} times what the server can make, which is {:.0} \
          certificates per second, over {} connections\n- beside it {} idle connections and {} slow senders; {} thread(s) of the \
-         load generator on the same cores\n\n\
+         load generator on the same cores, at nice {NICE}\n\n\
          | requests of the flood | number |\n|---|---:|\n\
          | due | {offered} |\n\
          | not sent, since each connection waited for an answer | {} |\n\

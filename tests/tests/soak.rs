@@ -183,9 +183,14 @@ const fn whole(faults: usize) -> faults::Plan {
 
 #[test]
 #[ignore = "takes long: scripts/soak faults"]
-fn faults_a_thousand_kills_on_each_engine() {
-    faults::kills(&Site::sqlite(), &whole(1_000));
-    faults::kills(&Site::postgres(), &whole(1_000));
+fn faults_five_hundred_kills_on_postgresql() {
+    faults::kills(&Site::postgres(), &whole(500));
+}
+
+#[test]
+#[ignore = "takes long: scripts/soak faults"]
+fn faults_five_hundred_kills_on_sqlite() {
+    faults::kills(&Site::sqlite(), &whole(500));
 }
 
 #[test]
@@ -202,16 +207,31 @@ fn faults_fifty_promotions() {
 
 #[test]
 #[ignore = "takes long: scripts/soak faults"]
-fn faults_a_hundred_stops_and_full_disks() {
-    faults::database_stops(&whole(100));
-    faults::full_disks(&whole(100));
+fn faults_fifty_stops_of_postgresql() {
+    faults::database_stops(&whole(50));
+}
+
+#[test]
+#[ignore = "takes long: scripts/soak faults"]
+fn faults_fifty_full_disks() {
+    faults::full_disks(&whole(50));
+}
+
+#[test]
+#[ignore = "takes long: scripts/soak faults"]
+fn faults_twenty_full_disks_of_postgresql() {
     faults::full_database_disks(&whole(20));
 }
 
 #[test]
 #[ignore = "takes long: scripts/soak faults"]
-fn faults_nodes_cut_off_and_clocks_that_jump() {
+fn faults_twenty_nodes_cut_off() {
     faults::cut_off(&whole(20));
-    faults::clock_jumps(&Site::sqlite(), &whole(40), &JUMPS);
-    faults::clock_jumps(&Site::postgres(), &whole(40), &JUMPS);
+}
+
+#[test]
+#[ignore = "takes long: scripts/soak faults"]
+fn faults_forty_clocks_that_jump() {
+    faults::clock_jumps(&Site::sqlite(), &whole(20), &JUMPS);
+    faults::clock_jumps(&Site::postgres(), &whole(20), &JUMPS);
 }

@@ -203,10 +203,12 @@ pub fn promotions(plan: &Plan) -> Counts {
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
-    fn mount(folder: &'a Path, size: &str) -> Self {
+    /// One with room for what is made between so many faults.
+    fn mount(folder: &'a Path, megabytes: usize, faults: usize) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         let mut mount = Command::new("mount");
-        let status = mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"]).arg(folder).status();
+        let size = megabytes + 6 * faults;
+        let status = mount.args(["-t", "tmpfs", "-o", &format!("size={size}m,mode=700"), "tmpfs"]).arg(folder).status();
         assert!(status.unwrap().success(), "mounting a tmpfs needs to be root");
         Self(folder)
     }
@@ -235,7 +237,7 @@ impl Drop for SmallDisk<'_> {
 pub fn full_disks(plan: &Plan) -> Counts {
     let mount = tempfile::tempdir().unwrap();
     let folder = mount.path().join("disk");
-    let disk = SmallDisk::mount(&folder, "64m");
+    let disk = SmallDisk::mount(&folder, 64, plan.faults);
     let site = Site::sqlite_in(folder.join("data"));
     let counts = fill_again_and_again(&site, &disk, plan, None);
     drop(disk);
@@ -247,7 +249,7 @@ pub fn full_disks(plan: &Plan) -> Counts {
 pub fn full_database_disks(plan: &Plan) -> Counts {
     let mount = tempfile::tempdir().unwrap();
     let folder = mount.path().join("disk");
-    let disk = SmallDisk::mount(&folder, "256m");
+    let disk = SmallDisk::mount(&folder, 256, plan.faults);
     let cluster = PrivateCluster::start_in(&folder, &["max_wal_size = 64MB"]);
     let counts = fill_again_and_again(&Site::at(cluster.url()), &disk, plan, Some(&cluster));
     cluster.stop();
