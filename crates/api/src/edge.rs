@@ -17,9 +17,9 @@
 
 use std::any::Any;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -157,7 +157,7 @@ impl Edge {
         let is_crowded = self.admission.ordinary_room().taken() > CROWD;
         let answered = match self.lane.as_ref().filter(|_| is_crowded && !entry.is_urgent()) {
             None => tokio::time::timeout(self.time_limit, guarded).await,
-            Some(lane) => tokio::time::timeout(self.time_limit, Elsewhere(lane.spawn(guarded))).await,
+            Some(lane) => tokio::time::timeout(self.time_limit, Elsewhere(lane.spawn(making_way(guarded)))).await,
         };
         let answered = match answered {
             Err(_) => Err(too_slow()),
@@ -188,6 +188,17 @@ impl Edge {
         response.headers_mut().insert(X_REQUEST_ID, named.name);
         response
     }
+}
+
+/// Does a part of the work only after everything that waits for a processor had its turn. The system would let a thread of
+/// the lane go on for some milliseconds, however urgent the one that waits.
+async fn making_way<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        std::thread::yield_now();
+        work.as_mut().poll(context)
+    })
+    .await
 }
 
 /// Work on other threads, which ends when nobody waits for it any more, as it would here.

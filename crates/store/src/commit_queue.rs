@@ -8,7 +8,7 @@ const BATCH_MAX: usize = 512;
 
 /// How many others are taken along with urgent ones, so that a stream of those stops nobody. Few, because who revokes waits
 /// for all of them.
-const ALONG_MAX: usize = 32;
+const ALONG_MAX: usize = 8;
 
 /// Changes that wait, in the order in which they came.
 #[derive(Default)]
@@ -71,8 +71,8 @@ mod tests {
             (0, 0, &[][..]),
             (3, 0, &[(0, 3)]),
             (1100, 0, &[(0, 512), (0, 512), (0, 76)]),
-            (1100, 2, &[(2, 32), (0, 512), (0, 512), (0, 44)]),
-            (40, 1000, &[(480, 32), (480, 8), (40, 0)]),
+            (1100, 2, &[(2, 8), (0, 512), (0, 512), (0, 68)]),
+            (40, 1000, &[(504, 8), (496, 8), (0, 24)]),
         ] {
             let mut queue = CommitQueue::default();
             (0..ordinary).for_each(|_| queue.push(pending(Changes::new())));

@@ -34,6 +34,8 @@ pub(crate) struct Sqlite {
     read_patiently: Option<Sender<Message>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     readers: usize,
+    /// The file, open until nobody uses it through SQLite any more (`sqlite_checkpoint.rs`).
+    _file: Option<Arc<File>>,
 }
 
 /// What a thread is asked.
@@ -92,7 +94,14 @@ impl Sqlite {
             drop(link);
             let mut threads = vec![];
             let read = start_readers(&path, readers, &mut threads)?;
-            Ok(Self { write: None, read: Some(read), read_patiently: None, threads: Mutex::new(threads), readers })
+            Ok(Self {
+                write: None,
+                read: Some(read),
+                read_patiently: None,
+                threads: Mutex::new(threads),
+                readers,
+                _file: None,
+            })
         })
         .await
     }
@@ -109,8 +118,11 @@ impl Sqlite {
         }
         let mut threads = vec![];
         let mut checkpoints = None;
+        let mut file = None;
         if let Some(path) = path {
-            let (ours, copier) = sqlite_checkpoint::start(Link::open_writer(Some(path))?);
+            let opened = Arc::new(open_to_sync(path)?);
+            let (ours, copier) = sqlite_checkpoint::start(Link::open_writer(Some(path))?, opened.clone());
+            file = Some(opened);
             threads.push(spawn("store-checkpoint", move || copier.run())?);
             checkpoints = Some(ours);
         }
@@ -122,7 +134,7 @@ impl Sqlite {
         let readers = settings.readers.max(1);
         let read = path.map(|path| start_readers(path, readers, &mut threads)).transpose()?;
         let read_patiently = path.map(|path| start_patient_reader(path, &mut threads)).transpose()?;
-        Ok(Self { write: Some(write), read, read_patiently, threads: Mutex::new(threads), readers })
+        Ok(Self { write: Some(write), read, read_patiently, threads: Mutex::new(threads), readers, _file: file })
     }
 
     /// Hands changes to the writer.
@@ -188,6 +200,11 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     let ended = |error| StoreError::Unavailable(format!("opening the database ended early: {error}"));
     tokio::task::spawn_blocking(work).await.map_err(ended)?
+}
+
+fn open_to_sync(path: &Path) -> Result<File, StoreError> {
+    let failed = |error| StoreError::Unavailable(format!("{}: {error}", path.display()));
+    File::options().read(true).write(true).open(path).map_err(failed)
 }
 
 fn closed() -> StoreError {

@@ -28,6 +28,13 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Prepared statements that a connection keeps.
 const STATEMENTS_MAX: usize = 256;
 
+/// The pages of a write-ahead log since it was begun anew.
+pub(crate) struct LogPages {
+    pub(crate) written: i64,
+    /// Those that are not in the file yet.
+    pub(crate) left: i64,
+}
+
 impl Link {
     /// A connection that writes to a file that is there, or without a path to memory.
     pub(crate) fn open_writer(path: Option<&Path>) -> Result<Self, StoreError> {
@@ -144,16 +151,17 @@ impl Link {
         File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 
-    /// How many pages the write-ahead log holds that were not all copied yet.
-    pub(crate) fn log_pages(&mut self) -> Result<i64, StoreError> {
-        self.rows("PRAGMA wal_checkpoint(NOOP)", &[])?.first().map_or(Ok(0), |row| row.int(1))
+    /// How long the write-ahead log is.
+    pub(crate) fn log_pages(&mut self) -> Result<LogPages, StoreError> {
+        let rows = self.rows("PRAGMA wal_checkpoint(NOOP)", &[])?;
+        let Some(row) = rows.first() else { return Ok(LogPages { written: 0, left: 0 }) };
+        let written = row.int(1)?;
+        Ok(LogPages { written, left: written - row.int(2)? })
     }
 
-    /// Copies as much of the write-ahead log into the file as is possible without waiting for anybody, and says how many
-    /// pages it holds that could not be copied or came meanwhile.
-    pub(crate) fn copy_log(&mut self) -> Result<i64, StoreError> {
-        let row = self.rows("PRAGMA wal_checkpoint(PASSIVE)", &[])?;
-        row.first().map_or(Ok(0), |row| Ok(row.int(1)? - row.int(2)?))
+    /// Copies as much of the write-ahead log into the file as is possible without waiting for anybody.
+    pub(crate) fn copy_log(&mut self) -> Result<(), StoreError> {
+        self.rows("PRAGMA wal_checkpoint(PASSIVE)", &[]).map(drop)
     }
 
     /// Runs statements that take no parameters and are run rarely.
