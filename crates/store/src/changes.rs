@@ -131,9 +131,20 @@ impl Tally {
     }
 }
 
+/// Where a statement's text lies, which says which one it is: texts are never moved, and a place is hashed sooner than a
+/// text. A text that lies in two places counts as two.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Place(usize, usize);
+
+impl Place {
+    pub(crate) fn of(sql: &'static str) -> Self {
+        Self(sql.as_ptr() as usize, sql.len())
+    }
+}
+
 /// The lasting statements that were committed not long ago.
 #[derive(Default)]
-pub(crate) struct Lasting(HashMap<&'static str, HashSet<Vec<Value>>>);
+pub(crate) struct Lasting(HashMap<Place, HashSet<Vec<Value>>>);
 
 /// How many of each kind are remembered at a time.
 const LASTING_MAX: usize = 8192;
@@ -141,13 +152,13 @@ const LASTING_MAX: usize = 8192;
 impl Lasting {
     /// Whether a statement need not be run.
     pub(crate) fn has(&self, statement: &Statement) -> bool {
-        statement.lasts && self.0.get(statement.sql).is_some_and(|known| known.contains(&statement.params))
+        statement.lasts && self.0.get(&Place::of(statement.sql)).is_some_and(|known| known.contains(&statement.params))
     }
 
     /// Takes note of those that were committed.
     pub(crate) fn committed<'a>(&mut self, statements: impl Iterator<Item = &'a Statement>) {
         for statement in statements.filter(|statement| statement.lasts) {
-            let known = self.0.entry(statement.sql).or_default();
+            let known = self.0.entry(Place::of(statement.sql)).or_default();
             if !known.contains(&statement.params) {
                 if known.len() >= LASTING_MAX {
                     known.clear();

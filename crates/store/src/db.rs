@@ -143,10 +143,10 @@ impl Shared {
 
     /// Counts what became of a batch and tells each caller.
     pub(crate) fn answer(&self, batch: Vec<Pending>, outcomes: Vec<Result<(), StoreError>>) {
-        for (pending, outcome) in batch.into_iter().zip(outcomes) {
+        for (Pending { changes, answer, .. }, outcome) in batch.into_iter().zip(outcomes) {
             match &outcome {
                 Ok(()) => {
-                    let statements = pending.changes.statements.len() as u64;
+                    let statements = changes.statements.len() as u64;
                     self.counters.commits.fetch_add(1, Ordering::Relaxed);
                     self.counters.statements.fetch_add(statements, Ordering::Relaxed);
                 }
@@ -155,7 +155,7 @@ impl Shared {
                 }
             }
             // The caller may have gone away; the changes are kept all the same.
-            drop(pending.answer.send(outcome));
+            drop(answer.send((outcome, changes)));
         }
     }
 
@@ -202,9 +202,12 @@ pub struct ServerAllowance {
 /// A [`Changes`] that waits for the committer, and where its caller waits.
 pub(crate) struct Pending {
     pub(crate) changes: Changes,
-    pub(crate) answer: oneshot::Sender<Result<(), StoreError>>,
+    pub(crate) answer: oneshot::Sender<Answer>,
     pub(crate) _waiting: Waiting,
 }
+
+/// What became of changes, and the changes: their memory goes back to the thread that it came from.
+pub(crate) type Answer = (Result<(), StoreError>, Changes);
 
 /// How many changes may wait for the committer or be with it.
 const COMMITS_WAITING_MAX: usize = 16_384;
@@ -341,7 +344,8 @@ impl Db {
         }
         // A committer that ends without an answer was stopped in the middle.
         let unknown = |_| StoreError::Unknown("the committer ended".into());
-        answered.await.map_err(unknown)?
+        let (outcome, _changes) = answered.await.map_err(unknown)?;
+        outcome
     }
 
     /// A number that is larger whenever a [`Changes::configuration`] has been committed by anyone: by this process at

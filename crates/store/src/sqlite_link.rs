@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of threads or of batches.
 
+use crate::changes::Place;
 use crate::{Row, StoreError, Value, migrate};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, config::DbConfig, ffi};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Link {
     pub(crate) connection: Connection,
     /// Our SQL to that of SQLite.
-    texts: HashMap<&'static str, Box<str>>,
+    texts: HashMap<Place, Box<str>>,
 }
 
 /// How long another process may keep us from writing.
@@ -243,8 +244,8 @@ fn collect(mut statement: CachedStatement<'_>, params: &[Value]) -> rusqlite::Re
     Ok(found)
 }
 
-fn text_of<'a>(texts: &'a mut HashMap<&'static str, Box<str>>, sql: &'static str) -> &'a str {
-    texts.entry(sql).or_insert_with(|| migrate::for_sqlite(sql).into())
+fn text_of<'a>(texts: &'a mut HashMap<Place, Box<str>>, sql: &'static str) -> &'a str {
+    texts.entry(Place::of(sql)).or_insert_with(|| migrate::for_sqlite(sql).into())
 }
 
 fn bind(statement: &mut CachedStatement<'_>, params: &[Value]) -> rusqlite::Result<()> {
