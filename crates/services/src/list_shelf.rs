@@ -1,5 +1,6 @@
 //! The revocation lists that are up, as this node last read them: handed out while the shared database is away, until
-//! they run out. A list that is read anew takes the place of the one before; one with a lower number never does.
+//! they run out, and asked what they say of a certificate. A list that is read anew takes the place of the one before; one
+//! with a lower number never does.
 
 use crate::context::{Context, failed};
 use crate::revocation_lists::PublishedList;
@@ -9,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use x509::{Crl, RevocationReason};
 
 /// How often it is looked for new lists.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -52,6 +54,31 @@ impl ListShelf {
     fn find(&self, id: CrlId, kind: Kind, now: Time) -> Option<Arc<PublishedList>> {
         let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lists.get(&(id, kind)).map(|kept| kept.list.clone()).filter(|list| now < list.next_update)
+    }
+
+    /// The complete lists that have not run out and are soon searched.
+    fn searchable(&self, now: Time) -> Vec<Arc<PublishedList>> {
+        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let complete = lists.iter().filter(|((_, kind), _)| *kind == Kind::Complete).map(|(_, kept)| &kept.list);
+        complete.filter(|list| now < list.next_update && list.der.len() <= LARGE).cloned().collect()
+    }
+
+    /// When and why a certificate of the key with this name and this identifier was revoked, by what a list here says.
+    /// Lists of more than [`LARGE`] octets are not searched.
+    pub(crate) fn revocation(
+        &self,
+        issuer: &[u8],
+        issuer_key_id: &[u8],
+        serial: &[u8],
+        now: Time,
+    ) -> Option<(Time, RevocationReason)> {
+        self.searchable(now).iter().find_map(|list| {
+            let list = Crl::from_der(list.der.clone()).ok().filter(|list| list.issuer().as_der() == issuer)?;
+            let signer = list.extensions().authority_key_id().ok()??.key_id?;
+            let entry = list.find(serial).filter(|_| signer == issuer_key_id)?;
+            let reason = entry.reason_code.map_or(Some(RevocationReason::Unspecified), RevocationReason::from_code)?;
+            Some((Time::from_seconds(entry.revoked_at), reason))
+        })
     }
 
     /// Whether a list with this number is here, or is to be read later.
@@ -109,7 +136,8 @@ impl Context {
     }
 }
 
-fn is_passing(error: &Error) -> bool {
+/// Whether the database is away, rather than without an answer.
+pub(crate) fn is_passing(error: &Error) -> bool {
     matches!(error.reason(), Some(Reason::Unavailable { .. } | Reason::OutcomeUnknown { .. }))
 }
 

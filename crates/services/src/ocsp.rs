@@ -4,7 +4,8 @@
 //! certificate's status changes. Every other one is read from the database and signed on its own, so many at once and no more
 //! (`places.rs`), so that whoever asks much keeps nobody from revoking. Issuers are found by their hashes
 //! (`ocsp/issuer.rs`), answers are signed by responders (`ocsp/responder.rs`), and what changes on other nodes is followed
-//! (`ocsp/follow.rs`).
+//! (`ocsp/follow.rs`). While the shared database is away, what is revoked is still said to be (`list_shelf.rs`), and nothing
+//! is said to be good.
 
 mod follow;
 mod issuer;
@@ -12,9 +13,10 @@ mod kept;
 mod responder;
 
 use crate::context::{Context, failed};
+use crate::list_shelf::is_passing;
 use crate::places::{Occupancy, Places};
 use async_recursion::async_recursion as compiled_here;
-use domain::ocsp::{AnswerPeriod, AnswerToBeSigned, RESPONDER_SIGNATURE};
+use domain::ocsp::{AnswerPeriod, AnswerToBeSigned, RESPONDER_SIGNATURE, SerialFacts};
 use domain::{AuthorityKeyId, Error, Reason, Result, Time};
 use issuer::{Issuers, StatusIssuer};
 use kept::{KeptAnswer, KeptAnswers, Key, Signature};
@@ -186,6 +188,23 @@ impl Context {
         Err(Error::unavailable("the status changes all the time", 1))
     }
 
+    /// What is known of a certificate. While the shared database is away it is what a list that is up says of it: revoked,
+    /// or nothing, since what is on no list may have been revoked a moment ago.
+    async fn status_of(
+        &self,
+        id: &CertificateId<'_>,
+        issuer: &StatusIssuer,
+        responder: &Responder,
+    ) -> Result<CertificateStatus> {
+        let facts = store::ocsp::facts(&self.db, &issuer.key, id.serial_content).await.map_err(failed);
+        let listed = |key_id| self.state.shelf.revocation(&responder.issuer, key_id, id.serial_content, self.now());
+        let facts = facts.or_else(|error| match responder.issuer_key_id.as_deref().and_then(listed) {
+            Some(revocation) if is_passing(&error) => Ok(SerialFacts { is_issued: true, revocation: Some(revocation) }),
+            Some(_) | None => Err(error),
+        });
+        Ok(facts?.status())
+    }
+
     /// Looks up one certificate and signs what is known of it.
     async fn signed_status(
         &self,
@@ -193,8 +212,8 @@ impl Context {
         issuer: &StatusIssuer,
         responder: &Responder,
     ) -> Result<Signed> {
-        let facts = store::ocsp::facts(&self.db, &issuer.key, id.serial_content).await.map_err(failed)?;
-        let (status, now) = (facts.status(), self.clock.now_to_sign()?);
+        let status = self.status_of(id, issuer, responder).await?;
+        let now = self.clock.now_to_sign()?;
         let period = AnswerPeriod::new(status, id.serial_content, now, responder.not_after).ok_or_else(ran_out)?;
         let to_be_signed =
             AnswerToBeSigned::new(&responder.template(period.this_update, None), &[single(id, status, period)]);
@@ -213,8 +232,7 @@ impl Context {
     ) -> Result<StatusReply> {
         let mut answers = Vec::with_capacity(ids.len());
         for id in ids {
-            let facts = store::ocsp::facts(&self.db, &issuer.key, id.serial_content).await.map_err(failed)?;
-            let status = facts.status();
+            let status = self.status_of(id, issuer, responder).await?;
             let period = AnswerPeriod::new(status, id.serial_content, now, responder.not_after).ok_or_else(ran_out)?;
             answers.push(single(id, status, period));
         }

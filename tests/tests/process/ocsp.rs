@@ -56,6 +56,23 @@ pub async fn status(api: &Api, issued: &Value, nonce: Option<&[u8]>) -> Option<C
     }
 }
 
+/// Reads the list of a certificate's issuer until it names the certificate.
+async fn list_names(api: &Api, issued: &Value) {
+    let certificate = Certificate::from_pem(text(issued, "certificate")).unwrap();
+    let points = certificate.extensions().crl_distribution_points().unwrap().unwrap();
+    let url = points.urls().next().unwrap().as_str().to_owned();
+    let path = &url[url.find("/api/").unwrap()..];
+    let deadline = Instant::now() + crate::site::PATIENCE;
+    loop {
+        let list = api.client.get(format!("{}{path}", api.url)).send().await.unwrap().bytes().await.unwrap();
+        if x509::Crl::from_der(list.to_vec()).unwrap().find(certificate.serial_content()).is_some() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the list does not name it");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Runs a program in a folder to its end: whether that was good, and what it said.
 fn run(folder: &Path, program: &str, line: &str) -> (bool, String) {
     let output = Command::new(program).args(line.split_whitespace()).current_dir(folder).output();
@@ -187,14 +204,22 @@ fn what_one_node_revokes_the_other_tells_within_two_seconds() {
 }
 
 #[test]
-fn while_the_database_is_away_nothing_is_said_to_be_good_for_longer_than_four_seconds() {
+fn while_the_database_is_away_nothing_is_good_for_longer_than_four_seconds_and_what_is_on_a_list_is_revoked() {
     let cluster = PrivateCluster::start(&[]);
     let site = Site::at(cluster.url());
     let server = site.start();
     block_on(async {
         let api = Api::log_in(&site, &server).await;
         let issued = api.issue(&site, "away.example.com").await;
+        let (asked_before, never_asked) =
+            (api.issue(&site, "asked.example.com").await, api.issue(&site, "never.example.com").await);
+        for revoked in [&asked_before, &never_asked] {
+            revoke(&api, revoked, "KEY_COMPROMISE").await;
+        }
+        let revoked = status(&api, &asked_before, None).await;
         assert_eq!(status(&api, &issued, None).await, Some(CertificateStatus::Good));
+        // Until the list that names both is kept for bad times.
+        list_names(&api, &never_asked).await;
         tokio::task::block_in_place(|| cluster.stop());
         let away = Instant::now();
         // Nothing new is signed, and what was signed is given for a moment.
@@ -209,6 +234,15 @@ fn while_the_database_is_away_nothing_is_said_to_be_good_for_longer_than_four_se
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert_eq!(status(&api, &issued, None).await, None);
+        // What was revoked stays so, whether somebody asked before or not.
+        assert!(matches!(revoked, Some(CertificateStatus::Revoked { .. })));
+        for issued in [&asked_before, &never_asked] {
+            for nonce in [None, Some(&[2; 8][..])] {
+                let said = status(&api, issued, nonce).await;
+                let Some(CertificateStatus::Revoked { reason, .. }) = said else { panic!("{nonce:?}: {said:?}") };
+                assert_eq!(reason, Some(RevocationReason::KeyCompromise));
+            }
+        }
         // Whoever watches is told so.
         assert_eq!(api.metric("chancery_database_up").await, 0);
         tokio::task::block_in_place(|| cluster.start_again());

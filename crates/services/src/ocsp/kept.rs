@@ -17,7 +17,7 @@ use x509::serial::SERIAL_OCTETS_MAX;
 const PARTS: usize = 128;
 /// As many as a table of 16,384 places holds before it grows.
 const ANSWERS_PER_PART: usize = 14_336;
-/// How long after the database was last heard of an answer is given that was signed before.
+/// How long after the database was last heard of an answer is given that was signed before and does not say revoked.
 const UNCONFIRMED_MAX: Duration = Duration::from_secs(4);
 /// The longest signature of P-256.
 const SIGNATURE_OCTETS_MAX: usize = 72;
@@ -111,14 +111,13 @@ impl KeptAnswers {
         self.parts[hash].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An answer, unless the database has not been heard of for longer than that: a revocation on another node could not be
-    /// known.
+    /// An answer. When the database has not been heard of for longer than that, only one that says revoked: whether another
+    /// node revoked a certificate that was good could not be known.
     pub(super) fn find(&self, key: &Key) -> Option<KeptAnswer> {
         let confirmed = Duration::from_millis(self.confirmed.load(Ordering::Acquire));
-        if self.begun.elapsed() > confirmed + UNCONFIRMED_MAX {
-            return None;
-        }
-        self.part(key.serial()).answers.get(key).copied()
+        let is_confirmed = self.begun.elapsed() <= confirmed + UNCONFIRMED_MAX;
+        let kept = self.part(key.serial()).answers.get(key).copied();
+        kept.filter(|kept| is_confirmed || matches!(kept.status, CertificateStatus::Revoked { .. }))
     }
 
     /// How often the status of this or another certificate changed; for [`KeptAnswers::keep`].
@@ -220,13 +219,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_given_when_the_database_was_not_heard_of_for_long() {
+    fn nothing_is_good_when_the_database_was_not_heard_of_for_long() {
         let mut kept = KeptAnswers::default();
         let (key, serial) = (Key::new(3, &[1, 2]).unwrap(), [1, 2]);
         assert!(kept.keep(key, &serial, answer(), 0));
+        let (revoked, other) = (Key::new(3, &[5]).unwrap(), [5]);
+        let status = CertificateStatus::Revoked { at: 0, reason: None };
+        assert!(kept.keep(revoked, &other, KeptAnswer { status, ..answer() }, 0));
         let Some(begun) = kept.begun.checked_sub(Duration::from_secs(5)) else { return };
         kept.begun = begun;
         assert!(kept.find(&key).is_none());
+        assert_eq!(kept.find(&revoked).unwrap().status, status);
         kept.confirm(Instant::now());
         assert!(kept.find(&key).is_some());
     }

@@ -38,7 +38,9 @@ pub(super) struct Responder {
     not_before: Time,
     pub(super) not_after: Time,
     pub(super) signer: Signer,
-    issuer: Vec<u8>,
+    /// The name of the key that made it, and that key's identifier.
+    pub(super) issuer: Vec<u8>,
+    pub(super) issuer_key_id: Option<Vec<u8>>,
 }
 
 impl Responder {
@@ -102,6 +104,7 @@ impl Context {
             not_after: Time::from_seconds(certificate.not_after()),
             signer: Signer::new(Arc::new(private), self.key_pool.clone()),
             issuer: certificate.issuer().as_der().to_vec(),
+            issuer_key_id: issuer_key_id(&certificate)?,
             der: record.der,
         });
         self.state.ocsp.responders.remember(id, responder.clone(), self.now());
@@ -245,6 +248,12 @@ impl Context {
             Err(error) => Err(failed(error)),
         }
     }
+}
+
+fn issuer_key_id(certificate: &Certificate) -> Result<Option<Vec<u8>>> {
+    let identifier = certificate.extensions().authority_key_id();
+    let unread = |error| Error::failed_because("the certificate of a responder does not read", error);
+    Ok(identifier.map_err(unread)?.and_then(|identifier| identifier.key_id))
 }
 
 /// Whether a responder is to be followed by another: it ends soon and could live longer, or the key's certificates name
