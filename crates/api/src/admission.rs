@@ -1,7 +1,9 @@
 //! How many requests are under way at once. Those that revoke, and those that ask what was revoked, have room of their own.
+//! A refusal is held back for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, Uri};
@@ -9,16 +11,24 @@ use axum::response::Response;
 
 use crate::route::{Endpoint, Route};
 
+/// How long a refusal is held back. Callers that ask again at once would otherwise keep the server busy with refusals, and
+/// the urgent requests waiting behind them.
+const HOLD_BACK: Duration = Duration::from_millis(500);
+
+/// How many refusals are held back at once; the rest is given at once.
+const HELD_BACK_MAX: usize = 16_384;
+
 /// The room for requests.
 #[derive(Debug)]
 pub struct Admission {
     ordinary: Room,
     urgent: Room,
+    held_back: Room,
     urgent_paths: Vec<(Method, &'static str)>,
     turned_away: fn(&Uri) -> Option<Response>,
 }
 
-/// So many requests under way.
+/// So many at once.
 #[derive(Debug)]
 pub struct Room {
     most: usize,
@@ -26,17 +36,26 @@ pub struct Room {
     refused: AtomicU64,
 }
 
-/// A request that is under way, until this is dropped.
+/// A place in one of the rooms, until this is dropped.
 pub(crate) struct Entry {
     admission: Arc<Admission>,
-    is_urgent: bool,
+    kind: Kind,
+}
+
+/// Which of the rooms.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Ordinary,
+    Urgent,
+    HeldBack,
 }
 
 impl Admission {
     /// Room for so many requests of either kind; which are urgent is added with [`Admission::urgent`].
     pub fn new(most: usize) -> Self {
-        let room = || Room { most, taken: AtomicUsize::new(0), refused: AtomicU64::new(0) };
-        Self { ordinary: room(), urgent: room(), urgent_paths: Vec::new(), turned_away: |_| None }
+        let room = |most| Room { most, taken: AtomicUsize::new(0), refused: AtomicU64::new(0) };
+        let (ordinary, urgent, held_back) = (room(most), room(most), room(HELD_BACK_MAX));
+        Self { ordinary, urgent, held_back, urgent_paths: Vec::new(), turned_away: |_| None }
     }
 
     /// Gives those of the endpoints room of their own that are marked so.
@@ -70,8 +89,26 @@ impl Admission {
             (method == request.method() || (method == Method::GET && request.method() == Method::HEAD))
                 && fits(pattern, path)
         });
-        let room = if is_urgent { &self.urgent } else { &self.ordinary };
-        room.enter().then(|| Entry { admission: self.clone(), is_urgent })
+        self.place(if is_urgent { Kind::Urgent } else { Kind::Ordinary })
+    }
+
+    /// Waits before a refusal is given.
+    pub(crate) async fn hold_back(self: &Arc<Self>) {
+        if let Some(_place) = self.place(Kind::HeldBack) {
+            tokio::time::sleep(HOLD_BACK).await;
+        }
+    }
+
+    fn place(self: &Arc<Self>, kind: Kind) -> Option<Entry> {
+        self.room(kind).enter().then(|| Entry { admission: self.clone(), kind })
+    }
+
+    fn room(&self, kind: Kind) -> &Room {
+        match kind {
+            Kind::Ordinary => &self.ordinary,
+            Kind::Urgent => &self.urgent,
+            Kind::HeldBack => &self.held_back,
+        }
     }
 
     pub(crate) fn turn_away(&self, uri: &Uri) -> Option<Response> {
@@ -81,12 +118,12 @@ impl Admission {
 
 impl Entry {
     pub(crate) fn is_urgent(&self) -> bool {
-        self.is_urgent
+        self.kind == Kind::Urgent
     }
 }
 
 impl Room {
-    /// How many requests are under way.
+    /// How many places are taken.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
@@ -108,8 +145,7 @@ impl Room {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let room = if self.is_urgent { &self.admission.urgent } else { &self.admission.ordinary };
-        room.taken.fetch_sub(1, Ordering::Relaxed);
+        self.admission.room(self.kind).taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -133,6 +169,8 @@ fn fits(pattern: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+    use std::time::Instant;
 
     #[test]
     fn a_path_fits_its_pattern() {
@@ -169,5 +207,24 @@ mod tests {
         drop((issuing, urgent));
         assert_eq!((counts(&admission.ordinary), counts(&admission.urgent)), ((0, 2), (0, 1)));
         assert!(enter("POST", "/c/issue").is_some());
+    }
+
+    #[tokio::test]
+    async fn refusals_are_held_back_and_those_that_find_no_room_are_given_at_once() {
+        let admission = Arc::new(Admission::new(1));
+        let began = Instant::now();
+        admission.hold_back().await;
+        assert!(began.elapsed() >= HOLD_BACK);
+        assert_eq!(admission.held_back.taken(), 0);
+        let mut waiting: Vec<_> = (0..HELD_BACK_MAX).map(|_| Box::pin(admission.hold_back())).collect();
+        for held in &mut waiting {
+            assert!(held.now_or_never().is_none());
+        }
+        assert!(admission.hold_back().now_or_never().is_some());
+        // Those who hang up give their place back.
+        waiting.pop();
+        assert!(admission.hold_back().now_or_never().is_none());
+        drop(waiting);
+        assert_eq!(admission.held_back.taken(), 0);
     }
 }

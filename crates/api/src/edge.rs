@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::http::uri::{PathAndQuery, Uri};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use axum::response::Response;
 use axum::{BoxError, Router};
 use bytes::Bytes;
@@ -142,7 +142,16 @@ impl Edge {
         Router::new().fallback_service(self)
     }
 
-    async fn answer(mut self, mut request: Request<Body>) -> Response {
+    async fn answer(self, request: Request<Body>) -> Response {
+        let admission = self.admission.clone();
+        let response = self.answer_at_once(request).await;
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            admission.hold_back().await;
+        }
+        response
+    }
+
+    async fn answer_at_once(mut self, mut request: Request<Body>) -> Response {
         trim_trailing_slashes(request.uri_mut());
         let family = self.family.take().filter(|family| (family.is_theirs)(&request));
         let named = Named::new(&mut request, family.is_some());
