@@ -4,6 +4,7 @@ use crate::cli::backup::BackupArguments;
 use crate::config::DataLocation;
 use crate::local::say;
 use crate::open;
+use crate::owner::{self, Owner};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -78,6 +79,8 @@ pub(crate) async fn backup(arguments: &BackupArguments, json: bool) -> Result<Ex
     if fs::symlink_metadata(to).is_ok() {
         return Err(format!("{} is there already: name a folder that is not", to.display()));
     }
+    let parent = folder_of(to);
+    open::make_new_folder(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
     let half = HalfMade::folder_beside(to)?;
     let made_at = jiff::Timestamp::now();
     let before = match arguments.with_secrets {
@@ -109,7 +112,9 @@ pub(crate) async fn backup(arguments: &BackupArguments, json: bool) -> Result<Ex
     write_durable(&half.path().join(MANIFEST), format!("{text}\n").as_bytes())?;
     half.finish(to)?;
     // The backup is whole; the mark is for `chancery doctor` only.
-    if let Err(error) = open::write_private(&location.folder.join(LAST), &format!("{made_at}\n")) {
+    let noted = open::write_private(&location.folder.join(LAST), &format!("{made_at}\n"));
+    let owner = Owner::of(&location.folder);
+    if let Err(error) = noted.and_then(|()| owner::give(owner, &location.folder, &[LAST])) {
         eprintln!("warning: when this backup was made could not be noted: {error}");
     }
     match json {

@@ -6,6 +6,7 @@ use crate::cli::local::DoctorArguments;
 use crate::config::{Config, DataLocation, TlsSource};
 use crate::local::say;
 use crate::open::{self, Access};
+use crate::owner;
 use crate::reach;
 use crate::tls::Certificates;
 use outbound::alert::Mailer;
@@ -132,6 +133,14 @@ fn examine_machine(location: &DataLocation, signs: &mut Vec<Sign>) {
     let open: Vec<String> = readable_by_others(folder);
     if !open.is_empty() {
         signs.push(Sign::new(Code::FilesReadable, &subject, format!("others may read {}", open.join(", "))));
+    }
+    if let Some((files, user, group)) = owner::foreign_files(folder) {
+        let message = format!(
+            "{} belong to another user than the folder: chown --recursive {user}:{group} {}",
+            files.join(", "),
+            folder.display()
+        );
+        signs.push(Sign::new(Code::FilesForeign, &subject, message));
     }
     if location.master_key_file.parent() == Some(folder) && location.master_key_file.exists() {
         signs.push(Sign::new(Code::MasterKeyBeside, &subject, "the master key is in the same folder as the data"));

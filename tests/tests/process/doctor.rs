@@ -1,7 +1,7 @@
 //! `chancery doctor` on installations that something is wrong with.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -215,6 +215,20 @@ fn a_backup_that_was_never_made_or_long_ago_is_told() {
     check(&site, &[], "backup-old", "2026-01-01");
     site.start().stop();
     site.check_clean();
+}
+
+#[test]
+fn files_of_another_user_than_the_folder_are_told() {
+    if !rustix::process::geteuid().is_root() {
+        println!("files are given away by root only: not done");
+        return;
+    }
+    let site = Site::sqlite();
+    site.start().stop();
+    assert!(!codes(&site, &[]).contains(&"files-foreign".to_owned()));
+    chown(site.data(), Some(4711), Some(4712)).unwrap();
+    check(&site, &[], "files-foreign", "chancery.db");
+    check(&site, &[], "files-foreign", &format!("chown --recursive 4711:4712 {}", site.data().display()));
 }
 
 #[test]

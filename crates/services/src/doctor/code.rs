@@ -69,6 +69,9 @@ codes! {
     /// Others may read files of the data folder.
     FilesReadable, "files-readable", Error,
         "chmod 700 the folder and 600 its files; if others had access: chancery keys rotate-master";
+    /// Files of the data folder belong to somebody else than the folder.
+    FilesForeign, "files-foreign", Error,
+        "give them to the user of the server by the command in the message: its server cannot open them else";
     /// The disk is full.
     DiskFull, "disk-full", Error,
         "make room: nothing can be issued or revoked; chancery prune removes what is past";
