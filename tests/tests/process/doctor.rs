@@ -270,3 +270,27 @@ fn a_database_server_that_loses_commits_or_takes_few_connections_is_told() {
         check(&site, &ELSEWHERE, code, words);
     }
 }
+
+#[test]
+fn a_database_that_is_empty_or_takes_no_changes_by_its_settings_is_told() {
+    let site = Site::postgres();
+    check(&site, &ELSEWHERE, "database-empty", "no server was ever started");
+    site.run(&["fsck"]).failed_with("the database is empty: start the server on it once");
+    site.run(&["export", site.path("none").to_str().unwrap()]).failed_with("the database is empty");
+    site.start().stop();
+    for (setting, code) in [
+        ("default_transaction_read_only = on", "database-read-only"),
+        ("synchronous_commit = off", "database-asynchronous"),
+    ] {
+        assert!(!codes(&site, &ELSEWHERE).contains(&code.to_owned()), "{code} before");
+        let (name, _) = setting.split_once(' ').unwrap();
+        let alter = |what: &str| {
+            let change = "BEGIN READ WRITE; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I ";
+            site.execute(&format!("{change}{what}', current_database()); END $$; COMMIT"));
+        };
+        alter(&format!("SET {setting}"));
+        check(&site, &ELSEWHERE, code, setting);
+        alter(&format!("RESET {name}"));
+    }
+    assert!(!codes(&site, &ELSEWHERE).iter().any(|code| code.starts_with("database-")));
+}
