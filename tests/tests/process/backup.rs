@@ -373,6 +373,42 @@ fn a_restore_that_is_killed_leaves_the_old_data_or_says_that_it_was_cut_off() {
     site.check_clean();
 }
 
+#[test]
+fn what_a_killed_backup_has_left_is_removed_by_the_next_one_and_what_another_is_at_work_on_is_not() {
+    let site = Site::sqlite();
+    site.start().stop();
+    let folder = site.path("backups");
+    let to = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let hidden = || -> Vec<std::path::PathBuf> {
+        let paths = fs::read_dir(&folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('.')).collect()
+    };
+    let is_begun = |path: &std::path::PathBuf| path.join("chancery.db").exists();
+    // One that is caught in the middle: it may be done before it is seen.
+    let (caught, left) = (0..100)
+        .find_map(|turn| {
+            let mut process = site.launch(site.command(&["backup", &to(&format!("cut{turn}"))]));
+            while !process.has_ended() {
+                if let Some(path) = hidden().into_iter().find(is_begun) {
+                    process.signal(rustix::process::Signal::STOP);
+                    return path.exists().then_some((process, path));
+                }
+            }
+            None
+        })
+        .expect("a backup was seen half made");
+    let foreign = folder.join(".foreign.0123456789abcdef0123456789abcdef");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("chancery.db"), "").unwrap();
+    fs::write(foreign.join("letter"), "").unwrap();
+    assert_eq!(site.run(&["backup", &to("beside")]).code, Some(0));
+    assert!(left.exists(), "somebody is at work on it");
+    caught.kill();
+    let ran = site.run(&["backup", &to("after")]);
+    assert!(ran.code == Some(0) && ran.err.contains(left.to_str().unwrap()), "{ran:?}");
+    assert_eq!(hidden(), [foreign]);
+}
+
 /// A user that a server runs as, and its group.
 const USER: u32 = 65_534;
 
