@@ -307,7 +307,7 @@ fn fill_again_and_again(site: &Site, disk: &SmallDisk<'_>, plan: &Plan, cluster:
 }
 
 async fn is_told_that_it_is_full(site: &Site, api: &Api) -> bool {
-    let body = crate::api::issue_body(&site.fact("/profiles/web-server"), "full.example.com");
+    let body = crate::api::issue_body(&site.fact("/profiles/web-server"), "probe.example.com");
     let answer = api.post(crate::api::ISSUE, &body).await.unwrap();
     answer.status == 503
         && answer.body["message"].as_str().is_some_and(|message| message.contains("disk of the database"))
