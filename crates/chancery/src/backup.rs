@@ -4,6 +4,7 @@ use crate::cli::backup::BackupArguments;
 use crate::config::DataLocation;
 use crate::local::say;
 use crate::open;
+use crate::owner::{self, Owner};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -78,6 +79,8 @@ pub(crate) async fn backup(arguments: &BackupArguments, json: bool) -> Result<Ex
     if fs::symlink_metadata(to).is_ok() {
         return Err(format!("{} is there already: name a folder that is not", to.display()));
     }
+    let parent = folder_of(to);
+    open::make_new_folder(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
     let half = HalfMade::folder_beside(to)?;
     let made_at = jiff::Timestamp::now();
     let before = match arguments.with_secrets {
@@ -109,7 +112,9 @@ pub(crate) async fn backup(arguments: &BackupArguments, json: bool) -> Result<Ex
     write_durable(&half.path().join(MANIFEST), format!("{text}\n").as_bytes())?;
     half.finish(to)?;
     // The backup is whole; the mark is for `chancery doctor` only.
-    if let Err(error) = open::write_private(&location.folder.join(LAST), &format!("{made_at}\n")) {
+    let noted = open::write_private(&location.folder.join(LAST), &format!("{made_at}\n"));
+    let owner = Owner::of(&location.folder);
+    if let Err(error) = noted.and_then(|()| owner::give(owner, &location.folder, &[LAST])) {
         eprintln!("warning: when this backup was made could not be noted: {error}");
     }
     match json {
@@ -273,19 +278,24 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 pub(crate) struct HalfMade {
     path: PathBuf,
     is_finished: bool,
+    /// What says to others that somebody is at work on the folder; a process that is killed lets go of it.
+    lock: Option<File>,
 }
 
 impl HalfMade {
     /// A folder for its owner only, beside the place that it is meant for.
     pub(crate) fn folder_beside(to: &Path) -> Result<Self, String> {
-        let half = Self::beside(to)?;
+        remove_left(folder_of(to));
+        let mut half = Self::beside(to)?;
         half.make_folder()?;
+        let lock = File::open(&half.path).and_then(|folder| folder.lock().map(|()| folder));
+        half.lock = Some(lock.map_err(|error| format!("{}: {error}", half.path.display()))?);
         Ok(half)
     }
 
     /// A folder for its owner only, at this path.
     pub(crate) fn folder_at(path: PathBuf) -> Result<Self, String> {
-        let half = Self { path, is_finished: false };
+        let half = Self { path, is_finished: false, lock: None };
         half.make_folder()?;
         Ok(half)
     }
@@ -300,7 +310,7 @@ impl HalfMade {
         let name = to.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| format!("{} is not a name for it", to.display()))?;
         let path = folder_of(to).join(format!(".{name}.{}", uuid::Uuid::new_v4().simple()));
-        Ok(Self { path, is_finished: false })
+        Ok(Self { path, is_finished: false, lock: None })
     }
 
     /// Where it is until it is whole.
@@ -319,6 +329,36 @@ impl HalfMade {
         self.is_finished = true;
         sync_folder(folder_of(to))
     }
+}
+
+/// Removes the half-made backups in a folder that were left by processes which are gone. One that somebody is at work on is
+/// locked. Other things may be called like that: what holds anything but the files of a backup stays, and so does an
+/// empty folder, which may be about to be locked.
+fn remove_left(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_half_made = name
+            .to_str()
+            .and_then(|name| name.strip_prefix('.')?.rsplit_once('.'))
+            .is_some_and(|(_, unique)| unique.len() == 32 && unique.bytes().all(|octet| octet.is_ascii_hexdigit()));
+        if !is_half_made || !entry.file_type().is_ok_and(|kind| kind.is_dir()) || !holds_backup_only(&path) {
+            continue;
+        }
+        let Ok(lock) = File::open(&path) else { continue };
+        if lock.try_lock().is_ok() {
+            eprintln!("{}: a backup that was cut off has left it; it is removed", path.display());
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// Whether there is something in a folder, and nothing but files that a backup has or makes on its way.
+fn holds_backup_only(folder: &Path) -> bool {
+    let known = |name: &str| [MASTER_KEY, FACTS, MANIFEST].contains(&name) || name.starts_with(DATABASE);
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let names: Vec<_> = names.collect();
+    !names.is_empty() && names.iter().all(|name| name.to_str().is_some_and(known))
 }
 
 impl Drop for HalfMade {

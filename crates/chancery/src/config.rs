@@ -597,10 +597,59 @@ mod tests {
         assert_eq!(file.mqtt_listen, Some(MQTT_LISTEN.to_string()));
         assert_eq!(file.mqtt_ws_listen, Some(MQTT_WS_LISTEN.to_string()));
         let is_off = |line: &str| line.strip_prefix("# ").is_some_and(|line| line.contains(" = "));
-        let switched_on = TEXT.lines().filter(|line| is_off(line)).map(|line| line.trim_start_matches("# "));
+        let is_kept = |line: &&str| is_off(line) || line.starts_with('[');
+        let switched_on = TEXT.lines().filter(is_kept).map(|line| line.trim_start_matches("# "));
         let switched_on: Vec<&str> = switched_on.collect();
-        assert!(switched_on.len() >= 8, "{switched_on:?}");
-        toml::from_str::<File>(&switched_on.join("\n")).unwrap();
+        assert!(switched_on.len() >= 17, "{switched_on:?}");
+        let file: File = toml::from_str(&switched_on.join("\n")).unwrap();
+        check_limits(&file);
+    }
+
+    /// Limits as they are shown to operators: the usual ones, and rates, which are off.
+    #[track_caller]
+    fn check_limits(file: &File) {
+        assert_eq!(file.connections_max, Some(CONNECTIONS_MAX));
+        assert_eq!(file.mqtt_connections_max, Some(MQTT_CONNECTIONS_MAX));
+        assert_eq!(file.request_seconds_max, Some(REQUEST_SECONDS_MAX));
+        let usual = limits(&LimitsFile::default());
+        let mut shown = limits(&file.limits);
+        let rates = &mut shown.services;
+        assert!(rates.identity_requests_per_second.take().is_some());
+        assert!(rates.project_certificates_per_second.take().is_some());
+        assert_eq!(shown, usual);
+        let LimitsFile { requests_at_once, issuances_at_once, issuances_waiting, idle_seconds, .. } = file.limits;
+        assert!(requests_at_once.and(issuances_at_once).and(idle_seconds).is_some() && issuances_waiting.is_some());
+    }
+
+    /// docs/operations.md says of each limit where it stands and how much it is.
+    #[test]
+    fn the_manual_lists_every_limit_in_its_table() {
+        const TEXT: &str = include_str!("../../../docs/operations.md");
+        let (_, section) = TEXT.split_once("\n## Limits\n").unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap();
+        let rows: Vec<Vec<&str>> = section
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+            .collect();
+        let mut file = String::new();
+        for place in ["the top", "[limits]", "[iot]", "[iot.mqtt]"] {
+            if place != "the top" {
+                file.push_str(&format!("{place}\n"));
+            }
+            for row in rows.iter().filter(|row| row[2] == place) {
+                let number = row[3].replace(',', "");
+                file.push_str(&format!("{} = {}\n", row[1], if number == "off" { "7" } else { &number }));
+            }
+        }
+        assert_eq!(file.lines().filter(|line| line.contains(" = ")).count(), rows.len(), "{file}");
+        let file: File = toml::from_str(&file).unwrap_or_else(|error| panic!("{error}"));
+        check_limits(&file);
+        let usual = services::registry::Settings::default();
+        assert_eq!(file.iot.certificates_per_owner, Some(usual.certificates_per_owner));
+        assert_eq!(file.iot.passwords_per_owner, Some(usual.passwords_per_owner));
+        let rates = [file.iot.registries_per_project, file.iot.devices_per_project];
+        assert!(rates.iter().all(Option::is_some) && file.iot.mqtt.messages_per_second.is_some());
     }
 
     #[test]

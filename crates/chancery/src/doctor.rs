@@ -6,6 +6,7 @@ use crate::cli::local::DoctorArguments;
 use crate::config::{Config, DataLocation, TlsSource};
 use crate::local::say;
 use crate::open::{self, Access};
+use crate::owner;
 use crate::reach;
 use crate::tls::Certificates;
 use outbound::alert::Mailer;
@@ -133,6 +134,14 @@ fn examine_machine(location: &DataLocation, signs: &mut Vec<Sign>) {
     if !open.is_empty() {
         signs.push(Sign::new(Code::FilesReadable, &subject, format!("others may read {}", open.join(", "))));
     }
+    if let Some((files, user, group)) = owner::foreign_files(folder) {
+        let message = format!(
+            "{} belong to another user than the folder: chown --recursive {user}:{group} {}",
+            files.join(", "),
+            folder.display()
+        );
+        signs.push(Sign::new(Code::FilesForeign, &subject, message));
+    }
     if location.master_key_file.parent() == Some(folder) && location.master_key_file.exists() {
         signs.push(Sign::new(Code::MasterKeyBeside, &subject, "the master key is in the same folder as the data"));
     }
@@ -194,6 +203,7 @@ async fn open_database(location: &DataLocation) -> Result<Db, Sign> {
     let sign = |code, message: String| Sign::new(code, "the database", message);
     let settings = open::settings(location, Access::ReadOnly).map_err(|error| sign(Code::DatabaseClosed, error))?;
     Db::open_read_only(&settings).await.map_err(|error| match error {
+        StoreError::Empty => sign(Code::DatabaseEmpty, "it is empty: no server was ever started on it".into()),
         StoreError::Refused(why) => sign(Code::DatabaseUnsafe, why),
         error => sign(Code::DatabaseClosed, error.to_string()),
     })
@@ -204,18 +214,8 @@ async fn examine_database(location: &DataLocation, mailer: Option<Mailer>, signs
         Ok(db) => db,
         Err(sign) => return signs.push(sign),
     };
-    match db.server_allowance().await {
-        Err(error) => signs.push(Sign::new(Code::DatabaseClosed, "the database", error.to_string())),
-        Ok(None) => {}
-        Ok(Some(allowance)) => {
-            if allowance.is_standby {
-                signs.push(Sign::new(Code::DatabaseReadOnly, "the database", "it is a standby of another server"));
-            }
-            if allowance.connections < CONNECTIONS_MIN {
-                let message = format!("it takes {} connections", allowance.connections);
-                signs.push(Sign::new(Code::DatabaseConnections, "the database", message));
-            }
-        }
+    if let Err(error) = examine_server(&db, signs).await {
+        signs.push(Sign::new(Code::DatabaseClosed, "the database", error.to_string()));
     }
     let nowhere = Addresses { public_url: String::new(), publication_url: String::new() };
     let outward = match Outward::nowhere() {
@@ -230,6 +230,25 @@ async fn examine_database(location: &DataLocation, mailer: Option<Mailer>, signs
         Ok(found) => signs.extend(found),
         Err(error) => signs.push(Sign::new(Code::DatabaseClosed, "the database", error.to_string())),
     }
+}
+
+/// What a database server allows and how it is set.
+async fn examine_server(db: &Db, signs: &mut Vec<Sign>) -> Result<(), StoreError> {
+    let Some(allowance) = db.server_allowance().await? else { return Ok(()) };
+    let defaults = store::server_defaults::read(db).await?;
+    let mut tell = |code, message: String| signs.push(Sign::new(code, "the database", message));
+    if allowance.is_standby {
+        tell(Code::DatabaseReadOnly, "it is a standby of another server".into());
+    } else if defaults.is_read_only {
+        tell(Code::DatabaseReadOnly, "it takes no changes: default_transaction_read_only = on".into());
+    }
+    if !matches!(defaults.synchronous_commit.as_str(), "on" | "remote_apply") {
+        tell(Code::DatabaseAsynchronous, format!("synchronous_commit = {}", defaults.synchronous_commit));
+    }
+    if allowance.connections < CONNECTIONS_MIN {
+        tell(Code::DatabaseConnections, format!("it takes {} connections", allowance.connections));
+    }
+    Ok(())
 }
 
 /// Seconds since 1970.

@@ -15,6 +15,7 @@ pub mod local;
 mod metrics;
 mod mqtt_listeners;
 mod open;
+mod owner;
 mod reach;
 mod restore;
 pub mod server;

@@ -3,6 +3,7 @@
 use crate::cli::local::{DatabaseArguments, LocalCommand, LogFormat, ServeArguments};
 use crate::config::{Config, DataLocation};
 use crate::open::{self, Access};
+use crate::owner::Owner;
 use crate::service_manager::{self, State};
 use crate::{backup, doctor, first_run, restore, server, transfer};
 use keys::rotation;
@@ -209,7 +210,14 @@ async fn rotate_master(database: &DatabaseArguments, json: bool) -> Result<ExitC
     // Before anything is begun: the present key must open what is there.
     let services =
         open::services(db.clone(), &location, Access::Maintenance, Clock::system(), nowhere, outward).await?;
+    let owner = Owner::of(&location.master_key_file);
     let rotation = rotation::begin(&location.master_key_file).map_err(text)?;
+    // It takes the name of the old one later, and the server that runs reads both meanwhile.
+    if let (Some(owner), Some(name)) = (owner, location.master_key_file.file_name()) {
+        let mut name = name.to_owned();
+        name.push(".next");
+        owner.take(&location.master_key_file.with_file_name(name))?;
+    }
     let mut resealed = services.reseal_data_keys().await.map_err(|error| error.to_string())?;
     let promoted = rotation.promote().map_err(text)?;
     loop {

@@ -171,7 +171,7 @@ fn make_folder(folder: &Path) -> Result<(), String> {
 }
 
 /// Makes a folder and those that it is in. Its name outlives a loss of power when the folder that has the name is synced.
-fn make_new_folder(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn make_new_folder(folder: &Path) -> std::io::Result<()> {
     let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
     let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

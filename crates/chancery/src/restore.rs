@@ -1,11 +1,12 @@
 //! `chancery restore`: a backup becomes the data of a server again. Everything is made ready in a folder of its own
 //! inside the data folder, and then moved into place.
 
-use crate::backup::{DATABASE, FACTS, HalfMade, MASTER_KEY, Manifest, sync_folder};
+use crate::backup::{DATABASE, FACTS, HalfMade, MASTER_KEY, Manifest, folder_of, sync_folder};
 use crate::cli::backup::RestoreArguments;
 use crate::config::DataLocation;
 use crate::local::say;
 use crate::open::{self, Access, NODE};
+use crate::owner::{self, Owner};
 use serde_json::{Value, json};
 use services::restore::{OldTokens, RestoreOrder, RestoreReport};
 use services::{Addresses, Clock, Outward};
@@ -25,6 +26,7 @@ pub(crate) async fn restore(arguments: &RestoreArguments, json: bool) -> Result<
         None => finish(arguments, &location).await?,
         Some(from) => from_backup(arguments, from, &location).await?,
     };
+    owner::tell_of_root(&location.folder);
     match json {
         true => say!("{}", serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?),
         false => say_report(&report),
@@ -58,7 +60,9 @@ fn order(arguments: &RestoreArguments, source: Value) -> Result<RestoreOrder, St
 /// Ends the restore of a database that is where it belongs already.
 async fn finish(arguments: &RestoreArguments, location: &DataLocation) -> Result<RestoreReport, String> {
     let order = order(arguments, json!({ "by": "other tools" }))?;
+    let owner = Owner::of(&location.folder);
     let _claim = open::claim(&location.folder)?;
+    owner::give(owner, &location.folder, &[open::CLAIM])?;
     if let Some(url) = &location.database_url {
         let others = Db::count_others(&Settings::postgres(url.clone())).await;
         match others.map_err(|error| format!("the database: {error}"))? {
@@ -68,7 +72,9 @@ async fn finish(arguments: &RestoreArguments, location: &DataLocation) -> Result
     } else if !location.folder.join(DATABASE).exists() {
         return Err(format!("there is no database in the folder {}", location.folder.display()));
     }
-    finish_at(location, &order).await
+    let done = finish_at(location, &order).await;
+    owner::give(owner, &location.folder, &[NODE, "chancery.db.lock"])?;
+    done
 }
 
 async fn finish_at(location: &DataLocation, order: &RestoreOrder) -> Result<RestoreReport, String> {
@@ -92,6 +98,8 @@ struct Restore<'a> {
     from: &'a Path,
     manifest: Manifest,
     location: &'a DataLocation,
+    /// Whom the data folder belongs to, when that is not who runs this.
+    owner: Option<Owner>,
 }
 
 async fn from_backup(
@@ -111,8 +119,10 @@ async fn from_backup(
     let order = order(arguments, source)?;
     let folder = &location.folder;
     let is_new = !folder.exists();
+    let owner = Owner::of(folder);
     let claim = open::claim_for_restore(folder)?;
-    let done = Restore { arguments, from, manifest, location }.run(&order).await;
+    owner::give(owner, folder, &[open::CLAIM])?;
+    let done = Restore { arguments, from, manifest, location, owner }.run(&order).await;
     if done.is_err() && is_new {
         // Only what the claim has made; a folder that holds anything else stays.
         let _ = fs::remove_file(folder.join(open::CLAIM)).and_then(|()| fs::remove_dir(folder));
@@ -144,6 +154,10 @@ impl Restore<'_> {
         let report = finish_at(&at_stage, order).await?;
         if fs::metadata(staged("chancery.db-wal")).is_ok_and(|log| log.len() > 0) {
             return Err("the restored database was not closed well: try again".into());
+        }
+        owner::give(self.owner, stage.path(), &[DATABASE, NODE, FACTS])?;
+        if brings_key && let Some(owner) = self.owner_of_key() {
+            owner.take(&staged(MASTER_KEY))?;
         }
         self.put_in_place(stage.path(), brings_key)?;
         Ok(report)
@@ -179,11 +193,20 @@ impl Restore<'_> {
         }
     }
 
+    /// Whom a master key that the backup brings is to belong to: as the one that it replaces, or as the folder that it
+    /// comes into.
+    fn owner_of_key(&self) -> Option<Owner> {
+        let path = &self.location.master_key_file;
+        let before = if path.exists() { path } else { folder_of(path) };
+        Owner::of(before)
+    }
+
     /// The mark keeps a server from starting on what a kill has left half moved.
     fn put_in_place(&self, stage: &Path, brings_key: bool) -> Result<(), String> {
         let folder = &self.location.folder;
         let mark = folder.join(open::UNDER_WAY);
         File::create(&mark).map_err(|error| format!("{}: {error}", mark.display()))?;
+        owner::give(self.owner, folder, &[open::UNDER_WAY])?;
         sync_folder(folder)?;
         let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string();
         let aside = folder.join(format!("replaced-{at}"));
@@ -193,6 +216,9 @@ impl Restore<'_> {
             if path.exists() && (name != FACTS || brings_facts) {
                 if !aside.exists() {
                     DirBuilder::new().mode(0o700).create(&aside).map_err(|error| error.to_string())?;
+                    if let Some(owner) = self.owner {
+                        owner.take(&aside)?;
+                    }
                 }
                 rename(&path, &aside.join(name))?;
             }
@@ -205,7 +231,7 @@ impl Restore<'_> {
                 rename(key, Path::new(&name))?;
             }
             rename(&stage.join(MASTER_KEY), key)?;
-            sync_folder(crate::backup::folder_of(key))?;
+            sync_folder(folder_of(key))?;
         }
         for name in [NODE, FACTS, DATABASE] {
             if stage.join(name).exists() {

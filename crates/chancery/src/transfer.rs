@@ -5,6 +5,7 @@ use crate::cli::backup::{ExportArguments, ImportArguments};
 use crate::config::DataLocation;
 use crate::local::say;
 use crate::open;
+use crate::owner::{self, Owner};
 use crate::restore::{STAGE, remove_old_stages};
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
@@ -74,6 +75,9 @@ pub(crate) async fn import(arguments: &ImportArguments, json: bool) -> Result<Ex
         return Err(format!("{} was changed while it was imported; what was imported is whole", path.display()));
     }
     say_summary("imported", &summary, json)?;
+    if location.database_url.is_none() {
+        owner::tell_of_root(&location.folder);
+    }
     if !json {
         say!("Copy the master key to {}, then look with `chancery fsck`.", location.master_key_file.display());
     }
@@ -82,7 +86,9 @@ pub(crate) async fn import(arguments: &ImportArguments, json: bool) -> Result<Ex
 
 /// The database is filled where no server looks for it, and moved when it is whole.
 async fn import_into_folder(folder: &Path, path: &Path) -> Result<Summary, String> {
+    let owner = Owner::of(folder);
     let _claim = open::claim(folder)?;
+    owner::give(owner, folder, &[open::CLAIM])?;
     let database = folder.join(DATABASE);
     if database.exists() {
         return Err(format!("there is a database in {} already: import into another folder", folder.display()));
@@ -93,6 +99,7 @@ async fn import_into_folder(folder: &Path, path: &Path) -> Result<Summary, Strin
     let imported = transfer::import(&Settings::sqlite(&staged), open_file(path)?, tell).await;
     let summary = imported.map_err(|error| format!("{}: {error}", path.display()))?;
     File::open(&staged).and_then(|file| file.sync_all()).map_err(|error| format!("{}: {error}", staged.display()))?;
+    owner::give(owner, stage.path(), &[DATABASE])?;
     fs::rename(&staged, &database).map_err(|error| format!("{}: {error}", database.display()))?;
     sync_folder(folder)?;
     Ok(summary)

@@ -429,6 +429,10 @@ pub(crate) fn failed(error: StoreError) -> Error {
         StoreError::Stale(what) => {
             Error::conflict(format!("somebody else was faster: {what} no longer holds; try again"))
         }
+        error @ StoreError::Unavailable(_) if error.is_full() => {
+            tracing::error!(%error, "the disk of the database is full");
+            Error::unavailable("the disk of the database is full, so nothing can be changed; ask again later", 5)
+        }
         StoreError::Unavailable(cause) => {
             tracing::warn!(%cause, "the database does not answer");
             Error::unavailable("the database does not answer at the moment; ask again later", 5)
@@ -451,6 +455,7 @@ pub(crate) fn failed(error: StoreError) -> Error {
         StoreError::Conflict { .. }
         | StoreError::Corrupt(_)
         | StoreError::SchemaTooNew { .. }
+        | StoreError::Empty
         | StoreError::Refused(_)
         | StoreError::Engine(_) => Error::failed_because("the database", error),
     }

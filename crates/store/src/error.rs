@@ -27,6 +27,8 @@ pub enum StoreError {
         /// The newest version that this program knows.
         known: i64,
     },
+    /// The database is one of nobody: no server was started on it, and nothing was brought back into it.
+    Empty,
     /// The settings of the database or its place are not safe to run on.
     Refused(String),
     /// The database cannot be reached or has no room. Nothing of the change was kept.
@@ -44,6 +46,14 @@ impl StoreError {
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::ReadOnly(_) | Self::Unknown(_))
     }
+
+    /// Whether the database had no room: SQLite's words for `SQLITE_FULL`, or PostgreSQL's code.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Unavailable(why) => why.contains("database or disk is full") || why.starts_with("53100 "),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -56,6 +66,9 @@ impl fmt::Display for StoreError {
                 formatter,
                 "the database has schema version {found}, this program knows up to {known}: run the newer program"
             ),
+            Self::Empty => formatter.write_str(
+                "the database is empty: start the server on it once, or bring a backup or an export back into it",
+            ),
             Self::Refused(why) => write!(formatter, "refused to use the database: {why}"),
             Self::Unavailable(why) => write!(formatter, "the database is not available: {why}"),
             Self::ReadOnly(why) => write!(formatter, "the database takes no changes: {why}"),
@@ -66,3 +79,20 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the words of the engine itself.
+    #[test]
+    fn a_database_without_room_is_recognised() {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        connection.execute_batch("PRAGMA max_page_count = 2; CREATE TABLE t (a BLOB)").unwrap();
+        let full = connection.execute("INSERT INTO t VALUES (zeroblob(100000))", []).unwrap_err();
+        assert!(StoreError::Unavailable(full.to_string()).is_full(), "{full}");
+        let nowhere = rusqlite::Connection::open("/nowhere/at/all").unwrap_err();
+        assert!(!StoreError::Unavailable(nowhere.to_string()).is_full(), "{nowhere}");
+        assert!(StoreError::Unavailable("53100 could not extend file: No space left on device".into()).is_full());
+    }
+}

@@ -42,6 +42,7 @@ pub mod restore;
 pub mod retention;
 pub mod revocation;
 pub mod secret;
+pub mod server_defaults;
 mod sqlite;
 mod sqlite_checkpoint;
 mod sqlite_link;

@@ -53,8 +53,7 @@ impl Postgres {
     pub(crate) async fn open(url: &str, settings: &Settings, shared: Arc<Shared>) -> Result<Self, StoreError> {
         let connector = Arc::new(Connector::new(url, Work::Write, settings.statement_time)?);
         let read_connector = Arc::new(Connector::new(url, Work::Read, settings.statement_time)?);
-        let link = connector.connect().await?;
-        link.refuse_shared_sessions(&read_connector).await?;
+        let link = connector.connect_to_change().await?;
         link.migrate().await?;
         if let Some(row) = link.rows(SELECT_EPOCH, &[]).await?.first() {
             shared.saw_epoch(row.int(0)?);
@@ -76,6 +75,7 @@ impl Postgres {
         let connector = Arc::new(Connector::new(url, Work::ReadAnywhere, settings.statement_time)?);
         let watch = Watch::default();
         let readers = Readers::new(&connector, settings.readers, watch.clone());
+        must_not_be_empty(&readers.rows(SELECT_IS_EMPTY, &[]).await?)?;
         crate::migrate::check_complete(&readers.rows(crate::migrate::SELECT_APPLIED, &[]).await?)?;
         let (read_connector, committer) = (connector.clone(), Mutex::new(None));
         let watching = Arc::new(Slot::new(read_connector.clone(), None));
@@ -150,6 +150,17 @@ impl Postgres {
         }
         self.readers.close().await;
         self.watching.close().await;
+    }
+}
+
+/// Whether no server was ever started on the database.
+pub(crate) const SELECT_IS_EMPTY: &str = "SELECT (to_regclass('schema_migrations') IS NULL)::int::bigint";
+
+/// Refuses what [`SELECT_IS_EMPTY`] says is empty.
+pub(crate) fn must_not_be_empty(rows: &[Row]) -> Result<(), StoreError> {
+    match rows.first().map(|row| row.int(0)).transpose()? {
+        Some(1) => Err(StoreError::Empty),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -162,6 +162,21 @@ impl Connector {
         Ok(self.connect_to_listen(|_| {}).await?.0)
     }
 
+    /// Connects like [`Connector::connect`] for the first time, and refuses a pool that shares sessions. Behind such a
+    /// pool a server may only seem to take no changes: somebody who reads has told a session so that is now ours.
+    pub(crate) async fn connect_to_change(&self) -> Result<Link, StoreError> {
+        let mut config = self.config.clone();
+        config.target_session_attrs(TargetSessionAttrs::Any);
+        let any = Self { config, tls: self.tls.clone(), work: Work::ReadAnywhere, session: String::new() };
+        let connected = self.connect().await;
+        match &connected {
+            Ok(link) => link.refuse_shared_sessions(&any).await?,
+            Err(StoreError::ReadOnly(_)) => any.connect().await?.refuse_shared_sessions(&any).await?,
+            Err(_) => {}
+        }
+        connected
+    }
+
     /// Connects like [`Connector::connect`], and hands on what is told on the channels that the connection listens to. The
     /// task ends with the connection.
     pub(crate) async fn connect_to_listen(
@@ -269,7 +284,7 @@ impl Link {
 
     /// Refuses a connection pool that gives one session of the server to several of its clients: what a session has set
     /// or prepared would be another one's, and nothing that is told would be heard.
-    pub(crate) async fn refuse_shared_sessions(&self, others: &Connector) -> Result<(), StoreError> {
+    async fn refuse_shared_sessions(&self, others: &Connector) -> Result<(), StoreError> {
         let other = others.connect().await?;
         for _ in 0..3 {
             let (one, two) = (self.backend().await?, other.backend().await?);

@@ -2,6 +2,7 @@
 
 use crate::db::transfer::Take;
 use crate::error::StoreError;
+use crate::postgres::{SELECT_IS_EMPTY, must_not_be_empty};
 use crate::postgres_link::{Connector, Link, Work};
 use crate::transfer::{Column, Described, Kind, MIGRATIONS_TABLE, Table, list, must_be_all, quoted};
 use crate::{Value, migrate};
@@ -20,6 +21,7 @@ impl PostgresSource {
     pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
         let link = Connector::unhurried(url, Work::ReadAnywhere)?.connect().await?;
         link.control("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        must_not_be_empty(&link.rows(SELECT_IS_EMPTY, &[]).await?)?;
         migrate::check_complete(&link.rows(migrate::SELECT_APPLIED, &[]).await?)?;
         Ok(Self { link })
     }
@@ -55,7 +57,7 @@ pub(crate) struct PostgresTarget {
 
 impl PostgresTarget {
     pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
-        let link = Connector::unhurried(url, Work::Write)?.connect().await?;
+        let link = Connector::unhurried(url, Work::Write)?.connect_to_change().await?;
         link.migrate().await?;
         // A server that starts on the database for the first time waits, or is waited for.
         link.rows("SELECT pg_advisory_lock($1) IS NULL", &[crate::postgres::FIRST_START_LOCK.into()]).await?;

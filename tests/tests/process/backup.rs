@@ -2,8 +2,9 @@
 //! leaves. Restores under load are in `restores.rs`.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -370,4 +371,100 @@ fn a_restore_that_is_killed_leaves_the_old_data_or_says_that_it_was_cut_off() {
     assert_eq!(site.run(&arguments).code, Some(0));
     site.start().stop();
     site.check_clean();
+}
+
+#[test]
+fn what_a_killed_backup_has_left_is_removed_by_the_next_one_and_what_another_is_at_work_on_is_not() {
+    let site = Site::sqlite();
+    site.start().stop();
+    let folder = site.path("backups");
+    let to = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let hidden = || -> Vec<std::path::PathBuf> {
+        let paths = fs::read_dir(&folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('.')).collect()
+    };
+    let is_begun = |path: &std::path::PathBuf| path.join("chancery.db").exists();
+    // One that is caught in the middle: it may be done before it is seen.
+    let (caught, left) = (0..100)
+        .find_map(|turn| {
+            let mut process = site.launch(site.command(&["backup", &to(&format!("cut{turn}"))]));
+            while !process.has_ended() {
+                if let Some(path) = hidden().into_iter().find(is_begun) {
+                    process.signal(rustix::process::Signal::STOP);
+                    return path.exists().then_some((process, path));
+                }
+            }
+            None
+        })
+        .expect("a backup was seen half made");
+    let foreign = folder.join(".foreign.0123456789abcdef0123456789abcdef");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("chancery.db"), "").unwrap();
+    fs::write(foreign.join("letter"), "").unwrap();
+    assert_eq!(site.run(&["backup", &to("beside")]).code, Some(0));
+    assert!(left.exists(), "somebody is at work on it");
+    caught.kill();
+    let ran = site.run(&["backup", &to("after")]);
+    assert!(ran.code == Some(0) && ran.err.contains(left.to_str().unwrap()), "{ran:?}");
+    assert_eq!(hidden(), [foreign]);
+}
+
+/// A user that a server runs as, and its group.
+const USER: u32 = 65_534;
+
+/// Asserts that everything in a folder belongs to that user, and that a server of that user runs on it.
+#[track_caller]
+fn check_usable(site: &Site, what: &str) {
+    for entry in fs::read_dir(site.data()).unwrap() {
+        let entry = entry.unwrap();
+        let found = entry.metadata().unwrap();
+        assert_eq!((found.uid(), found.gid()), (USER, USER), "{what}: {:?}", entry.path());
+    }
+    let mut serve = site.serve(&[]);
+    serve.uid(USER).gid(USER);
+    site.start_as(serve).stop();
+}
+
+#[test]
+fn what_root_puts_into_the_folder_of_another_user_belongs_to_that_user() {
+    if !rustix::process::geteuid().is_root() {
+        println!("files are given away by root only: not done");
+        return;
+    }
+    let site = Site::sqlite();
+    fs::set_permissions(site.path(""), Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(site.data()).unwrap();
+    chown(site.data(), Some(USER), Some(USER)).unwrap();
+    let mut serve = site.serve(&[]);
+    serve.uid(USER).gid(USER);
+    site.start_as(serve).stop();
+    // The folder above it is made.
+    let backup = site.path("made/backup");
+    let at = backup.to_str().unwrap();
+    assert_eq!(site.run(&["backup", "--with-secrets", at]).code, Some(0));
+    assert_eq!(fs::metadata(site.path("made")).unwrap().permissions().mode() & 0o777, 0o700);
+    check_usable(&site, "backup");
+    assert_eq!(site.run(&["keys", "rotate-master"]).code, Some(0));
+    check_usable(&site, "keys rotate-master");
+    // The backup has the key from before.
+    let ran = site.run(&["restore", at, "--replace"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    check_usable(&site, "restore");
+    assert_eq!(site.run(&["restore", "--finish"]).code, Some(0));
+    check_usable(&site, "restore --finish");
+    let export = site.path("all.export").to_str().unwrap().to_owned();
+    assert_eq!(site.run(&["export", &export]).code, Some(0));
+    for name in ["chancery.db", "server.lock"] {
+        fs::remove_file(site.data().join(name)).unwrap();
+    }
+    assert_eq!(site.run(&["import", &export]).code, Some(0));
+    check_usable(&site, "import");
+
+    // What root makes itself stays its own, and that is said.
+    let mut command = site.bare_command(&["restore", at, "--data"]);
+    let ran = Ran::of({
+        command.arg(site.path("new"));
+        command
+    });
+    assert!(ran.code == Some(0) && ran.err.contains("chown --recursive USER"), "{ran:?}");
 }

@@ -1,7 +1,7 @@
 //! `chancery doctor` on installations that something is wrong with.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -218,6 +218,20 @@ fn a_backup_that_was_never_made_or_long_ago_is_told() {
 }
 
 #[test]
+fn files_of_another_user_than_the_folder_are_told() {
+    if !rustix::process::geteuid().is_root() {
+        println!("files are given away by root only: not done");
+        return;
+    }
+    let site = Site::sqlite();
+    site.start().stop();
+    assert!(!codes(&site, &[]).contains(&"files-foreign".to_owned()));
+    chown(site.data(), Some(4711), Some(4712)).unwrap();
+    check(&site, &[], "files-foreign", "chancery.db");
+    check(&site, &[], "files-foreign", &format!("chown --recursive 4711:4712 {}", site.data().display()));
+}
+
+#[test]
 fn a_log_that_does_not_shrink_and_few_open_files_are_told() {
     let site = Site::sqlite();
     site.start().stop();
@@ -255,4 +269,28 @@ fn a_database_server_that_loses_commits_or_takes_few_connections_is_told() {
         }
         check(&site, &ELSEWHERE, code, words);
     }
+}
+
+#[test]
+fn a_database_that_is_empty_or_takes_no_changes_by_its_settings_is_told() {
+    let site = Site::postgres();
+    check(&site, &ELSEWHERE, "database-empty", "no server was ever started");
+    site.run(&["fsck"]).failed_with("the database is empty: start the server on it once");
+    site.run(&["export", site.path("none").to_str().unwrap()]).failed_with("the database is empty");
+    site.start().stop();
+    for (setting, code) in [
+        ("default_transaction_read_only = on", "database-read-only"),
+        ("synchronous_commit = off", "database-asynchronous"),
+    ] {
+        assert!(!codes(&site, &ELSEWHERE).contains(&code.to_owned()), "{code} before");
+        let (name, _) = setting.split_once(' ').unwrap();
+        let alter = |what: &str| {
+            let change = "BEGIN READ WRITE; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I ";
+            site.execute(&format!("{change}{what}', current_database()); END $$; COMMIT"));
+        };
+        alter(&format!("SET {setting}"));
+        check(&site, &ELSEWHERE, code, setting);
+        alter(&format!("RESET {name}"));
+    }
+    assert!(!codes(&site, &ELSEWHERE).iter().any(|code| code.starts_with("database-")));
 }

@@ -279,6 +279,11 @@ fn fill_again_and_again(site: &Site, disk: &SmallDisk<'_>, plan: &Plan, cluster:
                 disk.fill();
                 assert!(Instant::now() < deadline, "a full disk refuses nothing");
             }
+            // Whoever is refused is told why.
+            while cluster.is_none() && !is_told_that_it_is_full(site, &api).await {
+                disk.fill();
+                assert!(Instant::now() < deadline, "nobody is told that the disk is full");
+            }
             for _ in 0..5 {
                 // The log begins anew when it was copied, so there may be room in it again.
                 issues(site, &api).await;
@@ -299,6 +304,13 @@ fn fill_again_and_again(site: &Site, disk: &SmallDisk<'_>, plan: &Plan, cluster:
         end(site, server, &api, &mut load).await;
         conclude("disk full", site, load)
     })
+}
+
+async fn is_told_that_it_is_full(site: &Site, api: &Api) -> bool {
+    let body = crate::api::issue_body(&site.fact("/profiles/web-server"), "probe.example.com");
+    let answer = api.post(crate::api::ISSUE, &body).await.unwrap();
+    answer.status == 503
+        && answer.body["message"].as_str().is_some_and(|message| message.contains("disk of the database"))
 }
 
 /// A node that cannot reach its database while another one revokes: after its bound it says good of nothing.

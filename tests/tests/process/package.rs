@@ -64,6 +64,20 @@ fn the_package_has_what_debian_asks_for() {
         let line = contents.lines().find(|line| line.ends_with(&format!(" {path}")));
         assert!(line.is_some_and(|line| line.starts_with(mode)), "{path} in {contents}");
     }
+    // Whatever the package points to is in it.
+    let texts = ["packaging/deb/chancery.toml", "packaging/deb/README.Debian", "docs/doctor.md", "docs/backup.md"];
+    let codes = read("crates/services/src/doctor/code.rs");
+    let texts: String = texts.map(read).concat() + &codes;
+    let mut named = 0;
+    for word in texts.split(|c: char| !(c.is_ascii_alphanumeric() || "/-._".contains(c))) {
+        let word = word.trim_end_matches('.');
+        let name = word.strip_prefix("docs/").or_else(|| word.strip_prefix("/usr/share/doc/chancery/"));
+        if let Some(name) = name.filter(|name| name.ends_with(".md") && !name.contains('/')) {
+            assert!(contents.contains(&format!(" ./usr/share/doc/chancery/{name}\n")), "{name} in {contents}");
+            named += 1;
+        }
+    }
+    assert!(named >= 4, "{named}");
     // An upload would close a bug of Debian's own tracker.
     let tags = "initial-upload-closes-no-bugs";
     let mut lintian = Command::new("lintian");
@@ -258,7 +272,8 @@ fn the_manifests_fit_each_other_and_the_server() {
         assert_eq!(set["spec"]["replicas"], replicas);
         check_pod(&documents, set, &read(path));
         check_ways_in(&documents, set);
-        check_settings(&site, named(&documents, "ConfigMap", "chancery"), set);
+        let file = text_at(named(&documents, "ConfigMap", "chancery-file"), "/data/chancery.toml");
+        check_settings(&site, named(&documents, "ConfigMap", "chancery"), file, set);
         let budgets = documents.iter().filter(|document| document["kind"] == "PodDisruptionBudget").count();
         assert_eq!(budgets, usize::from(replicas > 1));
     }
@@ -338,7 +353,7 @@ fn check_ways_in(documents: &[Value], set: &Value) {
 }
 
 /// A server starts with these settings and certifies what they say; the ports are those that the pods name.
-fn check_settings(site: &Site, settings: &Value, set: &Value) {
+fn check_settings(site: &Site, settings: &Value, file: &str, set: &Value) {
     let settings = settings["data"].as_object().unwrap();
     let known = variables(site);
     let secrets = list_at(set, "/spec/template/spec/containers/0/env").iter().map(|value| text_at(value, "/name"));
@@ -357,11 +372,20 @@ fn check_settings(site: &Site, settings: &Value, set: &Value) {
     // Not the volume itself: its folder belongs to root, and the server makes one that is its own.
     assert!(Path::new(&value("CHANCERY_DATA")).parent() == Some(Path::new(text_at(data, "/mountPath"))));
 
+    // The file is where it is looked for, and what is off in it can be switched on.
+    let mount = mounts.iter().find(|mount| mount["name"] == "file").unwrap();
+    assert_eq!(value("CHANCERY_CONFIG"), format!("{}/chancery.toml", text_at(mount, "/mountPath")));
+    let on: Vec<&str> =
+        file.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).filter(|line| !line.is_empty()).collect();
+    assert!(on.iter().filter(|line| line.contains(" = ")).count() >= 5, "{on:?}");
+    fs::write(site.path("chancery.toml"), on.join("\n")).unwrap();
+
     let mut command = site.serve(&[]);
     for (name, value) in settings {
         let value = value.as_str().unwrap();
         match name.as_str() {
             "CHANCERY_DATA" => {}
+            "CHANCERY_CONFIG" => drop(command.env(name, site.path("chancery.toml"))),
             // Many servers run at once.
             name if name.ends_with("LISTEN") => drop(command.env(name, "0.0.0.0:0")),
             name => drop(command.env(name, value)),
@@ -448,8 +472,8 @@ fn check_given(site: &Site, asked: &[String]) {
 /// The values of our own labels that an expression picks, alternatives one by one.
 fn label_values(expression: &str) -> Vec<(&'static str, &str)> {
     let mut found = Vec::new();
-    for label in ["kind", "status", "class"] {
-        for operator in ["=\"", "=~\""] {
+    for label in ["kind", "status", "class", "queue"] {
+        for operator in ["=\"", "=~\"", "!~\""] {
             for rest in expression.split(&format!("{label}{operator}")).skip(1) {
                 found.extend(rest.split('"').next().unwrap().split('|').map(|value| (label, value)));
             }

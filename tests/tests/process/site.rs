@@ -307,6 +307,16 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
     /// SIGTERM to the process group.
     pub fn terminate(&self) {
         rustix::process::kill_process_group(self.pid(), Signal::TERM).unwrap();

@@ -3,14 +3,15 @@
 use super::{local::TlsMode, *};
 use clap::ArgMatches;
 
-/// Splits a line as a shell does, as far as the help's examples go: blanks, single quotes, a backslash at the end.
+/// Splits a line as a shell does, as far as examples go: blanks and quotes.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
-    let (mut word, mut is_quoted) = (String::new(), false);
+    let (mut word, mut quote) = (String::new(), None);
     for character in line.chars() {
         match character {
-            '\'' => is_quoted = !is_quoted,
-            ' ' if !is_quoted => {
+            '\'' | '"' if quote == Some(character) => quote = None,
+            '\'' | '"' if quote.is_none() => quote = Some(character),
+            ' ' if quote.is_none() => {
                 if !word.is_empty() {
                     words.push(std::mem::take(&mut word));
                 }
@@ -65,6 +66,49 @@ fn every_command_says_what_it_does_and_shows_an_example_that_can_be_typed() {
         }
     });
     assert!(examples > 40, "only {examples} examples");
+}
+
+/// The commands of this program in the blocks of a document, each on one line and without its comment.
+fn commands(document: &str) -> Vec<String> {
+    let blocks = document.split("\n```").skip(1).step_by(2).collect::<Vec<_>>().join("\n").replace(" \\\n", " ");
+    let own = |line: &str| {
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        let line = line.strip_prefix("sudo -u chancery ").unwrap_or(line);
+        line.strip_prefix("target/release/").unwrap_or(line).to_owned()
+    };
+    blocks.lines().map(own).filter(|line| line.starts_with("chancery ")).collect()
+}
+
+#[test]
+fn what_the_documents_show_can_be_typed() {
+    let mut typed = 0;
+    for document in [
+        include_str!("../../../../README.md"),
+        include_str!("../../../../docs/backup.md"),
+        include_str!("../../../../docs/doctor.md"),
+        include_str!("../../../../docs/moving-from-yandex-iot-core.md"),
+        include_str!("../../../../docs/operations.md"),
+        include_str!("../../../../docs/postgresql.md"),
+        include_str!("../../../../docs/upgrades.md"),
+    ] {
+        for line in commands(document) {
+            if let Err(error) = parse(&line) {
+                panic!("{line}\n{error}");
+            }
+            let is_binary = ["der", "pkcs12", "jks"].iter().any(|format| line.contains(&format!("--format {format}")));
+            assert!(!is_binary || line.contains("--out "), "{line}: that is no text, so it needs --out");
+            typed += 1;
+        }
+    }
+    assert!(typed > 25, "only {typed} commands");
+}
+
+#[test]
+fn the_help_of_serve_says_where_limits_are_set() {
+    let help = Cli::command().find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+    for words in ["[limits]", "issuances_at_once", "docs/operations.md"] {
+        assert!(help.contains(words), "{words} is not in {help}");
+    }
 }
 
 #[test]

@@ -51,6 +51,9 @@ codes! {
     /// The database cannot be opened.
     DatabaseClosed, "database-closed", Error,
         "start the database server, or correct --data or --database; see also what the server logs";
+    /// No server was ever started on the database.
+    DatabaseEmpty, "database-empty", Error,
+        "correct --database if there should be data; else start the server on it once, or bring a backup back";
     /// The database server may lose what it acknowledged.
     DatabaseUnsafe, "database-unsafe", Error,
         "set what the message names (fsync, full_page_writes, release, encoding): no server starts on it before";
@@ -69,6 +72,9 @@ codes! {
     /// Others may read files of the data folder.
     FilesReadable, "files-readable", Error,
         "chmod 700 the folder and 600 its files; if others had access: chancery keys rotate-master";
+    /// Files of the data folder belong to somebody else than the folder.
+    FilesForeign, "files-foreign", Error,
+        "give them to the user of the server by the command in the message: its server cannot open them else";
     /// The disk is full.
     DiskFull, "disk-full", Error,
         "make room: nothing can be issued or revoked; chancery prune removes what is past";
@@ -89,7 +95,10 @@ codes! {
         "raise max_connections of PostgreSQL: each node takes up to 16 connections";
     /// The database is read-only.
     DatabaseReadOnly, "database-read-only", Error,
-        "connect to the primary: a standby takes no writes (target_session_attrs=read-write in the URL)";
+        "connect to the primary (target_session_attrs=read-write in the URL), or take the setting back (ALTER DATABASE)";
+    /// PostgreSQL answers commits of other programs before they are on the disk.
+    DatabaseAsynchronous, "database-asynchronous", Note,
+        "nothing for Chancery, which sets it on in each of its sessions; for others: synchronous_commit = on";
     /// This machine's clock is behind what was recorded.
     ClockBehind, "clock-behind", Error,
         "set the clock (NTP): nothing is issued while it is more than five minutes behind the newest record";

@@ -61,3 +61,22 @@ async fn a_pool_that_shares_sessions_is_refused() {
         }
     }
 }
+
+/// Somebody who reads has told a session of the pool that it changes nothing: that is not what an import is told.
+#[tokio::test]
+async fn an_import_through_a_pool_that_shares_sessions_is_told_so() {
+    let cluster = PrivateCluster::start(&[]);
+    let direct = Settings::postgres(cluster.url());
+    Db::open(&direct).await.unwrap().close().await;
+    let mut export = Vec::new();
+    store::transfer::export(&direct, "test", "now", &mut export, |_, _| ()).await.unwrap();
+    let pool = PgBouncer::start(&cluster.address(), "transaction");
+    let pooled = Settings::postgres(pool.url("postgres"));
+    for _ in 0..2 {
+        match store::transfer::import(&pooled, &export[..], |_, _| ()).await {
+            Err(StoreError::Refused(why)) => assert!(why.contains("pool_mode = session"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        drop(Db::count_others(&pooled).await);
+    }
+}
