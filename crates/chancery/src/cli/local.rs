@@ -99,7 +99,7 @@ pub struct DatabaseArguments {
 /// Plain HTTP is only served on a loopback address, or behind proxies that are named as trusted; anywhere else TLS is
 /// required.
 ///
-/// How much is taken on at once, and how often, is set in the configuration file alone, most of it in its table [limits]:
+/// How much is taken on at once, and how often, is set in the configuration file alone, most of it in its table `[limits]`:
 /// requests_at_once, issuances_at_once, identity_requests_per_second, project_certificates_per_second and others.
 /// docs/operations.md lists them with their defaults.
 #[derive(Args, Clone, Debug, Default)]
