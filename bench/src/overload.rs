@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long, default_value_t = 10)]
     times: u64,
     /// Connections of the flood.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 4000)]
     connections: usize,
     /// Connections on which nothing is sent.
     #[arg(long, default_value_t = 5000)]
