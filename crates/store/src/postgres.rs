@@ -191,9 +191,11 @@ enum Failure {
     Guilty(usize, StoreError),
     /// All of it failed, and is not to be run again.
     Whole(StoreError),
-    /// Nothing was kept and another try may do: it lost against another transaction, another process with the name of
-    /// this node moved the head of the chain, or the connection ended before the commit was sent.
+    /// Nothing was kept and another try may do: another process with the name of this node moved the head of the chain, or
+    /// the connection ended before the commit was sent.
     Again(StoreError),
+    /// Nothing was kept, since it and another transaction waited for each other. Another try may do.
+    Lost(StoreError),
 }
 
 impl From<StoreError> for Failure {
@@ -206,7 +208,8 @@ impl From<LinkError> for Failure {
     fn from(error: LinkError) -> Self {
         match error.remedy {
             Remedy::Nothing => Self::Whole(error.error),
-            Remedy::Again | Remedy::Reconnect => Self::Again(error.error),
+            Remedy::Again => Self::Lost(error.error),
+            Remedy::Reconnect => Self::Again(error.error),
         }
     }
 }
@@ -236,7 +239,7 @@ impl Committer {
     }
 
     /// Commits all that can be committed. A change that does not hold is left out and the others are sent again; when
-    /// there are many of those, or the server does not say which it is, each is sent alone.
+    /// there are many of those, or the server does not say which it is, or another node was in the way, each is sent alone.
     async fn commit(&mut self, batch: &[&Changes]) -> Vec<Result<(), StoreError>> {
         let mut outcomes = vec![Ok(()); batch.len()];
         let mut groups = VecDeque::from([(0..batch.len()).collect::<Vec<usize>>()]);
@@ -257,7 +260,13 @@ impl Committer {
                 Err(Failure::Whole(StoreError::Conflict { .. })) if group.len() > 1 => {
                     groups.extend(group.into_iter().map(|place| vec![place]));
                 }
-                Err(Failure::Whole(error) | Failure::Again(error)) => {
+                // Those of several nodes that hold much at once would lose against each other again and again, a second
+                // each time.
+                Err(Failure::Lost(error)) if group.len() > 1 => {
+                    tracing::info!(%error, changes = group.len(), "changes that lost against another node are sent singly");
+                    groups.extend(group.into_iter().map(|place| vec![place]));
+                }
+                Err(Failure::Whole(error) | Failure::Again(error) | Failure::Lost(error)) => {
                     group.into_iter().for_each(|place| outcomes[place] = Err(error.clone()));
                 }
             }
@@ -273,6 +282,9 @@ impl Committer {
             match self.transaction(changes).await {
                 Err(Failure::Again(error)) if attempts < ATTEMPTS => {
                     tracing::info!(%error, "a transaction is run again");
+                }
+                Err(Failure::Lost(error)) if attempts < ATTEMPTS && changes.len() == 1 => {
+                    tracing::info!(%error, "a change that lost against another node is sent again");
                 }
                 other => return other,
             }
@@ -452,6 +464,7 @@ fn blame(place: usize, error: LinkError) -> Failure {
     match error.remedy {
         Remedy::Nothing if matches!(error.error, StoreError::ReadOnly(_)) => Failure::Whole(error.error),
         Remedy::Nothing => Failure::Guilty(place, error.error),
-        Remedy::Again | Remedy::Reconnect => Failure::Again(error.error),
+        Remedy::Again => Failure::Lost(error.error),
+        Remedy::Reconnect => Failure::Again(error.error),
     }
 }

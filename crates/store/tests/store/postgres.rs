@@ -95,6 +95,40 @@ async fn two_nodes_that_lock_in_opposite_order_both_commit() {
 }
 
 #[tokio::test]
+async fn batches_of_three_nodes_that_want_the_same_rows_all_commit() {
+    const ROWS: i64 = 16;
+    let database = TestDatabase::postgres();
+    let first = open(database.engine()).await;
+    let current = first.row("SELECT current_database()", vec![]).await.unwrap().unwrap();
+    let soon = format!("ALTER DATABASE {} SET deadlock_timeout = '20ms'", current.text(0).unwrap());
+    first.commit(one(Box::leak(soon.into_boxed_str()), vec![])).await.unwrap();
+    for id in 0..ROWS {
+        first.commit(Changes::new().statement(thing(id, &id.to_string()))).await.unwrap();
+    }
+    let mut clients = vec![];
+    // Each node takes the rows in an order of its own, so batches wait for each other in a circle.
+    for (node, step) in [("second", 1), ("third", 5), ("fourth", 11)] {
+        let db = Db::open(&settings(database.engine()).with_node(node)).await.unwrap();
+        for client in 0..ROWS {
+            let db = db.clone();
+            clients.push(tokio::spawn(async move {
+                for turn in 0..20 {
+                    let id = (client + turn) * step % ROWS;
+                    let touch = Statement::new("UPDATE things SET text = 'x' WHERE id = $1", vec![id.into()]);
+                    let pause = Statement::new("SELECT pg_sleep(0.002)", vec![]);
+                    let changes = Changes::new().statement(touch.expect_one("it is")).statement(pause);
+                    db.commit(changes).await?;
+                }
+                Ok::<_, StoreError>(())
+            }));
+        }
+    }
+    for client in clients {
+        assert_eq!(client.await.unwrap(), Ok(()));
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_crashes_and_comes_back_is_used_again() {
     let cluster = PrivateCluster::start(&[]);
     let db = Db::open(&Settings::postgres(cluster.url())).await.unwrap();
