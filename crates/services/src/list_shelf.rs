@@ -108,12 +108,15 @@ impl Context {
         }
     }
 
-    /// Reads the lists that are new, for as long as nobody says to stop.
+    /// Reads the lists that are new, and who signed them, for as long as nobody says to stop.
     #[compiled_here]
     pub async fn follow_lists(&self, mut stop: watch::Receiver<bool>) {
         while self.db.is_shared() {
             if let Err(error) = self.read_new_lists().await {
                 tracing::debug!(%error, "the revocation lists that are up cannot be read");
+            }
+            if let Err(error) = self.remember_issuers().await {
+                tracing::debug!(%error, "the keys that certificates are asked about by cannot be read");
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}

@@ -50,6 +50,18 @@ pub async fn issuer(
     .transpose()
 }
 
+/// The hashes of the name and of the key of each key of an authority, the newest first.
+pub async fn issuer_hashes(db: &Db, most: u32) -> Result<Vec<(IdentifierHash, Vec<u8>, Vec<u8>)>, StoreError> {
+    let sql = "SELECT name_sha1, key_sha1, name_sha256, key_sha256 FROM authority_keys ORDER BY id DESC LIMIT $1";
+    let mut hashes = Vec::new();
+    for row in db.rows(sql, params![i64::from(most)]).await? {
+        for (hash, name, key) in [(IdentifierHash::Sha1, 0, 1), (IdentifierHash::Sha256, 2, 3)] {
+            hashes.push((hash, row.blob(name)?.to_vec(), row.blob(key)?.to_vec()));
+        }
+    }
+    Ok(hashes)
+}
+
 /// What is stored about a serial number, given by the contents of its INTEGER, in one look: its revocation, and every place
 /// where what a key signed is kept. A root signed itself, and is not in the inventory.
 pub async fn facts(db: &Db, issuer: &IssuerKey, serial: &[u8]) -> Result<SerialFacts, StoreError> {

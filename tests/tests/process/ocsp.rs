@@ -220,6 +220,11 @@ fn while_the_database_is_away_nothing_is_good_for_longer_than_four_seconds_and_w
         assert_eq!(status(&api, &issued, None).await, Some(CertificateStatus::Good));
         // Until the list that names both is kept for bad times.
         list_names(&api, &never_asked).await;
+        // A node that nobody has ever asked anything.
+        let other = site.node_beside();
+        let fresh = other.start();
+        let unasked = Api::log_in_at(&fresh.url, new_client(), &site.facts()).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
         tokio::task::block_in_place(|| cluster.stop());
         let away = Instant::now();
         // Nothing new is signed, and what was signed is given for a moment.
@@ -243,6 +248,10 @@ fn while_the_database_is_away_nothing_is_good_for_longer_than_four_seconds_and_w
                 assert_eq!(reason, Some(RevocationReason::KeyCompromise));
             }
         }
+        let said = status(&unasked, &never_asked, None).await;
+        assert!(matches!(said, Some(CertificateStatus::Revoked { .. })), "{said:?}");
+        assert_eq!(status(&unasked, &issued, None).await, None);
+        fresh.stop();
         // Whoever watches is told so.
         assert_eq!(api.metric("chancery_database_up").await, 0);
         tokio::task::block_in_place(|| cluster.start_again());

@@ -3,11 +3,17 @@
 
 use super::responder::Responder;
 use crate::context::{Context, failed};
+use crate::list_shelf::is_passing;
 use domain::{AuthorityKeyId, Error, Result, Time};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use store::ocsp::IssuerKey;
 use x509::CertificateId;
+
+/// How many keys of authorities are remembered before anybody asks.
+const REMEMBERED_MAX: u32 = 1000;
+/// How many of their names are read in a row.
+const READ_AT_ONCE: usize = 32;
 
 /// A key whose certificates are asked about.
 pub(super) struct StatusIssuer {
@@ -39,6 +45,12 @@ impl Issuers {
         known.by_name.get(name).filter(|issuer| issuer.epoch == epoch).cloned()
     }
 
+    /// The issuer of this name as it was when it was last looked up.
+    fn find_of_any_epoch(&self, name: &[u8]) -> Option<Arc<StatusIssuer>> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.by_name.get(name).cloned()
+    }
+
     /// The numbers of a key.
     pub(super) fn numbers_of(&self, key: AuthorityKeyId) -> Vec<u32> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +74,8 @@ impl Issuers {
 }
 
 impl Context {
-    /// The issuer that a request names; nothing when it is none of ours.
+    /// The issuer that a request names; nothing when it is none of ours. While the shared database is away it is what was
+    /// known of it before: nothing but revoked is said then.
     pub(super) async fn status_issuer(&self, id: &CertificateId<'_>) -> Result<Option<Arc<StatusIssuer>>> {
         // What changes while it is read belongs to a later epoch.
         let epoch = self.db.configuration_epoch();
@@ -70,6 +83,31 @@ impl Context {
         if let Some(known) = issuers.find(id.issuer_der, epoch) {
             return Ok(Some(known));
         }
+        match self.read_issuer(id, epoch).await {
+            Err(error) if is_passing(&error) => issuers.find_of_any_epoch(id.issuer_der).map(Some).ok_or(error),
+            read => read,
+        }
+    }
+
+    /// Remembers issuers before anybody asks about them, so that they are known while the shared database is away.
+    pub(crate) async fn remember_issuers(&self) -> Result<()> {
+        let hashes = store::ocsp::issuer_hashes(&self.db, REMEMBERED_MAX).await.map_err(failed)?;
+        let mut read = 0;
+        for (hash, name_hash, key_hash) in hashes {
+            let der = CertificateId::encode(hash, &name_hash, &key_hash, &[1]);
+            let id = CertificateId::read(&der).map_err(|error| Error::failed_because("hashes of a key", error))?;
+            if read < READ_AT_ONCE
+                && self.state.ocsp.issuers.find(id.issuer_der, self.db.configuration_epoch()).is_none()
+            {
+                self.status_issuer(&id).await?;
+                read += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_issuer(&self, id: &CertificateId<'_>, epoch: u64) -> Result<Option<Arc<StatusIssuer>>> {
+        let issuers = &self.state.ocsp.issuers;
         let Some(hash) = id.hash else { return Ok(None) };
         let key = store::ocsp::issuer(&self.db, hash, id.issuer_name_hash, id.issuer_key_hash).await;
         let Some(key) = key.map_err(failed)? else { return Ok(None) };
