@@ -203,6 +203,13 @@ async fn rotate_master(database: &DatabaseArguments, json: bool) -> Result<ExitC
                 .into(),
         );
     }
+    let key = &location.master_key_file;
+    if key.is_symlink() {
+        return Err(format!(
+            "{} is a link, which a rotation would replace and leave the old key where it leads to: put the key itself there",
+            key.display()
+        ));
+    }
     let text = |error: keys::KeyError| error.to_string();
     let db = open::database(&location, Access::Maintenance).await?;
     let nowhere = Addresses { public_url: String::new(), publication_url: String::new() };

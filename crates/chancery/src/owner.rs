@@ -14,9 +14,9 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// Who owns what is at a path, when this process is root and that is somebody else.
+    /// Who owns what is at a path, or what a link there leads to, when this process is root and that is somebody else.
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        let found = std::fs::symlink_metadata(path).ok()?;
+        let found = std::fs::metadata(path).ok()?;
         let is_for_others = rustix::process::geteuid().is_root() && found.uid() != 0;
         is_for_others.then(|| Self { user: found.uid(), group: found.gid() })
     }

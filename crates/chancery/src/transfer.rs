@@ -79,7 +79,12 @@ pub(crate) async fn import(arguments: &ImportArguments, json: bool) -> Result<Ex
         owner::tell_of_root(&location.folder);
     }
     if !json {
-        say!("Copy the master key to {}, then look with `chancery fsck`.", location.master_key_file.display());
+        match location.master_key_file.exists() {
+            true => say!("Look at it with `chancery fsck`."),
+            false => {
+                say!("Copy the master key to {}, then look with `chancery fsck`.", location.master_key_file.display());
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::Duration;
@@ -459,6 +459,21 @@ fn what_root_puts_into_the_folder_of_another_user_belongs_to_that_user() {
     }
     assert_eq!(site.run(&["import", &export]).code, Some(0));
     check_usable(&site, "import");
+    // Also by way of a link that is root's.
+    let link = site.path("link");
+    symlink(site.data(), &link).unwrap();
+    let mut command = site.bare_command(&["restore", at, "--replace", "--data"]);
+    command.arg(&link);
+    let ran = Ran::of(command);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    check_usable(&site, "restore by a link");
+    // A key that is elsewhere is not left behind as a key that opens nothing any more.
+    let (key, elsewhere) = (site.data().join("master.key"), site.path("elsewhere.key"));
+    fs::rename(&key, &elsewhere).unwrap();
+    symlink(&elsewhere, &key).unwrap();
+    let ran = site.run(&["keys", "rotate-master"]);
+    assert!(ran.code != Some(0) && ran.err.contains("is a link"), "{ran:?}");
+    assert!(key.is_symlink() && elsewhere.exists());
 
     // What root makes itself stays its own, and that is said.
     let mut command = site.bare_command(&["restore", at, "--data"]);
