@@ -215,6 +215,8 @@ fn the_container_sets_what_the_server_knows_and_is_no_root() {
     let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
     assert!(of("FROM")[0].starts_with(&format!("rust:{version}-")), "{version}");
     assert!(manifest.contains("\n[profile.dist]\n") && text.contains("--profile dist --locked"));
+    // With a profile of its own for this package, cargo leaves its symbols in the program.
+    assert!(!manifest.contains("\nchancery = { opt-level"));
 
     // What it is probed with is what says whether a server answers.
     let check = text.split("HEALTHCHECK").nth(1).unwrap();
