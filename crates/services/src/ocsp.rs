@@ -196,13 +196,15 @@ impl Context {
         issuer: &StatusIssuer,
         responder: &Responder,
     ) -> Result<CertificateStatus> {
-        let facts = store::ocsp::facts(&self.db, &issuer.key, id.serial_content).await.map_err(failed);
         let listed = |key_id| self.state.shelf.revocation(&responder.issuer, key_id, id.serial_content, self.now());
-        let facts = facts.or_else(|error| match responder.issuer_key_id.as_deref().and_then(listed) {
-            Some(revocation) if is_passing(&error) => Ok(SerialFacts { is_issued: true, revocation: Some(revocation) }),
-            Some(_) | None => Err(error),
-        });
-        Ok(facts?.status())
+        let facts = match store::ocsp::facts(&self.db, &issuer.key, id.serial_content).await.map_err(failed) {
+            Err(error) if is_passing(&error) => {
+                let revocation = responder.issuer_key_id.as_deref().and_then(listed).ok_or(error)?;
+                SerialFacts { is_issued: true, revocation: Some(revocation) }
+            }
+            read => read?,
+        };
+        Ok(facts.status())
     }
 
     /// Looks up one certificate and signs what is known of it.
